@@ -1,0 +1,7 @@
+//! What devices speak.
+pub mod dtls;
+pub mod error;
+pub mod id;
+pub mod path;
+pub mod session;
+pub mod time;

@@ -1,0 +1,2 @@
+//! One device's session.
+pub mod stored;

@@ -1,0 +1,61 @@
+//! An event: something a device, an API caller or the cloud itself published.
+
+use std::fmt;
+
+use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
+use firmware_protocol::time::UnixMillis;
+
+/// The dense number the journal gives an event at commit. The first event of a journal is 1; no number is skipped or used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// The position that follows.
+    pub fn next(self) -> Position {
+        Position(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The name of an event (a UUIDv7). Only a name: order and replay use [`Position`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct EventId(pub [u8; 16]);
+
+/// Who published an event.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Source {
+    /// A device, over its session.
+    Device(DeviceId),
+    /// A caller of the REST API.
+    Api,
+    /// The cloud itself: presence and hook events.
+    Cloud,
+}
+
+/// An accepted event. Shared behind an `Arc` from acceptance to the last sink.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// Its name.
+    pub id: EventId,
+    /// Whose event it is: subscribers of this account may see it.
+    pub owner: OwnerId,
+    /// The product of the publishing device.
+    pub product: Option<ProductId>,
+    /// Who published it.
+    pub source: Source,
+    /// Event name, 1 to 64 bytes of UTF-8, slashes included.
+    pub name: String,
+    /// CoAP Content-Format of `data`: 0 text, 42 octets, 65001 CBOR that stands for JSON, and so on.
+    pub content_format: u16,
+    /// Payload; `None` when published without one.
+    pub data: Option<Vec<u8>>,
+    /// Time to live in seconds, as the publisher gave it (default 60). Passed on, not enforced.
+    pub ttl_s: u32,
+    /// When it was accepted.
+    pub published_at: UnixMillis,
+}
