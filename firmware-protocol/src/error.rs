@@ -20,3 +20,14 @@ pub enum KeyError {
     #[error(transparent)]
     OpenSsl(#[from] openssl::error::ErrorStack),
 }
+
+/// A request to a device was not sent.
+#[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
+pub enum RequestError {
+    /// A name, argument or the whole message is longer than the device takes.
+    #[error("longer than the device takes")]
+    TooLarge,
+    /// Too many requests to this device are open.
+    #[error("too many requests to the device are open")]
+    Busy,
+}

@@ -1,6 +1,7 @@
 //! What devices speak.
 pub mod coap;
 pub mod crypto;
+pub mod device;
 pub mod dtls;
 pub mod entropy;
 pub mod error;

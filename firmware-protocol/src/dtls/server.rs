@@ -222,6 +222,11 @@ impl Pending {
 }
 
 impl FinalFlight {
+    /// The same flight `generations` process starts later: its ChangeCipherSpec gets numbers that no former process has used.
+    pub(crate) fn after(self, generations: u32) -> Self {
+        Self { record_sequence: self.record_sequence.saturating_add(generations.saturating_mul(256)), ..self }
+    }
+
     /// The flight as one datagram, its Finished under record number `sequence` of epoch 1.
     pub fn write(&mut self, aead: &mut Aead, keys: &KeyBlock, sequence: u64) -> Result<Vec<u8>, KeyError> {
         let (mut datagram, mut finished) = (Vec::with_capacity(80), Vec::with_capacity(24));
