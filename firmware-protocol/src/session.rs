@@ -539,3 +539,10 @@ impl Exchanges {
         })
     }
 }
+
+/// A receipt for `message` as if a session had received it, for tests of what comes after.
+#[doc(hidden)]
+pub fn test_receipt(message: &Message) -> Receipt {
+    let token = message.token.first().copied().filter(|_| message.token.len() == 1);
+    Receipt { message_id: message.id, digest: digest64(&message.encode()), confirmable: message.kind == Kind::Confirmable, token }
+}
