@@ -87,6 +87,10 @@ mod state;
 mod wire;
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod format_tests;
+#[cfg(test)]
 mod test_records;
 
 pub use compaction::{CompactionOptions, Covered, compact, remove_segments};

@@ -231,6 +231,14 @@ impl Journal {
     }
 }
 
+#[cfg(test)]
+impl Journal {
+    /// The file that is being written, and up to where it is synced.
+    pub(super) fn end(&self) -> (PathBuf, u64) {
+        (self.current.id.path(&self.dir), self.current.offset)
+    }
+}
+
 impl Current {
     fn create(dir: &Path, header: SegmentHeader) -> Result<Current, CommitError> {
         let file = segment::create_segment(dir, header)?;
@@ -351,7 +359,7 @@ mod tests {
     #[test]
     fn an_empty_batch_is_written_and_uses_no_position() {
         let (dir, mut journal) = journal();
-        let before = journal.current.offset;
+        let before = journal.end().1;
         assert_eq!(
             journal.commit(&[]).unwrap(),
             Committed {
@@ -359,7 +367,7 @@ mod tests {
                 events: 0
             }
         );
-        assert!(journal.current.offset > before);
+        assert!(journal.end().1 > before);
         let (_, recovered) = Journal::open(dir.path(), Options::new(1)).unwrap();
         assert_eq!((recovered.next_position, recovered.report.records), (Position(1), 0));
     }
