@@ -341,7 +341,9 @@ impl Session {
         };
         match message.kind {
             Kind::Acknowledgement => {
-                self.with_outbound(cx, |outbound, now, ids, entropy, events| outbound.acknowledge(now, &message, from, ids, entropy, events));
+                self.with_outbound(cx, |outbound, now, ids, entropy, events| {
+                    outbound.acknowledge(now, &message, from, ids, entropy, events)
+                });
             }
             Kind::Reset => self.with_outbound(cx, |outbound, now, _, _, events| outbound.reset(now, message.id, events)),
             Kind::Confirmable | Kind::NonConfirmable if message.code == Code::EMPTY => self.answer(cx, &message, Code::EMPTY),

@@ -53,11 +53,7 @@ pub fn compact(dir: &Path, sealed: &[SealedSegment], options: CompactionOptions)
     if let Some(newest) = list_snapshots(dir)?.first()
         && *newest > last.number
     {
-        return Err(OpenError::MissingSegment {
-            dir: dir.to_path_buf(),
-            number: last.number + 1,
-        }
-        .into());
+        return Err(OpenError::MissingSegment { dir: dir.to_path_buf(), number: last.number + 1 }.into());
     }
     let Start { mut replay, .. } = Replay::start(dir, &segments)?;
     let before = replay.extent.segment;
@@ -68,18 +64,11 @@ pub fn compact(dir: &Path, sealed: &[SealedSegment], options: CompactionOptions)
     let extent = replay.extent;
     if extent.segment > before {
         replay.state.forget_retired_before(options.forget_retired_before);
-        let failed = |source| CompactionError::Io {
-            doing: "write",
-            path: snapshot_path(dir, extent.segment),
-            source,
-        };
+        let failed = |source| CompactionError::Io { doing: "write", path: snapshot_path(dir, extent.segment), source };
         write_snapshot(dir, &replay.state, extent).map_err(failed)?;
         remove_old_snapshots(dir)?;
     }
-    Ok(Some(Covered {
-        segment: extent.segment,
-        next: extent.next,
-    }))
+    Ok(Some(Covered { segment: extent.segment, next: extent.next }))
 }
 
 /// Removes the files of segments that the journal has released. Oldest first, each durably before the next, so that whatever a crash
@@ -87,11 +76,7 @@ pub fn compact(dir: &Path, sealed: &[SealedSegment], options: CompactionOptions)
 pub fn remove_segments(dir: &Path, released: &[SealedSegment]) -> Result<(), CompactionError> {
     for segment in released {
         let path = segment.path(dir);
-        durable::remove_file(&path).map_err(|source| CompactionError::Io {
-            doing: "remove",
-            path,
-            source,
-        })?;
+        durable::remove_file(&path).map_err(|source| CompactionError::Io { doing: "remove", path, source })?;
     }
     Ok(())
 }
@@ -100,11 +85,7 @@ pub fn remove_segments(dir: &Path, released: &[SealedSegment]) -> Result<(), Com
 fn remove_old_snapshots(dir: &Path) -> Result<(), CompactionError> {
     for old in list_snapshots(dir)?.into_iter().skip(SNAPSHOTS_KEPT) {
         let path = snapshot_path(dir, old);
-        fs::remove_file(&path).map_err(|source| CompactionError::Io {
-            doing: "remove",
-            path,
-            source,
-        })?;
+        fs::remove_file(&path).map_err(|source| CompactionError::Io { doing: "remove", path, source })?;
     }
     Ok(())
 }

@@ -16,9 +16,7 @@ use super::*;
 
 mod damage;
 
-const KEEP_TOMBSTONES: CompactionOptions = CompactionOptions {
-    forget_retired_before: UnixMillis(0),
-};
+const KEEP_TOMBSTONES: CompactionOptions = CompactionOptions { forget_retired_before: UnixMillis(0) };
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -72,22 +70,11 @@ struct World {
 impl World {
     fn new(segment_bytes: u64, frame_bytes: usize) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            segment_bytes,
-            frame_bytes,
-            salt: 0x5a17,
-        };
+        let options = Options { segment_bytes, frame_bytes, salt: 0x5a17 };
         let (journal, recovered) = Journal::open(&dir.path().join("journal"), options).unwrap();
         assert_eq!((recovered.next_position, &recovered.state), (Position(1), &State::default()));
         let reader = journal.events().read_from(Position(1)).unwrap();
-        World {
-            dir,
-            options,
-            journal,
-            reader,
-            records: Vec::new(),
-            covered: None,
-        }
+        World { dir, options, journal, reader, records: Vec::new(), covered: None }
     }
 
     fn path(&self) -> PathBuf {
@@ -108,13 +95,7 @@ impl World {
         let first = self.journal.next_position();
         let committed = self.journal.commit(batch).unwrap();
         let events = events_of(batch);
-        assert_eq!(
-            committed,
-            Committed {
-                first,
-                events: events.len() as u64
-            }
-        );
+        assert_eq!(committed, Committed { first, events: events.len() as u64 });
         self.records.extend_from_slice(batch);
         for (index, event) in events.into_iter().enumerate() {
             assert_eq!(self.reader.next_event().unwrap(), Some((Position(first.0 + index as u64), event)));
@@ -165,11 +146,7 @@ impl World {
 
     /// All events that are kept are the right ones, from the oldest to the newest.
     fn check_events(&self) {
-        let kept_from = self
-            .journal
-            .sealed_segments()
-            .first()
-            .map_or(Position(1), |segment| segment.positions().0);
+        let kept_from = self.journal.sealed_segments().first().map_or(Position(1), |segment| segment.positions().0);
         let Ok(mut reader) = self.journal.events().read_from(kept_from) else {
             return;
         };
@@ -190,11 +167,7 @@ fn first_equal(world: &World, batch: &[Record]) -> usize {
 
 fn events_of(records: &[Record]) -> Vec<std::sync::Arc<router::event::Event>> {
     let event = |record: &Record| {
-        if let Record::Event { event, .. } = record {
-            Some(event.clone())
-        } else {
-            None
-        }
+        if let Record::Event { event, .. } = record { Some(event.clone()) } else { None }
     };
     records.iter().filter_map(event).collect()
 }
@@ -274,18 +247,12 @@ fn filled() -> World {
     let mut world = World::new(900, 4_000);
     for number in 0..3 {
         world.commit(&one_of_each());
-        world.commit(&[Record::Event {
-            floor: None,
-            event: event(number),
-        }]);
+        world.commit(&[Record::Event { floor: None, event: event(number) }]);
     }
     world.run(Operation::Compact);
     for number in 3..5 {
         world.commit(&one_of_each());
-        world.commit(&[Record::Event {
-            floor: None,
-            event: event(number),
-        }]);
+        world.commit(&[Record::Event { floor: None, event: event(number) }]);
     }
     assert!(world.journal.sealed_segments().len() >= 4, "{:?}", world.journal.sealed_segments());
     world

@@ -41,17 +41,11 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// On an error the temporary file is removed, and `path` is as it was unless the last step, the sync of the directory, failed.
 pub fn replace_file_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
     let temporary = temporary_name(path);
-    let filled = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&temporary)
-        .and_then(|mut file| {
-            write(&mut file)?;
-            sync_file(&file)?;
-            Ok(file)
-        });
+    let filled = File::options().read(true).write(true).create(true).truncate(true).open(&temporary).and_then(|mut file| {
+        write(&mut file)?;
+        sync_file(&file)?;
+        Ok(file)
+    });
     let renamed = filled.and_then(|file| fs::rename(&temporary, path).map(|()| file));
     match renamed {
         Ok(file) => sync_directory(&parent_of(path)).map(|()| file),

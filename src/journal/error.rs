@@ -88,19 +88,11 @@ pub enum OpenError {
 impl OpenError {
     /// For `map_err`: adds what was being done to which file.
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
-        move |source| OpenError::Io {
-            doing,
-            path: path.to_path_buf(),
-            source,
-        }
+        move |source| OpenError::Io { doing, path: path.to_path_buf(), source }
     }
 
     pub(super) fn damaged(path: &Path, offset: u64, what: &'static str) -> OpenError {
-        OpenError::Damaged {
-            path: path.to_path_buf(),
-            offset,
-            what,
-        }
+        OpenError::Damaged { path: path.to_path_buf(), offset, what }
     }
 }
 

@@ -30,12 +30,7 @@ struct Shared {
 
 impl Events {
     pub(super) fn new(dir: PathBuf, last: Position) -> Events {
-        Events {
-            shared: Arc::new(Shared {
-                dir,
-                last: AtomicU64::new(last.0),
-            }),
-        }
+        Events { shared: Arc::new(Shared { dir, last: AtomicU64::new(last.0) }) }
     }
 
     /// Makes events up to `last` visible.
@@ -65,14 +60,7 @@ impl Events {
             return Err(EventsError::Dropped { wanted: next, oldest });
         };
         let segment = self.open(*home, next)?;
-        Ok(EventReader {
-            events: self.clone(),
-            segment,
-            home: *home,
-            next,
-            seen: last,
-            ready: VecDeque::new(),
-        })
+        Ok(EventReader { events: self.clone(), segment, home: *home, next, seen: last, ready: VecDeque::new() })
     }
 
     /// Opens the segment that has, or will have, the event at `wanted`.
@@ -140,10 +128,7 @@ impl EventReader {
                 self.next = position;
             }
             Step::End | Step::Invalid(_) => {
-                self.home = SegmentId {
-                    number: self.home.number + 1,
-                    first: wanted,
-                };
+                self.home = SegmentId { number: self.home.number + 1, first: wanted };
                 self.segment = self.events.open(self.home, wanted)?;
             }
         }

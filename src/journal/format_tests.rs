@@ -10,11 +10,7 @@ use router::journal::{Record, RetireReason};
 use super::test_records::{event, floor, one_of_each, session};
 use super::*;
 
-const OPTIONS: Options = Options {
-    segment_bytes: 1_000,
-    frame_bytes: 700,
-    salt: 0x0123_4567_89ab_cdef,
-};
+const OPTIONS: Options = Options { segment_bytes: 1_000, frame_bytes: 700, salt: 0x0123_4567_89ab_cdef };
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/journal/v1")
@@ -24,31 +20,12 @@ fn batches() -> Vec<Vec<Record>> {
     let retired = session(6);
     let device = retired.identity.device;
     vec![
-        vec![
-            Record::SessionOpened(session(1)),
-            Record::SessionOpened(session(2)),
-            Record::SessionOpened(retired.clone()),
-        ],
+        vec![Record::SessionOpened(session(1)), Record::SessionOpened(session(2)), Record::SessionOpened(retired.clone())],
         one_of_each().to_vec(),
         vec![],
-        (10..14)
-            .map(|number| Record::Event {
-                floor: Some(floor(1, number)),
-                event: event(number),
-            })
-            .collect(),
-        vec![Record::SessionRetired {
-            connection: retired.connection,
-            device,
-            reason: RetireReason::Revoked,
-            at: UnixMillis(77),
-        }],
-        (14..24)
-            .map(|number| Record::Event {
-                floor: None,
-                event: event(number),
-            })
-            .collect(),
+        (10..14).map(|number| Record::Event { floor: Some(floor(1, number)), event: event(number) }).collect(),
+        vec![Record::SessionRetired { connection: retired.connection, device, reason: RetireReason::Revoked, at: UnixMillis(77) }],
+        (14..24).map(|number| Record::Event { floor: None, event: event(number) }).collect(),
         one_of_each().to_vec(),
     ]
 }
@@ -61,22 +38,13 @@ fn write(dir: &Path) {
     }
     let sealed = journal.sealed_segments();
     assert_eq!(sealed.len(), 2);
-    compact(
-        dir,
-        &sealed[..1],
-        CompactionOptions {
-            forget_retired_before: UnixMillis(0),
-        },
-    )
-    .unwrap()
-    .unwrap();
+    compact(dir, &sealed[..1], CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap().unwrap();
 }
 
 fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries
-        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap()))
-        .collect();
+    let mut files: Vec<_> =
+        entries.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap())).collect();
     files.sort();
     files
 }
@@ -112,10 +80,7 @@ fn version_1_keeps_decoding() {
         assert_eq!(recovered.report.snapshot, with_snapshot.then_some(1));
         assert_eq!(recovered.report.torn_tail, None);
         let mut reader = journal.events().read_from(Position(1)).unwrap();
-        for (position, number) in [1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 1]
-            .into_iter()
-            .enumerate()
-        {
+        for (position, number) in [1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 1].into_iter().enumerate() {
             assert_eq!(reader.next_event().unwrap(), Some((Position(position as u64 + 1), event(number))));
         }
         assert_eq!(reader.next_event().unwrap(), None);
@@ -138,10 +103,7 @@ fn a_newer_segment_is_refused_in_words() {
     bytes[40..44].copy_from_slice(&checksum.to_le_bytes());
     fs::write(dir.path().join(name), bytes).unwrap();
     let error = Journal::open(dir.path(), OPTIONS).unwrap_err().to_string();
-    assert!(
-        error.contains("segment of format version 2") && error.contains("versions up to 1"),
-        "{error}"
-    );
+    assert!(error.contains("segment of format version 2") && error.contains("versions up to 1"), "{error}");
 }
 
 #[test]

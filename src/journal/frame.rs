@@ -99,10 +99,7 @@ pub(super) struct Encoded {
 
 /// Puts `batch` into `to` as frames that are closed once their payload reaches `frame_bytes`. An empty batch is one empty frame.
 pub(super) fn put_frames(to: &mut Vec<u8>, batch: &[Record], frame_bytes: usize, place: Place) -> Result<Encoded, TooLong> {
-    let mut encoded = Encoded {
-        events: 0,
-        chain: place.chain,
-    };
+    let mut encoded = Encoded { events: 0, chain: place.chain };
     let mut rest = batch;
     loop {
         let start = to.len();
@@ -119,16 +116,7 @@ pub(super) fn put_frames(to: &mut Vec<u8>, batch: &[Record], frame_bytes: usize,
         }
         let first = Position(place.first.0 + encoded.events);
         encoded.events += u64::from(events);
-        encoded.chain = close(
-            &mut to[start..],
-            Place {
-                first,
-                chain: encoded.chain,
-                ..place
-            },
-            records,
-            events,
-        );
+        encoded.chain = close(&mut to[start..], Place { first, chain: encoded.chain, ..place }, records, events);
         if rest.is_empty() {
             return Ok(encoded);
         }
@@ -159,12 +147,7 @@ mod tests {
     use super::*;
     use crate::journal::test_records::one_of_each;
 
-    const PLACE: Place = Place {
-        salt: 7,
-        first: Position(40),
-        durable_up_to: 44,
-        chain: 9,
-    };
+    const PLACE: Place = Place { salt: 7, first: Position(40), durable_up_to: 44, chain: 9 };
 
     fn headers(mut bytes: &[u8]) -> Vec<FrameHeader> {
         let mut headers = Vec::new();
@@ -185,27 +168,14 @@ mod tests {
         let encoded = put_frames(&mut bytes, &batch, 1 << 20, PLACE).unwrap();
         let [only] = headers(&bytes)[..] else { panic!("one frame") };
         assert_eq!((only.records, only.events, only.first, only.previous), (9, 1, Position(40), 9));
-        assert_eq!(
-            encoded,
-            Encoded {
-                events: 1,
-                chain: only.checksum
-            }
-        );
+        assert_eq!(encoded, Encoded { events: 1, chain: only.checksum });
 
         bytes.clear();
         put_frames(&mut bytes, &batch, 1, PLACE).unwrap();
         let frames = headers(&bytes);
         assert_eq!(frames.len(), 9);
-        assert!(
-            frames
-                .windows(2)
-                .all(|pair| pair[1].previous == pair[0].checksum && pair[1].first == pair[0].next())
-        );
-        assert!(
-            frames.iter().all(|frame| frame.durable_up_to == 44),
-            "none of the batch is synced before the batch is"
-        );
+        assert!(frames.windows(2).all(|pair| pair[1].previous == pair[0].checksum && pair[1].first == pair[0].next()));
+        assert!(frames.iter().all(|frame| frame.durable_up_to == 44), "none of the batch is synced before the batch is");
     }
 
     #[test]

@@ -29,11 +29,7 @@ pub struct Options {
 impl Options {
     /// Segments of 64 MiB, frames of 1 MiB.
     pub fn new(salt: u64) -> Options {
-        Options {
-            segment_bytes: 64 << 20,
-            frame_bytes: 1 << 20,
-            salt,
-        }
+        Options { segment_bytes: 64 << 20, frame_bytes: 1 << 20, salt }
     }
 }
 
@@ -95,30 +91,14 @@ impl Journal {
                     let parent = durable::parent_of(dir);
                     durable::sync_directory(&parent).map_err(OpenError::io("sync", &parent))?;
                 }
-                let header = SegmentHeader {
-                    previous: 0,
-                    id: SegmentId {
-                        number: 1,
-                        first: Position(1),
-                    },
-                    salt: options.salt,
-                };
+                let header = SegmentHeader { previous: 0, id: SegmentId { number: 1, first: Position(1) }, salt: options.salt };
                 let failed = |error: CommitError| OpenError::io("create the first segment in", dir)(error.into_io());
                 Current::create(dir, header).map_err(failed)?
             }
         };
         let next = recovered.next_position;
         let events = Events::new(dir.to_path_buf(), Position(next.0 - 1));
-        let journal = Journal {
-            dir: dir.to_path_buf(),
-            options,
-            sealed,
-            current,
-            next,
-            events,
-            batch: Vec::new(),
-            broken: None,
-        };
+        let journal = Journal { dir: dir.to_path_buf(), options, sealed, current, next, events, batch: Vec::new(), broken: None };
         Ok((journal, recovered))
     }
 
@@ -144,18 +124,10 @@ impl Journal {
             self.roll()?;
         }
         let Current { salt, offset, chain, .. } = self.current;
-        let place = Place {
-            salt,
-            first: self.next,
-            durable_up_to: offset,
-            chain,
-        };
+        let place = Place { salt, first: self.next, durable_up_to: offset, chain };
         self.batch.clear();
         let encoded = frame::put_frames(&mut self.batch, batch, self.options.frame_bytes.min(FRAME_BYTES_MAX), place);
-        let encoded = encoded.map_err(|error| CommitError::RecordTooLarge {
-            bytes: error.bytes,
-            limit: error.limit,
-        })?;
+        let encoded = encoded.map_err(|error| CommitError::RecordTooLarge { bytes: error.bytes, limit: error.limit })?;
         self.current.write(&self.batch)?;
         durable::sync_file(&self.current.file).map_err(CommitError::Sync)?;
 
@@ -165,29 +137,13 @@ impl Journal {
         self.next = Position(first.0 + encoded.events);
         self.events.advance(Position(self.next.0 - 1));
         self.batch.shrink_to(2 * FRAME_BYTES_MAX);
-        Ok(Committed {
-            first,
-            events: encoded.events,
-        })
+        Ok(Committed { first, events: encoded.events })
     }
 
     fn roll(&mut self) -> Result<(), CommitError> {
-        let id = SegmentId {
-            number: self.current.id.number + 1,
-            first: self.next,
-        };
-        let next = Current::create(
-            &self.dir,
-            SegmentHeader {
-                previous: self.current.chain,
-                id,
-                salt: self.options.salt,
-            },
-        )?;
-        self.sealed.push(SealedSegment {
-            id: self.current.id,
-            next: self.next,
-        });
+        let id = SegmentId { number: self.current.id.number + 1, first: self.next };
+        let next = Current::create(&self.dir, SegmentHeader { previous: self.current.chain, id, salt: self.options.salt })?;
+        self.sealed.push(SealedSegment { id: self.current.id, next: self.next });
         self.current = next;
         Ok(())
     }
@@ -216,10 +172,7 @@ impl Journal {
     /// Gives up the oldest segments, as far as a snapshot covers them and all their events are before `keep_from`. The files are still
     /// there: [`remove_segments`] removes them, on any thread.
     pub fn release_segments(&mut self, covered: &Covered, keep_from: Position) -> Vec<SealedSegment> {
-        let kept = self
-            .sealed
-            .iter()
-            .position(|segment| segment.number() > covered.segment() || segment.next > keep_from);
+        let kept = self.sealed.iter().position(|segment| segment.number() > covered.segment() || segment.next > keep_from);
         self.sealed.drain(..kept.unwrap_or(self.sealed.len())).collect()
     }
 
@@ -242,13 +195,7 @@ impl Journal {
 impl Current {
     fn create(dir: &Path, header: SegmentHeader) -> Result<Current, CommitError> {
         let file = segment::create_segment(dir, header)?;
-        Ok(Current {
-            file,
-            id: header.id,
-            salt: header.salt,
-            offset: SEGMENT_HEADER_LEN,
-            chain: header.chain(),
-        })
+        Ok(Current { file, id: header.id, salt: header.salt, offset: SEGMENT_HEADER_LEN, chain: header.chain() })
     }
 
     /// Writes the frames of a batch. If there is no space for them, takes back what was written of them.
@@ -265,22 +212,8 @@ impl Current {
 }
 
 impl From<Reopened> for Current {
-    fn from(
-        Reopened {
-            file,
-            id,
-            salt,
-            end,
-            chain,
-        }: Reopened,
-    ) -> Current {
-        Current {
-            file,
-            id,
-            salt,
-            offset: end,
-            chain,
-        }
+    fn from(Reopened { file, id, salt, end, chain }: Reopened) -> Current {
+        Current { file, id, salt, offset: end, chain }
     }
 }
 
@@ -300,10 +233,7 @@ mod tests {
     }
 
     fn an_event() -> [Record; 1] {
-        [Record::Event {
-            floor: None,
-            event: event(1),
-        }]
+        [Record::Event { floor: None, event: event(1) }]
     }
 
     #[test]
@@ -336,37 +266,18 @@ mod tests {
     #[test]
     fn a_record_that_is_too_large_leaves_the_journal_as_it_was() {
         let (_dir, mut journal) = journal();
-        let Record::Hello { floor, device, at, .. } = one_of_each()[3].clone() else {
-            unreachable!()
-        };
-        let large = Record::Hello {
-            floor,
-            device,
-            payload: vec![0; 17 << 20],
-            at,
-        };
+        let Record::Hello { floor, device, at, .. } = one_of_each()[3].clone() else { unreachable!() };
+        let large = Record::Hello { floor, device, payload: vec![0; 17 << 20], at };
         let refused = journal.commit(&[an_event()[0].clone(), large]);
         assert!(matches!(refused, Err(CommitError::RecordTooLarge { .. })));
-        assert_eq!(
-            journal.commit(&an_event()).unwrap(),
-            Committed {
-                first: Position(1),
-                events: 1
-            }
-        );
+        assert_eq!(journal.commit(&an_event()).unwrap(), Committed { first: Position(1), events: 1 });
     }
 
     #[test]
     fn an_empty_batch_is_written_and_uses_no_position() {
         let (dir, mut journal) = journal();
         let before = journal.end().1;
-        assert_eq!(
-            journal.commit(&[]).unwrap(),
-            Committed {
-                first: Position(1),
-                events: 0
-            }
-        );
+        assert_eq!(journal.commit(&[]).unwrap(), Committed { first: Position(1), events: 0 });
         assert!(journal.end().1 > before);
         let (_, recovered) = Journal::open(dir.path(), Options::new(1)).unwrap();
         assert_eq!((recovered.next_position, recovered.report.records), (Position(1), 0));
@@ -377,29 +288,13 @@ mod tests {
     fn a_full_disk_refuses_batches_until_there_is_space_again() {
         let dir = tempfile::tempdir().unwrap();
         let run = |program: &str, arguments: &[&str]| {
-            assert!(
-                std::process::Command::new(program)
-                    .args(arguments)
-                    .arg(dir.path())
-                    .status()
-                    .unwrap()
-                    .success()
-            );
+            assert!(std::process::Command::new(program).args(arguments).arg(dir.path()).status().unwrap().success());
         };
         run("mount", &["-t", "tmpfs", "-o", "size=256k", "tmpfs"]);
         let path = dir.path().join("journal");
-        let options = Options {
-            segment_bytes: 50_000,
-            frame_bytes: 3_000,
-            salt: 9,
-        };
+        let options = Options { segment_bytes: 50_000, frame_bytes: 3_000, salt: 9 };
         let (mut journal, _) = Journal::open(&path, options).unwrap();
-        let batch: Vec<_> = (0..60)
-            .map(|number| Record::Event {
-                floor: None,
-                event: event(number),
-            })
-            .collect();
+        let batch: Vec<_> = (0..60).map(|number| Record::Event { floor: None, event: event(number) }).collect();
         let mut accepted = 0;
         let refused = loop {
             match journal.commit(&batch) {

@@ -6,7 +6,7 @@
 //! | 2 | session retired | connection id 8, device 12, reason u8, time u64 |
 //! | 3 | session moved | connection id 8, path |
 //! | 4 | hello | floor, device 12, time u64, payload bytes |
-//! | 5 | describe | floor, device 12, time u64, which u8, payload bytes |
+//! | 5 | describe | option floor, device 12, time u64, which u8, payload bytes |
 //! | 6 | subscribed | floor, device 12, handler u8, prefix text |
 //! | 7 | goodbye | floor, device 12, time u64, payload bytes |
 //! | 8 | event | option floor, id 16, owner u64, product option u32, source u8 (1: and device 12), name text, content format u16, ttl u32, time u64, option data bytes |
@@ -62,10 +62,7 @@ pub(super) fn put_record(to: &mut Vec<u8>, record: &Record) -> Result<(), TooLon
     to.extend_from_slice(&[kind_of(record), RECORD_VERSION, 0, 0, 0, 0, 0, 0, 0, 0]);
     put_body(to, record)?;
     let bytes = to.len() - start - RECORD_HEADER;
-    let len = u32::try_from(bytes).ok().filter(|_| bytes <= BODY_BYTES_MAX).ok_or(TooLong {
-        bytes,
-        limit: BODY_BYTES_MAX,
-    })?;
+    let len = u32::try_from(bytes).ok().filter(|_| bytes <= BODY_BYTES_MAX).ok_or(TooLong { bytes, limit: BODY_BYTES_MAX })?;
     to[start + 2..start + 6].copy_from_slice(&len.to_le_bytes());
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&to[start..start + 6]), &to[start + RECORD_HEADER..]);
     to[start + 6..start + RECORD_HEADER].copy_from_slice(&checksum.to_le_bytes());
@@ -111,12 +108,7 @@ fn kind_of(record: &Record) -> u8 {
 fn put_body(to: &mut Vec<u8>, record: &Record) -> Result<(), TooLong> {
     match record {
         Record::SessionOpened(session) => wire::put_session(to, session),
-        Record::SessionRetired {
-            connection,
-            device,
-            reason,
-            at,
-        } => {
+        Record::SessionRetired { connection, device, reason, at } => {
             to.extend_from_slice(&connection.0);
             to.extend_from_slice(&device.0);
             to.push(reason_code(*reason));
@@ -126,37 +118,18 @@ fn put_body(to: &mut Vec<u8>, record: &Record) -> Result<(), TooLong> {
             to.extend_from_slice(&connection.0);
             wire::put_path(to, path);
         }
-        Record::Hello {
-            floor,
-            device,
-            payload,
-            at,
-        }
-        | Record::Goodbye {
-            floor,
-            device,
-            payload,
-            at,
-        } => {
+        Record::Hello { floor, device, payload, at } | Record::Goodbye { floor, device, payload, at } => {
             put_origin(to, floor, *device, *at);
             wire::put_bytes(to, payload)?;
         }
-        Record::Describe {
-            floor,
-            device,
-            kind,
-            payload,
-            at,
-        } => {
-            put_origin(to, floor, *device, *at);
+        Record::Describe { floor, device, kind, payload, at } => {
+            put_optional_floor(to, floor.as_ref());
+            to.extend_from_slice(&device.0);
+            wire::put_u64(to, at.0);
             to.push(describe_code(*kind));
             wire::put_bytes(to, payload)?;
         }
-        Record::Subscribed {
-            floor,
-            device,
-            subscription,
-        } => {
+        Record::Subscribed { floor, device, subscription } => {
             wire::put_floor(to, floor);
             to.extend_from_slice(&device.0);
             put_subscription(to, subscription)?;
@@ -172,50 +145,23 @@ fn take_body(from: &mut Take<'_>, kind: u8) -> Result<Record, Malformed> {
         OPENED => Record::SessionOpened(from.session()?),
         RETIRED => {
             let (connection, device) = (from.connection()?, from.device()?);
-            Record::SessionRetired {
-                connection,
-                device,
-                reason: take_reason(from)?,
-                at: from.time()?,
-            }
+            Record::SessionRetired { connection, device, reason: take_reason(from)?, at: from.time()? }
         }
-        MOVED => Record::SessionMoved {
-            connection: from.connection()?,
-            path: from.path()?,
-        },
+        MOVED => Record::SessionMoved { connection: from.connection()?, path: from.path()? },
         HELLO => {
             let (floor, device, at) = take_origin(from)?;
-            Record::Hello {
-                floor,
-                device,
-                payload: from.bytes()?.to_vec(),
-                at,
-            }
+            Record::Hello { floor, device, payload: from.bytes()?.to_vec(), at }
         }
         DESCRIBE => {
-            let (floor, device, at) = take_origin(from)?;
+            let floor = take_optional_floor(from)?;
+            let (device, at) = (from.device()?, from.time()?);
             let kind = take_describe(from)?;
-            Record::Describe {
-                floor,
-                device,
-                kind,
-                payload: from.bytes()?.to_vec(),
-                at,
-            }
+            Record::Describe { floor, device, kind, payload: from.bytes()?.to_vec(), at }
         }
-        SUBSCRIBED => Record::Subscribed {
-            floor: from.floor()?,
-            device: from.device()?,
-            subscription: take_subscription(from)?,
-        },
+        SUBSCRIBED => Record::Subscribed { floor: from.floor()?, device: from.device()?, subscription: take_subscription(from)? },
         GOODBYE => {
             let (floor, device, at) = take_origin(from)?;
-            Record::Goodbye {
-                floor,
-                device,
-                payload: from.bytes()?.to_vec(),
-                at,
-            }
+            Record::Goodbye { floor, device, payload: from.bytes()?.to_vec(), at }
         }
         EVENT => take_event(from)?,
         _ => Record::Seen { floor: from.floor()? },
@@ -248,17 +194,22 @@ pub(super) fn take_subscription(from: &mut Take<'_>) -> Result<Subscription, Mal
         3 => HandlerKind::Cbor,
         _ => return Err(Malformed("an unknown kind of handler")),
     };
-    Ok(Subscription {
-        prefix: from.text()?,
-        handler,
-    })
+    Ok(Subscription { prefix: from.text()?, handler })
 }
 
-fn put_event(to: &mut Vec<u8>, floor: Option<&Floor>, event: &Event) -> Result<(), TooLong> {
+fn put_optional_floor(to: &mut Vec<u8>, floor: Option<&Floor>) {
     to.push(floor.is_some().into());
     if let Some(floor) = floor {
         wire::put_floor(to, floor);
     }
+}
+
+fn take_optional_floor(from: &mut Take<'_>) -> Result<Option<Floor>, Malformed> {
+    from.bool()?.then(|| from.floor()).transpose()
+}
+
+fn put_event(to: &mut Vec<u8>, floor: Option<&Floor>, event: &Event) -> Result<(), TooLong> {
+    put_optional_floor(to, floor);
     to.extend_from_slice(&event.id.0);
     wire::put_u64(to, event.owner.0);
     wire::put_product(to, event.product);
@@ -279,7 +230,7 @@ fn put_event(to: &mut Vec<u8>, floor: Option<&Floor>, event: &Event) -> Result<(
 }
 
 fn take_event(from: &mut Take<'_>) -> Result<Record, Malformed> {
-    let floor = from.bool()?.then(|| from.floor()).transpose()?;
+    let floor = take_optional_floor(from)?;
     let id = EventId(from.array()?);
     let owner = OwnerId(from.u64()?);
     let product = from.product()?;
@@ -292,21 +243,8 @@ fn take_event(from: &mut Take<'_>) -> Result<Record, Malformed> {
     let name = from.text()?;
     let (content_format, ttl_s, published_at) = (from.u16()?, from.u32()?, from.time()?);
     let data = from.bool()?.then(|| from.bytes()).transpose()?.map(<[u8]>::to_vec);
-    let event = Event {
-        id,
-        owner,
-        product,
-        source,
-        name,
-        content_format,
-        data,
-        ttl_s,
-        published_at,
-    };
-    Ok(Record::Event {
-        floor,
-        event: Arc::new(event),
-    })
+    let event = Event { id, owner, product, source, name, content_format, data, ttl_s, published_at };
+    Ok(Record::Event { floor, event: Arc::new(event) })
 }
 
 pub(super) fn reason_code(reason: RetireReason) -> u8 {
@@ -387,31 +325,11 @@ mod tests {
 
     #[test]
     fn what_no_field_can_hold_is_refused() {
-        let Record::Hello { floor, device, at, .. } = one_of_each()[3].clone() else {
-            unreachable!()
-        };
-        let record = Record::Hello {
-            floor,
-            device,
-            payload: vec![0; BODY_BYTES_MAX + 1],
-            at,
-        };
+        let Record::Hello { floor, device, at, .. } = one_of_each()[3].clone() else { unreachable!() };
+        let record = Record::Hello { floor, device, payload: vec![0; BODY_BYTES_MAX + 1], at };
         assert!(put_record(&mut Vec::new(), &record).is_err());
-        let subscription = Subscription {
-            prefix: "x".repeat(65_536),
-            handler: HandlerKind::Text,
-        };
-        assert!(
-            put_record(
-                &mut Vec::new(),
-                &Record::Subscribed {
-                    floor,
-                    device,
-                    subscription
-                }
-            )
-            .is_err()
-        );
+        let subscription = Subscription { prefix: "x".repeat(65_536), handler: HandlerKind::Text };
+        assert!(put_record(&mut Vec::new(), &Record::Subscribed { floor, device, subscription }).is_err());
     }
 
     proptest! {

@@ -64,11 +64,7 @@ pub(super) struct Reopened {
 /// Reads the journal in `dir`. Returns the segments before the last, and the last if there is any.
 pub(super) fn recover(dir: &Path) -> Result<(Recovered, Vec<SealedSegment>, Option<Reopened>), OpenError> {
     let segments = list_segments(dir)?;
-    let Start {
-        mut replay,
-        snapshot,
-        damaged,
-    } = Replay::start(dir, &segments)?;
+    let Start { mut replay, snapshot, damaged } = Replay::start(dir, &segments)?;
     let sealed = seal(dir, &segments)?;
     let covered = replay.extent.segment;
     let mut torn_tail = None;
@@ -81,46 +77,21 @@ pub(super) fn recover(dir: &Path) -> Result<(Recovered, Vec<SealedSegment>, Opti
         torn_tail = found.torn.map(|what| found.tail(dir, what));
         reopened = Some(found.reopen(dir, replay.extent.chain)?);
     }
-    let report = RecoveryReport {
-        snapshot,
-        damaged_snapshots: damaged,
-        segments: replay.segments,
-        records: replay.records,
-        torn_tail,
-    };
-    Ok((
-        Recovered {
-            state: replay.state,
-            next_position: replay.extent.next,
-            report,
-        },
-        sealed,
-        reopened,
-    ))
+    let report = RecoveryReport { snapshot, damaged_snapshots: damaged, segments: replay.segments, records: replay.records, torn_tail };
+    Ok((Recovered { state: replay.state, next_position: replay.extent.next, report }, sealed, reopened))
 }
 
 /// All segments but the last. Their numbers must have no gap, even where a snapshot covers them: readers still need them.
 fn seal(dir: &Path, segments: &[SegmentId]) -> Result<Vec<SealedSegment>, OpenError> {
     let sealed = segments.windows(2).map(|pair| {
         if pair[1].number != pair[0].number + 1 {
-            return Err(OpenError::MissingSegment {
-                dir: dir.to_path_buf(),
-                number: pair[0].number + 1,
-            });
+            return Err(OpenError::MissingSegment { dir: dir.to_path_buf(), number: pair[0].number + 1 });
         }
         if pair[1].first < pair[0].first {
             let (path, expected, found) = (pair[1].path(dir), pair[0].first, pair[1].first);
-            return Err(OpenError::NotDense {
-                path,
-                offset: 0,
-                expected,
-                found,
-            });
+            return Err(OpenError::NotDense { path, offset: 0, expected, found });
         }
-        Ok(SealedSegment {
-            id: pair[0],
-            next: pair[1].first,
-        })
+        Ok(SealedSegment { id: pair[0], next: pair[1].first })
     });
     sealed.collect()
 }
@@ -138,22 +109,13 @@ pub(super) fn remove_temporary_files(dir: &Path) -> Result<(), OpenError> {
 
 impl Last {
     fn tail(&self, dir: &Path, what: &'static str) -> TornTail {
-        TornTail {
-            segment: self.header.id.path(dir),
-            offset: self.end,
-            bytes_cut: self.length - self.end,
-            what,
-        }
+        TornTail { segment: self.header.id.path(dir), offset: self.end, bytes_cut: self.length - self.end, what }
     }
 
     /// Cuts the torn tail, and makes durable what follows the last bytes that are known to be.
     fn reopen(self, dir: &Path, chain: u32) -> Result<Reopened, OpenError> {
         let path = self.header.id.path(dir);
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(OpenError::io("open", &path))?;
+        let file = File::options().read(true).write(true).open(&path).map_err(OpenError::io("open", &path))?;
         if self.torn.is_some() {
             file.set_len(self.end).map_err(OpenError::io("cut", &path))?;
         }
@@ -161,13 +123,7 @@ impl Last {
         if self.torn.is_some() || self.vouched < self.end {
             durable::sync_file(&file).map_err(OpenError::io("sync", &path))?;
         }
-        Ok(Reopened {
-            file,
-            id: self.header.id,
-            salt: self.header.salt,
-            end: self.end,
-            chain,
-        })
+        Ok(Reopened { file, id: self.header.id, salt: self.header.salt, end: self.end, chain })
     }
 }
 

@@ -48,16 +48,7 @@ pub(super) struct Last {
 impl Replay {
     /// A journal from its first record on.
     fn from_nothing() -> Replay {
-        Replay {
-            state: State::default(),
-            extent: Extent {
-                segment: 0,
-                next: Position(1),
-                chain: 0,
-            },
-            segments: 0,
-            records: 0,
-        }
+        Replay { state: State::default(), extent: Extent { segment: 0, next: Position(1), chain: 0 }, segments: 0, records: 0 }
     }
 
     /// The newest usable snapshot, or nothing if there never was one. `segments` are those that exist, by number.
@@ -69,33 +60,15 @@ impl Replay {
         for snapshot in list_snapshots(dir)? {
             match load_snapshot(dir, snapshot) {
                 Ok((state, extent)) => {
-                    let replay = Replay {
-                        state,
-                        extent,
-                        segments: 0,
-                        records: 0,
-                    };
-                    return Start {
-                        replay,
-                        snapshot: Some(snapshot),
-                        damaged,
-                    }
-                    .reaching(dir, oldest);
+                    let replay = Replay { state, extent, segments: 0, records: 0 };
+                    return Start { replay, snapshot: Some(snapshot), damaged }.reaching(dir, oldest);
                 }
                 Err(LoadError::Refused(error)) => return Err(error),
                 Err(LoadError::Invalid(error)) => damaged.push(error),
             }
         }
-        let start = Start {
-            replay: Replay::from_nothing(),
-            snapshot: None,
-            damaged,
-        };
-        if segments.is_empty() && start.damaged.is_empty() {
-            Ok(start)
-        } else {
-            start.reaching(dir, oldest)
-        }
+        let start = Start { replay: Replay::from_nothing(), snapshot: None, damaged };
+        if segments.is_empty() && start.damaged.is_empty() { Ok(start) } else { start.reaching(dir, oldest) }
     }
 
     /// Takes in a segment that is not the last.
@@ -125,22 +98,13 @@ impl Replay {
         {
             return Err(OpenError::SyncedDataDamaged { path, offset, witness });
         }
-        Ok(Last {
-            header: reader.header(),
-            vouched,
-            end: offset,
-            length: reader.length(),
-            torn,
-        })
+        Ok(Last { header: reader.header(), vouched, end: offset, length: reader.length(), torn })
     }
 
     /// Checks that the segment after those taken in goes on where they end. Without this, frames that are missing from the end of a segment
     /// would not be missed.
     pub(super) fn check_successor(&self, dir: &Path) -> Result<(), OpenError> {
-        let id = SegmentId {
-            number: self.extent.segment + 1,
-            first: self.extent.next,
-        };
+        let id = SegmentId { number: self.extent.segment + 1, first: self.extent.next };
         self.open(dir, id).map(drop)
     }
 
@@ -154,19 +118,12 @@ impl Replay {
 
     fn open(&self, dir: &Path, id: SegmentId) -> Result<SegmentReader, OpenError> {
         if id.number != self.extent.segment + 1 {
-            return Err(OpenError::MissingSegment {
-                dir: dir.to_path_buf(),
-                number: self.extent.segment + 1,
-            });
+            return Err(OpenError::MissingSegment { dir: dir.to_path_buf(), number: self.extent.segment + 1 });
         }
         let reader = SegmentReader::open(dir, id)?;
         self.expect(reader.path(), 0, id.first)?;
         if reader.header().previous != self.extent.chain {
-            return Err(OpenError::damaged(
-                reader.path(),
-                0,
-                "the segment does not follow the end of the one before it",
-            ));
+            return Err(OpenError::damaged(reader.path(), 0, "the segment does not follow the end of the one before it"));
         }
         Ok(reader)
     }
@@ -198,16 +155,7 @@ impl Replay {
 
     fn expect(&self, path: &Path, offset: u64, found: Position) -> Result<(), OpenError> {
         let expected = self.extent.next;
-        if found == expected {
-            Ok(())
-        } else {
-            Err(OpenError::NotDense {
-                path: path.to_path_buf(),
-                offset,
-                expected,
-                found,
-            })
-        }
+        if found == expected { Ok(()) } else { Err(OpenError::NotDense { path: path.to_path_buf(), offset, expected, found }) }
     }
 }
 
@@ -219,14 +167,7 @@ impl Start {
             return Ok(self);
         }
         // The damage of the newest snapshot is the cause, if there is one; the missing segment only follows from it.
-        let missing = OpenError::MissingSegment {
-            dir: dir.to_path_buf(),
-            number: wanted,
-        };
-        Err(if self.damaged.is_empty() {
-            missing
-        } else {
-            self.damaged.swap_remove(0)
-        })
+        let missing = OpenError::MissingSegment { dir: dir.to_path_buf(), number: wanted };
+        Err(if self.damaged.is_empty() { missing } else { self.damaged.swap_remove(0) })
     }
 }

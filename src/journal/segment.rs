@@ -43,10 +43,7 @@ impl SegmentId {
         let (first, number) = name.strip_suffix(".segment")?.split_once('-')?;
         let digits =
             |text: &str, len: usize| (text.len() == len && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok());
-        Some(SegmentId {
-            number: digits(number, 12)??,
-            first: Position(digits(first, 20)??),
-        })
+        Some(SegmentId { number: digits(number, 12)??, first: Position(digits(first, 20)??) })
     }
 }
 
@@ -128,26 +125,13 @@ impl SegmentHeader {
             return Err(damaged(Malformed("the checksum of the segment header does not fit")));
         }
         if version != SEGMENT_VERSION {
-            return Err(OpenError::NewerFormat {
-                path: path.into(),
-                offset: 0,
-                what: "segment",
-                version,
-                known: SEGMENT_VERSION,
-            });
+            return Err(OpenError::NewerFormat { path: path.into(), offset: 0, what: "segment", version, known: SEGMENT_VERSION });
         }
         let mut rest = || {
             take.u16()?;
             let previous = take.u32()?;
-            let id = SegmentId {
-                number: take.u64()?,
-                first: Position(take.u64()?),
-            };
-            Ok(SegmentHeader {
-                previous,
-                id,
-                salt: take.u64()?,
-            })
+            let id = SegmentId { number: take.u64()?, first: Position(take.u64()?) };
+            Ok(SegmentHeader { previous, id, salt: take.u64()? })
         };
         rest().map_err(damaged)
     }
@@ -223,42 +207,26 @@ mod tests {
 
     #[test]
     fn names_are_strict_and_sort_by_position() {
-        let id = SegmentId {
-            number: 12,
-            first: Position(345),
-        };
+        let id = SegmentId { number: 12, first: Position(345) };
         let name = "00000000000000000345-000000000012.segment";
         assert_eq!(id.path(Path::new("")), Path::new(name));
         assert_eq!(SegmentId::parse(name), Some(id));
-        for other in [
-            "345-12.segment",
-            "+0000000000000000345-000000000012.segment",
-            "00000000000000000345-000000000012.segment.tmp",
-            "spare",
-        ] {
+        for other in
+            ["345-12.segment", "+0000000000000000345-000000000012.segment", "00000000000000000345-000000000012.segment.tmp", "spare"]
+        {
             assert_eq!(SegmentId::parse(other), None, "{other}");
         }
     }
 
     #[test]
     fn a_changed_header_is_refused() {
-        let header = SegmentHeader {
-            previous: 1,
-            id: SegmentId {
-                number: 2,
-                first: Position(3),
-            },
-            salt: 4,
-        };
+        let header = SegmentHeader { previous: 1, id: SegmentId { number: 2, first: Position(3) }, salt: 4 };
         let bytes = header.to_bytes();
         assert_eq!(SegmentHeader::parse(&bytes, Path::new("x")).unwrap(), header);
         for index in 0..bytes.len() {
             let mut changed = bytes;
             changed[index] ^= 0x10;
-            assert!(matches!(
-                SegmentHeader::parse(&changed, Path::new("x")),
-                Err(OpenError::Damaged { .. })
-            ));
+            assert!(matches!(SegmentHeader::parse(&changed, Path::new("x")), Err(OpenError::Damaged { .. })));
         }
     }
 

@@ -18,11 +18,7 @@ pub struct Sessions {
 impl Sessions {
     /// A table of sessions with different ids. Fastest if they are ordered by id.
     pub(super) fn from_entries(entries: Vec<Session>) -> Option<Sessions> {
-        let index: BTreeMap<_, _> = entries
-            .iter()
-            .enumerate()
-            .map(|(at, session)| (session.stored.connection, at))
-            .collect();
+        let index: BTreeMap<_, _> = entries.iter().enumerate().map(|(at, session)| (session.stored.connection, at)).collect();
         (index.len() == entries.len()).then_some(Sessions { entries, index })
     }
 
@@ -97,11 +93,7 @@ mod tests {
     use crate::journal::test_records::session;
 
     fn entry(number: u8) -> Session {
-        Session {
-            stored: session(number),
-            highest: None,
-            recent: Vec::new(),
-        }
+        Session { stored: session(number), highest: None, recent: Vec::new() }
     }
 
     proptest! {

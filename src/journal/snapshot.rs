@@ -73,15 +73,9 @@ pub(super) fn list_snapshots(dir: &Path) -> Result<Vec<u64>, OpenError> {
     let mut snapshots = Vec::new();
     for entry in fs::read_dir(dir).map_err(OpenError::io("list", dir))? {
         let name = entry.map_err(OpenError::io("list", dir))?.file_name();
-        let digits = name
-            .to_str()
-            .and_then(|name| name.strip_suffix(".snapshot"))
-            .filter(|digits| digits.len() == 12);
-        snapshots.extend(
-            digits
-                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
-                .and_then(|digits| digits.parse::<u64>().ok()),
-        );
+        let digits = name.to_str().and_then(|name| name.strip_suffix(".snapshot")).filter(|digits| digits.len() == 12);
+        snapshots
+            .extend(digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit())).and_then(|digits| digits.parse::<u64>().ok()));
     }
     snapshots.sort_unstable_by(|a, b| b.cmp(a));
     Ok(snapshots)
@@ -110,12 +104,7 @@ fn write_to(file: &mut File, state: &State, extent: Extent) -> io::Result<()> {
         put_session(to, &session.stored, session.highest);
         Ok(())
     })?;
-    write_section(
-        file,
-        2,
-        state.sessions.iter().filter(|session| !session.recent.is_empty()),
-        put_recent,
-    )?;
+    write_section(file, 2, state.sessions.iter().filter(|session| !session.recent.is_empty()), put_recent)?;
     write_section(file, 3, state.retired.values(), |to, retired| {
         put_session(to, &retired.stored, retired.highest);
         to.push(record::reason_code(retired.reason));
@@ -189,14 +178,8 @@ fn put_device(to: &mut Vec<u8>, id: [u8; 12], device: &Device) -> io::Result<()>
                 wire::put_bytes(to, &kept.payload).map_err(too_long)?;
             }
         }
-        wire::put_u16(
-            to,
-            u16::try_from(device.subscriptions.len()).map_err(|_| io::ErrorKind::InvalidData)?,
-        );
-        device
-            .subscriptions
-            .iter()
-            .try_for_each(|subscription| record::put_subscription(to, subscription).map_err(too_long))
+        wire::put_u16(to, u16::try_from(device.subscriptions.len()).map_err(|_| io::ErrorKind::InvalidData)?);
+        device.subscriptions.iter().try_for_each(|subscription| record::put_subscription(to, subscription).map_err(too_long))
     })
 }
 
@@ -216,11 +199,7 @@ mod tests {
     use super::*;
     use crate::journal::test_records::{any_record, one_of_each};
 
-    const EXTENT: Extent = Extent {
-        segment: 3,
-        next: Position(17),
-        chain: 0xdead_beef,
-    };
+    const EXTENT: Extent = Extent { segment: 3, next: Position(17), chain: 0xdead_beef };
 
     fn stored(state: &State) -> (tempfile::TempDir, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
@@ -241,10 +220,7 @@ mod tests {
         fs::write(snapshot_path(dir.path(), 10), &bytes).unwrap();
         fs::write(dir.path().join("000000000011.snapshot.tmp"), &bytes).unwrap();
         assert_eq!(list_snapshots(dir.path()).unwrap(), [10, 3]);
-        assert!(
-            matches!(load_snapshot(dir.path(), 10), Err(LoadError::Invalid(_))),
-            "its name is not what it covers"
-        );
+        assert!(matches!(load_snapshot(dir.path(), 10), Err(LoadError::Invalid(_))), "its name is not what it covers");
     }
 
     #[test]
@@ -270,21 +246,8 @@ mod tests {
         let checksum = crc32c::crc32c(&bytes[..36]);
         bytes[36..40].copy_from_slice(&checksum.to_le_bytes());
         fs::write(snapshot_path(dir.path(), 3), &bytes).unwrap();
-        let Err(LoadError::Refused(error)) = load_snapshot(dir.path(), 3) else {
-            panic!("refused")
-        };
-        assert!(
-            matches!(
-                error,
-                OpenError::NewerFormat {
-                    what: "snapshot",
-                    version: 2,
-                    known: 1,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        let Err(LoadError::Refused(error)) = load_snapshot(dir.path(), 3) else { panic!("refused") };
+        assert!(matches!(error, OpenError::NewerFormat { what: "snapshot", version: 2, known: 1, .. }), "{error}");
     }
 
     proptest! {

@@ -81,60 +81,30 @@ impl State {
         match record {
             Record::SessionOpened(stored) => {
                 self.retired.remove(&stored.connection);
-                let session = Session {
-                    stored: stored.clone(),
-                    highest: None,
-                    recent: Vec::new(),
-                };
+                let session = Session { stored: stored.clone(), highest: None, recent: Vec::new() };
                 self.sessions.insert(session);
             }
-            Record::SessionRetired {
-                connection, reason, at, ..
-            } => self.retire(*connection, *reason, *at),
+            Record::SessionRetired { connection, reason, at, .. } => self.retire(*connection, *reason, *at),
             Record::SessionMoved { connection, path } => {
                 if let Some(session) = self.sessions.get_mut(connection) {
                     session.stored.path = *path;
                 }
             }
-            Record::Hello {
-                floor,
-                device,
-                payload,
-                at,
-            } => {
+            Record::Hello { floor, device, payload, at } => {
                 self.raise(floor);
                 let device = self.devices.entry(*device).or_default();
                 // Forget all (device-os.md §3.5, §3.14): what still holds is sent again after the Hello.
-                *device = Device {
-                    hello: Kept::some(payload, *at),
-                    goodbye: device.goodbye.take(),
-                    ..Device::default()
-                };
+                *device = Device { hello: Kept::some(payload, *at), goodbye: device.goodbye.take(), ..Device::default() };
             }
-            Record::Describe {
-                floor,
-                device,
-                kind,
-                payload,
-                at,
-            } => {
-                self.raise(floor);
+            Record::Describe { floor, device, kind, payload, at } => {
+                floor.iter().for_each(|floor| self.raise(floor));
                 *self.devices.entry(*device).or_default().describe_mut(*kind) = Kept::some(payload, *at);
             }
-            Record::Subscribed {
-                floor,
-                device,
-                subscription,
-            } => {
+            Record::Subscribed { floor, device, subscription } => {
                 self.raise(floor);
                 self.devices.entry(*device).or_default().subscriptions.insert(subscription.clone());
             }
-            Record::Goodbye {
-                floor,
-                device,
-                payload,
-                at,
-            } => {
+            Record::Goodbye { floor, device, payload, at } => {
                 self.raise(floor);
                 self.devices.entry(*device).or_default().goodbye = Kept::some(payload, *at);
             }
@@ -160,15 +130,7 @@ impl State {
 
     fn retire(&mut self, connection: ConnectionId, reason: RetireReason, at: UnixMillis) {
         if let Some(Session { stored, highest, .. }) = self.sessions.remove(&connection) {
-            self.retired.insert(
-                connection,
-                Retired {
-                    stored,
-                    highest,
-                    reason,
-                    at,
-                },
-            );
+            self.retired.insert(connection, Retired { stored, highest, reason, at });
         }
     }
 }
@@ -206,10 +168,7 @@ impl Device {
 
 impl Kept {
     fn some(payload: &[u8], at: UnixMillis) -> Option<Kept> {
-        Some(Kept {
-            payload: payload.to_vec(),
-            at,
-        })
+        Some(Kept { payload: payload.to_vec(), at })
     }
 }
 
@@ -235,10 +194,7 @@ mod tests {
         let mut state = state_of(&[Record::SessionOpened(opened)]);
         assert_eq!(state.sessions.get(&connection).unwrap().highest, None);
         for (sequence, highest) in [(5, 5), (9, 9), (7, 9)] {
-            state.apply(&Record::Event {
-                floor: Some(floor(1, sequence)),
-                event: event(1),
-            });
+            state.apply(&Record::Event { floor: Some(floor(1, sequence)), event: event(1) });
             assert_eq!(state.sessions.get(&connection).unwrap().highest, Some(highest));
         }
         state.apply(&Record::Seen { floor: floor(1, 12) });
@@ -263,24 +219,14 @@ mod tests {
     #[test]
     fn a_retired_session_stays_as_a_tombstone_until_it_is_forgotten() {
         let (old, new) = (session(1), session(2));
-        let retire = |reason, at| Record::SessionRetired {
-            connection: old.connection,
-            device: old.identity.device,
-            reason,
-            at,
-        };
+        let retire = |reason, at| Record::SessionRetired { connection: old.connection, device: old.identity.device, reason, at };
         let mut state = state_of(&[Record::SessionOpened(old.clone()), Record::SessionOpened(new.clone())]);
         assert_eq!(state.sessions.len(), 2, "a newer session retires nobody by itself");
         state.apply(&retire(RetireReason::Replaced, AT));
         state.apply(&retire(RetireReason::Revoked, UnixMillis(9_000)));
         state.apply(&Record::Seen { floor: floor(1, 3) });
         assert_eq!(state.sessions.iter().map(|session| &session.stored).collect::<Vec<_>>(), [&new]);
-        let tombstone = Retired {
-            stored: old.clone(),
-            highest: Some(3),
-            reason: RetireReason::Replaced,
-            at: AT,
-        };
+        let tombstone = Retired { stored: old.clone(), highest: Some(3), reason: RetireReason::Replaced, at: AT };
         assert_eq!(state.retired[&old.connection], tombstone);
         state.forget_retired_before(AT);
         assert_eq!(state.retired.len(), 1);
@@ -292,45 +238,18 @@ mod tests {
     fn a_hello_forgets_describes_and_subscriptions_but_not_the_goodbye() {
         let device = session(1).identity.device;
         let floor = floor(1, 1);
-        let subscription = Subscription {
-            prefix: "a".into(),
-            handler: HandlerKind::Text,
-        };
+        let subscription = Subscription { prefix: "a".into(), handler: HandlerKind::Text };
         let mut state = state_of(&[
-            Record::Describe {
-                floor,
-                device,
-                kind: DescribeKind::Application,
-                payload: vec![1],
-                at: AT,
-            },
-            Record::Subscribed {
-                floor,
-                device,
-                subscription: subscription.clone(),
-            },
-            Record::Subscribed {
-                floor,
-                device,
-                subscription: subscription.clone(),
-            },
-            Record::Goodbye {
-                floor,
-                device,
-                payload: vec![2],
-                at: AT,
-            },
+            Record::Describe { floor: Some(floor), device, kind: DescribeKind::Application, payload: vec![1], at: AT },
+            Record::Subscribed { floor, device, subscription: subscription.clone() },
+            Record::Subscribed { floor, device, subscription: subscription.clone() },
+            Record::Goodbye { floor, device, payload: vec![2], at: AT },
         ]);
         let told = &state.devices[&device];
         assert_eq!(told.describe(DescribeKind::Application), Some(&Kept { payload: vec![1], at: AT }));
         assert_eq!(told.subscriptions, BTreeSet::from([subscription]));
 
-        state.apply(&Record::Hello {
-            floor,
-            device,
-            payload: vec![3],
-            at: AT,
-        });
+        state.apply(&Record::Hello { floor, device, payload: vec![3], at: AT });
         let expected = Device {
             hello: Some(Kept { payload: vec![3], at: AT }),
             goodbye: Some(Kept { payload: vec![2], at: AT }),
@@ -343,10 +262,7 @@ mod tests {
     fn a_session_moves_and_shows_no_key() {
         let (first, elsewhere) = (session(1), session(5).path);
         let mut state = state_of(&[Record::SessionOpened(first.clone())]);
-        state.apply(&Record::SessionMoved {
-            connection: first.connection,
-            path: elsewhere,
-        });
+        state.apply(&Record::SessionMoved { connection: first.connection, path: elsewhere });
         assert_eq!(state.sessions.get(&first.connection).unwrap().stored.path, elsewhere);
         let shown = format!("{state:?}");
         assert!(shown.contains("KeyBlock(..)"));

@@ -16,11 +16,7 @@ use router::journal::{DescribeKind, HandlerKind, Record, RetireReason, Subscript
 
 /// Session `number`, in one of the shapes that options and address families allow.
 pub(super) fn session(number: u8) -> StoredSession {
-    let final_flight = FinalFlight {
-        verify: [number ^ 0x33; 12],
-        message_sequence: 7,
-        record_sequence: number.into(),
-    };
+    let final_flight = FinalFlight { verify: [number ^ 0x33; 12], message_sequence: 7, record_sequence: number.into() };
     let v6 = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number.into()), 5684, 3, 2);
     StoredSession {
         connection: ConnectionId([number; 8]),
@@ -35,11 +31,7 @@ pub(super) fn session(number: u8) -> StoredSession {
         established_at: UnixMillis(1_767_225_600_000 + u64::from(number)),
         final_flight,
         path: Path {
-            peer: if number & 4 == 0 {
-                SocketAddr::from((Ipv4Addr::new(192, 0, 2, number), 40_000))
-            } else {
-                v6.into()
-            },
+            peer: if number & 4 == 0 { SocketAddr::from((Ipv4Addr::new(192, 0, 2, number), 40_000)) } else { v6.into() },
             local: match number % 3 {
                 0 => None,
                 1 => Some(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1))),
@@ -52,12 +44,7 @@ pub(super) fn session(number: u8) -> StoredSession {
 /// Record `sequence` of session `number`.
 pub(super) fn floor(number: u8, sequence: u64) -> Floor {
     let connection = session(number).connection;
-    Floor {
-        connection,
-        sequence,
-        message_id: u16::try_from(sequence & 0xffff).unwrap(),
-        digest: sequence.wrapping_mul(0x9e37_79b9),
-    }
+    Floor { connection, sequence, message_id: u16::try_from(sequence & 0xffff).unwrap(), digest: sequence.wrapping_mul(0x9e37_79b9) }
 }
 
 /// An event that can be told from others by its id.
@@ -83,47 +70,17 @@ pub(super) fn one_of_each() -> [Record; 9] {
     let device = opened.identity.device;
     [
         Record::SessionOpened(opened.clone()),
-        Record::SessionRetired {
-            connection: session(2).connection,
-            device,
-            reason: RetireReason::Replaced,
-            at,
-        },
-        Record::SessionMoved {
-            connection: opened.connection,
-            path: session(8).path,
-        },
-        Record::Hello {
-            floor: floor(4, 1),
-            device,
-            payload: vec![0, 1, 0xff],
-            at,
-        },
-        Record::Describe {
-            floor: floor(4, 2),
-            device,
-            kind: DescribeKind::System,
-            payload: vec![7; 40],
-            at,
-        },
+        Record::SessionRetired { connection: session(2).connection, device, reason: RetireReason::Replaced, at },
+        Record::SessionMoved { connection: opened.connection, path: session(8).path },
+        Record::Hello { floor: floor(4, 1), device, payload: vec![0, 1, 0xff], at },
+        Record::Describe { floor: Some(floor(4, 2)), device, kind: DescribeKind::System, payload: vec![7; 40], at },
         Record::Subscribed {
             floor: floor(4, 3),
             device,
-            subscription: Subscription {
-                prefix: "particle".into(),
-                handler: HandlerKind::Cbor,
-            },
+            subscription: Subscription { prefix: "particle".into(), handler: HandlerKind::Cbor },
         },
-        Record::Goodbye {
-            floor: floor(4, 4),
-            device,
-            payload: vec![5, 6, 0x90, 0x1c],
-            at,
-        },
-        Record::Event {
-            floor: Some(floor(4, 5)),
-            event: event(1),
-        },
+        Record::Goodbye { floor: floor(4, 4), device, payload: vec![5, 6, 0x90, 0x1c], at },
+        Record::Event { floor: Some(floor(4, 5)), event: event(1) },
         Record::Seen { floor: floor(4, 6) },
     ]
 }
@@ -141,7 +98,7 @@ pub(super) fn any_record() -> impl Strategy<Value = Record> {
             connection: session(number).connection, path: session(other).path }),
         1 => (any_floor(), number.clone(), payload.clone(), at.clone()).prop_map(|(floor, number, payload, at)| Record::Hello {
             floor, device: session(number).identity.device, payload, at }),
-        1 => (any_floor(), number.clone(), any_describe(), payload.clone(), at.clone()).prop_map(|(floor, number, kind, payload, at)|
+        1 => (proptest::option::of(any_floor()), number.clone(), any_describe(), payload.clone(), at.clone()).prop_map(|(floor, number, kind, payload, at)|
             Record::Describe { floor, device: session(number).identity.device, kind, payload, at }),
         1 => (any_floor(), number.clone(), any_subscription()).prop_map(|(floor, number, subscription)| Record::Subscribed {
             floor, device: session(number).identity.device, subscription }),
@@ -171,25 +128,11 @@ fn any_subscription() -> impl Strategy<Value = Subscription> {
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    let source = prop_oneof![
-        any::<[u8; 12]>().prop_map(|id| Source::Device(DeviceId(id))),
-        Just(Source::Api),
-        Just(Source::Cloud)
-    ];
+    let source = prop_oneof![any::<[u8; 12]>().prop_map(|id| Source::Device(DeviceId(id))), Just(Source::Api), Just(Source::Cloud)];
     let data = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..900));
     let product = proptest::option::of(any::<u32>().prop_map(ProductId));
-    (
-        any::<[u8; 16]>(),
-        any::<u64>(),
-        product,
-        source,
-        "\\PC{1,20}",
-        any::<u16>(),
-        data,
-        any::<u32>(),
-        any::<u64>(),
-    )
-        .prop_map(|(id, owner, product, source, name, content_format, data, ttl_s, at)| Event {
+    (any::<[u8; 16]>(), any::<u64>(), product, source, "\\PC{1,20}", any::<u16>(), data, any::<u32>(), any::<u64>()).prop_map(
+        |(id, owner, product, source, name, content_format, data, ttl_s, at)| Event {
             id: EventId(id),
             owner: OwnerId(owner),
             product,
@@ -199,5 +142,6 @@ fn any_event() -> impl Strategy<Value = Event> {
             data,
             ttl_s,
             published_at: UnixMillis(at),
-        })
+        },
+    )
 }

@@ -47,18 +47,11 @@ impl<'a> Take<'a> {
     }
 
     pub(super) fn end(&self) -> Result<(), Malformed> {
-        if self.is_empty() {
-            Ok(())
-        } else {
-            Err(Malformed("more bytes than the entry needs"))
-        }
+        if self.is_empty() { Ok(()) } else { Err(Malformed("more bytes than the entry needs")) }
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (taken, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or(Malformed("fewer bytes than the entry needs"))?;
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(Malformed("fewer bytes than the entry needs"))?;
         self.0 = rest;
         Ok(*taken)
     }
@@ -117,12 +110,7 @@ impl<'a> Take<'a> {
     }
 
     pub(super) fn floor(&mut self) -> Result<Floor, Malformed> {
-        Ok(Floor {
-            connection: self.connection()?,
-            sequence: self.u64()?,
-            message_id: self.u16()?,
-            digest: self.u64()?,
-        })
+        Ok(Floor { connection: self.connection()?, sequence: self.u64()?, message_id: self.u16()?, digest: self.u64()? })
     }
 
     pub(super) fn owner(&mut self) -> Result<Option<OwnerId>, Malformed> {
@@ -152,30 +140,18 @@ impl<'a> Take<'a> {
             IpAddr::V4(address) => SocketAddr::from((address, port)),
             IpAddr::V6(address) => SocketAddrV6::new(address, port, flow, scope).into(),
         };
-        Ok(Path {
-            peer,
-            local: self.address()?,
-        })
+        Ok(Path { peer, local: self.address()? })
     }
 
     pub(super) fn session(&mut self) -> Result<StoredSession, Malformed> {
         Ok(StoredSession {
             connection: self.connection()?,
-            identity: Identity {
-                device: self.device()?,
-                key: KeyHash(self.array()?),
-                owner: self.owner()?,
-                product: self.product()?,
-            },
+            identity: Identity { device: self.device()?, key: KeyHash(self.array()?), owner: self.owner()?, product: self.product()? },
             keys: KeyBlock(self.array()?),
             birth: Generation(self.u32()?),
             established_at: self.time()?,
             path: self.path()?,
-            final_flight: FinalFlight {
-                verify: self.array()?,
-                message_sequence: self.u16()?,
-                record_sequence: self.u32()?,
-            },
+            final_flight: FinalFlight { verify: self.array()?, message_sequence: self.u16()?, record_sequence: self.u32()? },
         })
     }
 }
@@ -201,10 +177,7 @@ pub(super) fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) -> Result<(), TooLong> {
 }
 
 pub(super) fn put_text(to: &mut Vec<u8>, text: &str) -> Result<(), TooLong> {
-    let len = u16::try_from(text.len()).map_err(|_| TooLong {
-        bytes: text.len(),
-        limit: u16::MAX.into(),
-    })?;
+    let len = u16::try_from(text.len()).map_err(|_| TooLong { bytes: text.len(), limit: u16::MAX.into() })?;
     put_u16(to, len);
     to.extend_from_slice(text.as_bytes());
     Ok(())

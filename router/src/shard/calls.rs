@@ -1,7 +1,7 @@
 //! Requests that a shard has open with its devices.
 
-use std::collections::HashMap;
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use firmware_protocol::error::RequestError;

@@ -27,10 +27,7 @@ fn three_commits() -> (World, PathBuf, [u64; 4]) {
     let mut world = World::new(1 << 20, 1 << 20);
     let mut ends = [44; 4];
     for (index, number) in (0..3).enumerate() {
-        world.commit(&[Record::Event {
-            floor: None,
-            event: event(number),
-        }]);
+        world.commit(&[Record::Event { floor: None, event: event(number) }]);
         ends[index + 1] = world.journal.end().1;
     }
     let (path, _) = world.journal.end();
@@ -45,11 +42,7 @@ fn damage_in_what_was_synced_is_refused_with_file_and_offset() {
         change(&path, at);
         let start = if at < ends[1] { ends[0] } else { ends[1] };
         match open(&world).unwrap_err() {
-            OpenError::SyncedDataDamaged {
-                path: named,
-                offset,
-                witness,
-            } => {
+            OpenError::SyncedDataDamaged { path: named, offset, witness } => {
                 assert_eq!((named, offset), (path.clone(), start));
                 assert!(witness > start);
             }
@@ -104,10 +97,7 @@ fn a_payload_that_looks_like_a_frame_proves_nothing() {
     world.reopen();
     let mut hostile = (*event(1)).clone();
     hostile.data = Some(frames);
-    let hostile = Record::Event {
-        floor: None,
-        event: hostile.into(),
-    };
+    let hostile = Record::Event { floor: None, event: hostile.into() };
     world.crash(&[hostile], &Loss::Blocks(vec![2, 0, 0, 0, 0, 0]));
     assert_eq!(world.records, []);
 }
@@ -213,25 +203,15 @@ fn segments_are_dropped_when_covered_and_no_longer_wanted_and_readers_are_told()
     let covered = world.covered.unwrap();
     assert_eq!(world.journal.drop_segments(&covered, Position(1)).unwrap(), []);
     let dropped = world.journal.drop_segments(&covered, Position(u64::MAX)).unwrap();
-    assert_eq!(
-        dropped.last().unwrap().number(),
-        covered.segment(),
-        "no segment beyond the snapshot"
-    );
+    assert_eq!(dropped.last().unwrap().number(), covered.segment(), "no segment beyond the snapshot");
     let oldest = covered.next_position();
     match world.journal.events().read_from(Position(1)).unwrap_err() {
         EventsError::Dropped { wanted, oldest: named } => assert_eq!((wanted, named), (Position(1), oldest)),
         other => panic!("{other}"),
     }
-    assert_eq!(
-        world.journal.events().read_from(oldest).unwrap().next_event().unwrap().unwrap().0,
-        oldest
-    );
+    assert_eq!(world.journal.events().read_from(oldest).unwrap().next_event().unwrap().unwrap().0, oldest);
     let last = world.journal.events().last();
-    assert!(matches!(
-        world.journal.events().read_from(Position(last.0 + 2)),
-        Err(EventsError::NotYet { .. })
-    ));
+    assert!(matches!(world.journal.events().read_from(Position(last.0 + 2)), Err(EventsError::NotYet { .. })));
     assert_eq!(world.journal.events().read_from(last.next()).unwrap().next_event().unwrap(), None);
     world.reopen();
     world.check_events();

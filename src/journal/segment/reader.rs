@@ -47,11 +47,7 @@ impl Frame<'_> {
             each(record);
         }
         if (records, events) != (self.header.records, self.header.events) {
-            return Err(OpenError::damaged(
-                self.path,
-                self.offset,
-                "the frame holds other records than it says",
-            ));
+            return Err(OpenError::damaged(self.path, self.offset, "the frame holds other records than it says"));
         }
         Ok(())
     }
@@ -61,13 +57,9 @@ impl Frame<'_> {
         match error {
             RecordError::Malformed(what) => OpenError::Damaged { path, offset, what },
             RecordError::UnknownKind(kind) => OpenError::UnknownKind { path, offset, kind },
-            RecordError::NewerVersion(version) => OpenError::NewerFormat {
-                path,
-                offset,
-                what: "record",
-                version: version.into(),
-                known: RECORD_VERSION.into(),
-            },
+            RecordError::NewerVersion(version) => {
+                OpenError::NewerFormat { path, offset, what: "record", version: version.into(), known: RECORD_VERSION.into() }
+            }
         }
     }
 }
@@ -165,12 +157,7 @@ impl SegmentReader {
         (self.offset, self.chain) = (offset + header.frame_len(), header.checksum);
         let start = usize::try_from(offset - self.window_at).expect("the frame is in the window") + FRAME_HEADER;
         let payload = &self.window[start..][..header.payload as usize];
-        Ok(Step::Frame(Frame {
-            offset,
-            header,
-            path: &self.path,
-            payload,
-        }))
+        Ok(Step::Frame(Frame { offset, header, path: &self.path, payload }))
     }
 
     /// Whether there is nothing but zeros from here to the end of the file.
@@ -209,9 +196,8 @@ impl SegmentReader {
             let window = self.read(at, len)?;
             let starts = window.windows(SALT_AT.end);
             let covered = starts.len() as u64;
-            let found = starts
-                .enumerate()
-                .find(|(_, start)| start[0] == FRAME_MAGIC[0] && start[..4] == FRAME_MAGIC && start[SALT_AT] == salt);
+            let found =
+                starts.enumerate().find(|(_, start)| start[0] == FRAME_MAGIC[0] && start[..4] == FRAME_MAGIC && start[SALT_AT] == salt);
             if let Some((index, _)) = found {
                 return Ok(Some(at + index as u64));
             }
@@ -242,13 +228,7 @@ impl SegmentReader {
         }
         if header.version != FRAME_VERSION {
             let (path, version) = (self.path.clone(), header.version);
-            return Err(OpenError::NewerFormat {
-                path,
-                offset,
-                what: "frame",
-                version,
-                known: FRAME_VERSION,
-            });
+            return Err(OpenError::NewerFormat { path, offset, what: "frame", version, known: FRAME_VERSION });
         }
         Ok(Ok(header))
     }

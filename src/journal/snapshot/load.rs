@@ -39,15 +39,7 @@ pub(in crate::journal) fn load_snapshot(dir: &Path, segment: u64) -> Result<(Sta
     let refused = |doing| move |source| LoadError::Refused(OpenError::io(doing, &snapshot_path(dir, segment))(source));
     let mut file = File::open(&path).map_err(refused("open"))?;
     let length = file.metadata().map_err(refused("examine"))?.len();
-    let mut source = Source {
-        file: &mut file,
-        path: &path,
-        left: length,
-        consumed: 0,
-        checksum: 0,
-        buffer: Vec::new(),
-        at: 0,
-    };
+    let mut source = Source { file: &mut file, path: &path, left: length, consumed: 0, checksum: 0, buffer: Vec::new(), at: 0 };
     let extent = source.header()?;
     if extent.segment != segment {
         return Err(source.invalid(Malformed("the file name and the snapshot header disagree")));
@@ -128,13 +120,7 @@ impl Source<'_> {
         let (version, _, chain, segment, next, sections) = fields().map_err(|error| self.invalid(error))?;
         if version != SNAPSHOT_VERSION {
             let (path, known) = (self.path.to_path_buf(), SNAPSHOT_VERSION);
-            return Err(LoadError::Refused(OpenError::NewerFormat {
-                path,
-                offset: 0,
-                what: "snapshot",
-                version,
-                known,
-            }));
+            return Err(LoadError::Refused(OpenError::NewerFormat { path, offset: 0, what: "snapshot", version, known }));
         }
         if sections != 4 {
             return Err(self.invalid(Malformed("another number of sections than this version has")));
@@ -142,11 +128,7 @@ impl Source<'_> {
         if !POSITIONS.contains(&next) {
             return Err(self.invalid(Malformed("a position that no event can have")));
         }
-        Ok(Extent {
-            segment,
-            next: Position(next),
-            chain,
-        })
+        Ok(Extent { segment, next: Position(next), chain })
     }
 
     fn state(&mut self) -> Result<State, LoadError> {
@@ -155,11 +137,7 @@ impl Source<'_> {
         self.section(2, |source, _: &mut (), count| source.recent(&mut sessions, count))?;
         let retired = self.section(3, |source, retired: &mut BTreeMap<_, _>, count| source.retired(retired, count))?;
         let devices = self.section(4, |source, devices: &mut BTreeMap<_, _>, count| source.devices(devices, count))?;
-        Ok(State {
-            sessions,
-            retired,
-            devices,
-        })
+        Ok(State { sessions, retired, devices })
     }
 
     fn section<T: Default>(
@@ -216,9 +194,7 @@ impl Source<'_> {
             let len = usize::try_from(len).ok().filter(|len| *len <= ENTRY_BYTES_MAX);
             let len = len.ok_or_else(|| self.invalid(Malformed("an entry longer than any may be")))?;
             let mut bytes = Take(self.take(len)?);
-            let entry = take(&mut bytes)
-                .and_then(|entry| bytes.end().map(|()| entry))
-                .map_err(|error| self.invalid(error))?;
+            let entry = take(&mut bytes).and_then(|entry| bytes.end().map(|()| entry)).map_err(|error| self.invalid(error))?;
             each(entry);
         }
         Ok(())
@@ -229,11 +205,7 @@ impl Source<'_> {
         let possible = count.min(unread / SESSION_ENTRY as u64);
         entries.reserve_exact(usize::try_from(possible).map_err(|_| self.invalid(Malformed("more sessions than memory")))?);
         self.fixed(count, SESSION_ENTRY, take_session, |(stored, highest)| {
-            entries.push(Session {
-                stored,
-                highest,
-                recent: Vec::new(),
-            });
+            entries.push(Session { stored, highest, recent: Vec::new() });
         })
     }
 
@@ -248,12 +220,7 @@ impl Source<'_> {
     fn retired(&mut self, retired: &mut BTreeMap<ConnectionId, Retired>, count: u64) -> Result<(), LoadError> {
         let take = |from: &mut Take<'_>| {
             let (stored, highest) = take_session(from)?;
-            Ok(Retired {
-                stored,
-                highest,
-                reason: record::take_reason(from)?,
-                at: from.time()?,
-            })
+            Ok(Retired { stored, highest, reason: record::take_reason(from)?, at: from.time()? })
         };
         self.fixed(count, RETIRED_ENTRY, take, |entry| {
             retired.insert(entry.stored.connection, entry);
@@ -305,8 +272,5 @@ fn take_kept(from: &mut Take<'_>) -> Result<Option<Kept>, Malformed> {
         return Ok(None);
     }
     let at = from.time()?;
-    Ok(Some(Kept {
-        payload: from.bytes()?.to_vec(),
-        at,
-    }))
+    Ok(Some(Kept { payload: from.bytes()?.to_vec(), at }))
 }
