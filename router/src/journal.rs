@@ -5,7 +5,9 @@ use std::sync::Arc;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::path::Path;
+pub use firmware_protocol::session::describe::DescribeKind;
 use firmware_protocol::session::stored::{Floor, StoredSession};
+pub use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
 use firmware_protocol::time::UnixMillis;
 
 use crate::event::Event;
@@ -23,37 +25,6 @@ pub enum RetireReason {
     WrongDevice,
     /// The server no longer had what the device will not send again.
     StateLost,
-}
-
-/// The three kinds of describe a device posts (device-os.md §3.3).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub enum DescribeKind {
-    /// Modules of the firmware; flag 1.
-    System,
-    /// Functions and variables; flag 2.
-    Application,
-    /// Vitals page; flag 4.
-    Metrics,
-}
-
-/// What a subscriber's handler takes (device-os.md §3.5).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub enum HandlerKind {
-    /// Text only.
-    Text,
-    /// Anything (`?b`).
-    Binary,
-    /// CBOR only (`?c`).
-    Cbor,
-}
-
-/// A name prefix that a device has subscribed to.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub struct Subscription {
-    /// Events whose name starts with this match.
-    pub prefix: String,
-    /// What may be delivered.
-    pub handler: HandlerKind,
 }
 
 /// One fact of the acknowledgement path. A device or caller is told "yes" after the fact is durable.

@@ -2,6 +2,7 @@
 
 use crate::dtls::cid::ConnectionId;
 use crate::dtls::keys::KeyBlock;
+use crate::dtls::server::FinalFlight;
 use crate::id::Identity;
 use crate::path::Path;
 use crate::time::UnixMillis;
@@ -25,6 +26,8 @@ pub struct StoredSession {
     pub established_at: UnixMillis,
     /// Where the device was last proved to be.
     pub path: Path,
+    /// Our last flight, should the device still wait for it.
+    pub final_flight: FinalFlight,
 }
 
 /// What identifies one accepted record of a device. Stored inside what it carried, so that recovery knows how far a session had come.

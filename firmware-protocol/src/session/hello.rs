@@ -1,0 +1,126 @@
+//! Hello: the first message after a handshake, and after a resume whose state changed (device-os.md §3.1).
+
+use crate::id::DeviceId;
+use crate::wire::{Reader, Write};
+
+/// Bits of the flags field.
+pub mod flag {
+    /// The previous over-the-air update succeeded.
+    pub const OTA_SUCCEEDED: u16 = 0x01;
+    /// Vitals are supported.
+    pub const DIAGNOSTICS: u16 = 0x02;
+    /// Immediate updates are supported.
+    pub const IMMEDIATE_UPDATES: u16 = 0x04;
+    /// The device says goodbye.
+    pub const GOODBYE: u16 = 0x10;
+    /// The device posts its describes by itself.
+    pub const DEVICE_INITIATED_DESCRIBE: u16 = 0x20;
+    /// Compressed and combined updates are accepted.
+    pub const COMPRESSED_OTA: u16 = 0x40;
+    /// Update protocol version 3.
+    pub const OTA_V3: u16 = 0x80;
+}
+
+/// Size cap for messages to firmware whose Hello does not say one.
+pub const MESSAGE_MAX_UNKNOWN: u16 = 800;
+
+/// A parsed Hello.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// Product id as the firmware has it: the platform id in 6.x, 0xffff for none. The registry decides the product.
+    pub product: u16,
+    /// Application version, 0xffff for none.
+    pub product_version: u16,
+    /// See [`flag`].
+    pub flags: u16,
+    /// Platform id (device-os.md §6.2).
+    pub platform: u16,
+    /// Device id; absent over TCP.
+    pub device: Option<DeviceId>,
+    /// Version of the system firmware, e.g. 6200; absent before 3.0.
+    pub system_version: Option<u16>,
+    /// Longest message the device takes, in bytes; absent before 3.0.
+    pub message_max: Option<u16>,
+    /// Largest firmware binary, in bytes, 0 for no limit; absent before 3.0.
+    pub binary_max: Option<u32>,
+    /// Preferred update chunk, in bytes; absent before 3.0.
+    pub ota_chunk: Option<u16>,
+}
+
+impl Hello {
+    /// Parses a payload by its remaining length, as the layouts of different ages demand. `None` if it is cut short inside a field.
+    pub fn parse(payload: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(payload);
+        let mut hello = Self {
+            product: reader.u16()?,
+            product_version: reader.u16()?,
+            flags: reader.u16()?,
+            platform: reader.u16()?,
+            device: None,
+            system_version: None,
+            message_max: None,
+            binary_max: None,
+            ota_chunk: None,
+        };
+        if reader.is_empty() {
+            return Some(hello);
+        }
+        hello.device = match reader.u16()? {
+            0 => None,
+            12 => Some(DeviceId(reader.array()?)),
+            _ => return None,
+        };
+        if !reader.is_empty() {
+            hello.system_version = Some(reader.u16()?);
+        }
+        if !reader.is_empty() {
+            hello.message_max = Some(reader.u16()?);
+            hello.binary_max = Some(reader.u32()?);
+            hello.ota_chunk = Some(reader.u16()?);
+        }
+        Some(hello)
+    }
+
+    /// The payload, as the device's side sends it.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(32);
+        payload.u16(self.product);
+        payload.u16(self.product_version);
+        payload.u16(self.flags);
+        payload.u16(self.platform);
+        payload.u16(self.device.map_or(0, |_| 12));
+        payload.bytes(self.device.as_ref().map_or(&[], |device| &device.0));
+        if let Some(version) = self.system_version {
+            payload.u16(version);
+        }
+        if let (Some(message), Some(binary), Some(chunk)) = (self.message_max, self.binary_max, self.ota_chunk) {
+            payload.u16(message);
+            payload.bytes(&binary.to_be_bytes());
+            payload.u16(chunk);
+        }
+        payload
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorded_hello_parses_and_encodes() {
+        let payload = hex::decode("ffffffff0076000d000ce00fce68010203040506070818380480001800000200").unwrap();
+        let hello = Hello::parse(&payload).unwrap();
+        assert_eq!(hello.device.unwrap().to_string(), "e00fce680102030405060708");
+        assert_eq!((hello.platform, hello.flags, hello.system_version), (13, 0x76, Some(6200)));
+        assert_eq!((hello.message_max, hello.binary_max, hello.ota_chunk), (Some(1152), Some(0x18_0000), Some(512)));
+        assert_eq!(hello.encode(), payload);
+    }
+
+    #[test]
+    fn every_age_of_layout_parses_and_nothing_cut_inside_a_field() {
+        let payload = hex::decode("ffffffff0076000d000ce00fce68010203040506070818380480001800000200").unwrap();
+        for (len, ok) in [(8, true), (22, true), (24, true), (32, true), (7, false), (9, false), (15, false), (23, false), (26, false), (31, false)] {
+            assert_eq!(Hello::parse(&payload[..len]).is_some(), ok, "{len}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Our session and our device over a seeded link that loses, repeats and reorders, with a virtual clock. A failing seed is printed.
+
+mod world;
+
+use std::time::Duration;
+
+use firmware_protocol::device::DeviceEvent;
+use firmware_protocol::session::describe::DescribeKind;
+use firmware_protocol::session::request::{Outcome, Request};
+use world::{Link, World};
+
+const SEEDS: u64 = 2000;
+
+fn request_all(world: &mut World) {
+    world.request(Request::Call { function: "double".into(), argument: "21".into() });
+    world.request(Request::Call { function: "length".into(), argument: String::new() });
+    world.request(Request::Read { variable: "temperature".into() });
+    world.request(Request::Read { variable: "missing".into() });
+    world.request(Request::Describe(DescribeKind::Application));
+    world.request(Request::Ping);
+    world.request(Request::Signal { on: true });
+}
+
+fn check_all(world: &World) {
+    let expected = |outcome: &Outcome| match outcome {
+        Outcome::Returned(value) => matches!(value, 42 | 0),
+        Outcome::Value(value) => value[..] == 21.5f64.to_le_bytes(),
+        Outcome::Refused(code) => code.0 == 0x84,
+        Outcome::Described(DescribeKind::Application, payload) => payload.len() > 2048,
+        Outcome::Acknowledged => true,
+        _ => false,
+    };
+    assert_eq!(world.outcomes.len(), 7, "each request ends once: {:?}", world.outcomes);
+    assert!(world.outcomes.values().all(|outcomes| outcomes.len() == 1 && expected(&outcomes[0])), "{:?}", world.outcomes);
+}
+
+/// Everything a device does at connect, publishes and requests in both directions, on a perfect link: one exchange each, nothing repeated.
+#[test]
+fn a_perfect_link_needs_no_repetition() {
+    let mut world = World::new(1, Link::perfect());
+    world.run_until(Duration::from_secs(5), |world| world.device.is_connected());
+    assert_eq!(world.handshakes, 1);
+    assert_eq!(world.events.iter().filter(|event| matches!(event, DeviceEvent::ClockSet(_))).count(), 1);
+    let publish = world.publish("temperature", b"21.5");
+    request_all(&mut world);
+    world.run(Duration::from_secs(2));
+    check_all(&world);
+    assert_eq!(world.published_ok(publish), 1);
+    assert_eq!(world.accepted("temperature"), 1);
+    assert_eq!(world.dropped, 0, "nothing was dropped on either side");
+}
+
+/// Loss, duplication and reordering: the session still comes up, every confirmable exchange completes exactly once.
+#[test]
+fn every_exchange_completes_once_over_bad_links() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, Link::bad(seed));
+        world.run_until(Duration::from_secs(600), |world| world.device.is_connected());
+        let publishes: Vec<u64> = (0..5).map(|n| world.publish(&format!("event/{n}"), b"data")).collect();
+        request_all(&mut world);
+        world.run(Duration::from_secs(120));
+        let seen: Vec<usize> = (0..5).map(|n| world.accepted(&format!("event/{n}"))).collect();
+        assert!(seen.iter().all(|count| *count <= 1), "seed {seed}: accepted more than once: {seen:?}");
+        for (n, publish) in publishes.iter().enumerate() {
+            assert!(world.published_ok(*publish) == 0 || seen[n] == 1, "seed {seed}: acknowledged but not accepted");
+        }
+        assert!(world.outcomes.values().all(|outcomes| outcomes.len() == 1), "seed {seed}: {:?}", world.outcomes);
+        assert_eq!(world.outcomes.len(), 7, "seed {seed}");
+        assert!(!world.events.iter().any(|event| matches!(event, DeviceEvent::SequenceRepeated(_))), "seed {seed}");
+    }
+}
+
+/// The server is killed again and again, at any moment; only what was made durable comes back. No handshake is repeated after the first, no
+/// acknowledged event is lost, none is accepted twice, no record number is used twice.
+#[test]
+fn sessions_survive_kills_at_any_moment() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed, Link::fair(seed));
+        world.run_until(Duration::from_secs(300), |world| world.device.is_connected());
+        let handshakes = world.handshakes;
+        let mut publishes = Vec::new();
+        for n in 0..12 {
+            publishes.push((format!("event/{n}"), world.publish(&format!("event/{n}"), b"data")));
+            let pause = Duration::from_millis(world.chance(4000));
+            world.run(pause);
+            world.kill_and_restart();
+        }
+        world.run(Duration::from_secs(60));
+        assert_eq!(world.handshakes, handshakes, "seed {seed}: a kill cost a handshake");
+        for (name, publish) in publishes {
+            assert_eq!(world.published_ok(publish), 1, "seed {seed}: {name} was not acknowledged");
+            assert_eq!(world.accepted(&name), 1, "seed {seed}: {name}");
+        }
+        assert!(!world.events.iter().any(|event| matches!(event, DeviceEvent::SequenceRepeated(_))), "seed {seed}");
+    }
+}
+
+/// A device that restarts or changes its address goes on with its session, and the server follows only after a ping came back.
+#[test]
+fn a_device_resumes_from_another_address() {
+    for seed in 0..50 {
+        let mut world = World::new(seed, Link::fair(seed));
+        world.run_until(Duration::from_secs(300), |world| world.device.is_connected());
+        let before = world.session_path();
+        world.move_device();
+        world.restart_device();
+        world.run_until(Duration::from_secs(120), |world| world.device.is_connected());
+        world.run(Duration::from_secs(50));
+        assert_eq!(world.handshakes, 1, "seed {seed}");
+        assert_ne!(world.session_path(), before, "seed {seed}");
+        request_all(&mut world);
+        world.run(Duration::from_secs(60));
+        check_all(&world);
+    }
+}
+
+/// A record that was captured before a crash and is replayed from elsewhere is at most answered: the session stays where it is.
+#[test]
+fn a_replay_from_elsewhere_moves_nothing() {
+    let mut world = World::new(9, Link::perfect());
+    world.run_until(Duration::from_secs(5), |world| world.device.is_connected());
+    world.capture_next_ping();
+    let captured = world.captured.clone().expect("the device pings after 25 s of silence");
+    world.kill_and_restart();
+    let before = world.session_path();
+    world.inject(&captured, "198.51.100.7:9".parse().expect("an address"));
+    world.run(Duration::from_secs(120));
+    assert_eq!(world.session_path(), before);
+    assert_eq!(world.handshakes, 1);
+    request_all(&mut world);
+    world.run(Duration::from_secs(5));
+    check_all(&world);
+}
+
+/// Forged flights from the device's own address do not stop a handshake, forged records do not stop a session.
+#[test]
+fn forgeries_from_the_devices_address_change_nothing() {
+    let mut world = World::new(3, Link::perfect());
+    world.forge_flights = 1000;
+    world.run_until(Duration::from_secs(5), |world| world.device.is_connected());
+    assert_eq!((world.handshakes, world.forged), (1, 1000));
+    world.forge_records(1000);
+    request_all(&mut world);
+    world.run(Duration::from_secs(5));
+    check_all(&world);
+    assert_eq!(world.events.iter().filter(|event| matches!(event, DeviceEvent::Disconnected { .. })).count(), 0);
+}
+
+/// An encrypted close_notify makes the device start anew at once.
+#[test]
+fn close_notify_brings_a_new_session() {
+    let mut world = World::new(4, Link::perfect());
+    world.run_until(Duration::from_secs(5), |world| world.device.is_connected());
+    world.close_session();
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.handshakes, 2);
+    assert!(world.device.is_connected());
+}
