@@ -8,10 +8,12 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use firmware_protocol::crypto::KeyPair;
+use firmware_protocol::error::KeyError;
 use openssl::ec::{Asn1Flag, EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::PKey;
 use thiserror::Error;
 
 use crate::data_dir::DataDir;
@@ -24,7 +26,7 @@ const PRIVATE_DIR_MODE: u32 = 0o700;
 
 /// The server's key pairs.
 pub struct ServerKeys {
-    ec: EcKey<Private>,
+    ec: KeyPair,
 }
 
 /// Why there are no keys to serve with.
@@ -65,6 +67,9 @@ pub enum KeysError {
     /// OpenSSL could not make or encode a key.
     #[error(transparent)]
     OpenSsl(#[from] ErrorStack),
+    /// The protocol's side does not take the key.
+    #[error(transparent)]
+    Pair(#[from] KeyError),
 }
 
 impl ServerKeys {
@@ -83,16 +88,13 @@ impl ServerKeys {
     }
 
     /// The pair for devices on UDP, on P-256.
-    pub fn ec(&self) -> &EcKey<Private> {
+    pub fn ec(&self) -> &KeyPair {
         &self.ec
     }
 
     /// Its public half as `particle keys server` wants it: SubjectPublicKeyInfo in DER, 91 bytes (device-os.md §1.0).
-    ///
-    /// # Errors
-    /// OpenSSL cannot encode it.
-    pub fn public_der(&self) -> Result<Vec<u8>, KeysError> {
-        Ok(self.ec.public_key_to_der()?)
+    pub fn public_der(&self) -> &[u8] {
+        self.ec.public().spki()
     }
 
     /// Its public half in PEM.
@@ -100,7 +102,7 @@ impl ServerKeys {
     /// # Errors
     /// OpenSSL cannot encode it.
     pub fn public_pem(&self) -> Result<Vec<u8>, KeysError> {
-        Ok(self.ec.public_key_to_pem()?)
+        Ok(PKey::public_key_from_der(self.public_der())?.public_key_to_pem()?)
     }
 }
 
@@ -143,8 +145,7 @@ fn mint(path: &Path) -> Result<ServerKeys, KeysError> {
         path: path.to_owned(),
         source,
     };
-    let ec = EcKey::generate(&*p256()?)?;
-    let pem = PKey::from_ec_key(ec.clone())?.private_key_to_pem_pkcs8()?;
+    let pem = PKey::from_ec_key(EcKey::generate(&*p256()?)?)?.private_key_to_pem_pkcs8()?;
     if let Some(directory) = path.parent() {
         DirBuilder::new()
             .recursive(true)
@@ -154,7 +155,9 @@ fn mint(path: &Path) -> Result<ServerKeys, KeysError> {
         sync_directory(directory.parent().unwrap_or(directory)).map_err(io)?;
     }
     write_private(path, &pem).map_err(io)?;
-    Ok(ServerKeys { ec })
+    Ok(ServerKeys {
+        ec: KeyPair::from_pem(&pem)?,
+    })
 }
 
 #[cfg(test)]
@@ -170,7 +173,7 @@ mod tests {
     }
 
     fn public(data: &DataDir) -> Vec<u8> {
-        ServerKeys::open(data).and_then(|keys| keys.public_der()).expect("keys")
+        ServerKeys::open(data).expect("keys").public_der().to_vec()
     }
 
     #[test]
@@ -190,7 +193,7 @@ mod tests {
         let (_directory, data) = data();
         let keys = ServerKeys::open(&data).expect("keys");
         let pem = PKey::public_key_from_pem(&keys.public_pem().expect("PEM")).expect("a key");
-        assert_eq!(pem.public_key_to_der().expect("DER"), keys.public_der().expect("DER"));
+        assert_eq!(pem.public_key_to_der().expect("DER"), keys.public_der());
     }
 
     #[test]

@@ -98,12 +98,7 @@ mod tests {
     fn a_device_id_is_24_hex_digits_of_either_case() {
         let id: DeviceId = "E00FCE680102030405060708".parse().expect("24 digits");
         assert_eq!(id.to_string(), "e00fce680102030405060708");
-        for bad in [
-            "",
-            "e00fce68010203040506070",
-            "e00fce68010203040506070g",
-            "e00fce68010203040506070800",
-        ] {
+        for bad in ["", "e00fce68010203040506070", "e00fce68010203040506070g", "e00fce68010203040506070800"] {
             assert!(bad.parse::<DeviceId>().is_err(), "{bad:?}");
         }
     }
