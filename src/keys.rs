@@ -135,8 +135,9 @@ fn read(path: &Path, pem: &[u8]) -> Result<ServerKeys, KeysError> {
         return Err(damaged());
     }
     // Over a group of our own, so that the public half is always encoded the same way.
+    let pair = EcKey::from_private_components(&*p256()?, pair.private_key(), pair.public_key())?;
     Ok(ServerKeys {
-        ec: EcKey::from_private_components(&*p256()?, pair.private_key(), pair.public_key())?,
+        ec: KeyPair::from_der(&pair.private_key_to_der()?)?,
     })
 }
 
