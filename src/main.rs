@@ -1,2 +1,3 @@
-//! Server.
+//! The server's program. Everything it does is in the library.
+
 fn main() {}

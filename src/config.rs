@@ -1,0 +1,204 @@
+//! What the operator asked for: file and environment → a checked, typed [`Config`].
+//!
+//! Everything is checked here, before any port is bound, and every problem names its key. What was typed is in [`file`], how variables of
+//! the environment override it in `environment`, and the rules in `check`. Defaults are documented in `config.default.toml`; a test holds
+//! both together.
+
+mod check;
+mod environment;
+mod error;
+mod file;
+mod limit;
+mod network;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use environment::VARIABLE_PREFIX;
+pub use error::{ConfigError, Problem};
+pub use limit::Limit;
+pub use network::Network;
+
+use file::File;
+
+/// The commented defaults, as shipped.
+pub const DEFAULT_FILE: &str = include_str!("../config.default.toml");
+
+/// Everything that can be configured, checked and ready for use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Where keys, registry and journal live.
+    pub data_dir: PathBuf,
+    /// Devices that speak DTLS.
+    pub udp: Udp,
+    /// How devices are divided.
+    pub shards: Shards,
+    /// The REST API.
+    pub http: Http,
+    /// Metrics and health.
+    pub admin: Admin,
+    /// Accounts and logins.
+    pub accounts: Accounts,
+    /// Calls to devices.
+    pub calls: Calls,
+    /// Admission of handshakes.
+    pub handshakes: Handshakes,
+    /// Logs.
+    pub log: Log,
+}
+
+/// The sockets of devices that speak DTLS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Udp {
+    /// Address to bind.
+    pub listen: SocketAddr,
+    /// Terminators to start.
+    pub workers: NonZeroUsize,
+}
+
+/// How devices are divided.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shards {
+    /// Shards to start.
+    pub count: NonZeroUsize,
+}
+
+/// The REST API.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Http {
+    /// Address to bind.
+    pub listen: SocketAddr,
+    /// Plain HTTP beyond loopback was asked for in so many words.
+    pub insecure_http: bool,
+    /// How clients reach the API; no slash at the end.
+    pub public_url: Option<String>,
+    /// Whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Certificate files; `None` is plain HTTP.
+    pub tls: Option<Tls>,
+    /// Open connections.
+    pub connections: Limit,
+    /// Open event streams.
+    pub streams: Limit,
+}
+
+/// Certificate files for HTTPS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    /// PEM chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+}
+
+/// Metrics and health checks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admin {
+    /// Address to bind.
+    pub listen: SocketAddr,
+}
+
+/// Accounts and logins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Accounts {
+    /// Who may create an account.
+    pub sign_up: SignUp,
+    /// Wrong passwords from one address in five minutes.
+    pub failed_logins: Limit,
+}
+
+/// Who may create an account over the API.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SignUp {
+    /// Nobody: the operator adds users on the command line.
+    Closed,
+    /// Everybody.
+    Open,
+}
+
+/// Calls to devices.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Calls {
+    /// How long the caller waits for the device.
+    pub timeout: Duration,
+}
+
+/// Admission of handshakes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Handshakes {
+    /// Half-open handshakes from one address.
+    pub half_open_per_address: Limit,
+    /// Half-open handshakes in all.
+    pub half_open: Limit,
+    /// How long a half-open handshake is kept.
+    pub half_open_life: Duration,
+}
+
+/// Logs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// A filter that tracing-subscriber understands (checked).
+    pub filter: String,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Config {
+    /// Reads `file` if one is given, else starts from the defaults; then lets `environment` override, and checks the whole.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, has a key nobody knows, or a value fails its check; likewise for variables.
+    pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+        let text = match file {
+            Some(path) => fs::read_to_string(path).map_err(|source| ConfigError::Read {
+                path: path.to_path_buf(),
+                source,
+            })?,
+            None => String::new(),
+        };
+        Config::parse(&text, environment)
+    }
+
+    /// Like [`Config::load`] from the text of a file.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn parse(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+        // Read once for itself, because only then an error can point at its line.
+        toml::from_str::<File>(text).map_err(|source| ConfigError::Syntax(Box::new(source)))?;
+        let mut table: toml::Table = text.parse().map_err(|source| ConfigError::Syntax(Box::new(source)))?;
+        environment::apply(&mut table, environment)?;
+        let file: File = table.try_into().map_err(|source| ConfigError::Syntax(Box::new(source)))?;
+        check::check(file)
+    }
+
+    /// How clients reach the API: as configured, else by the address it listens on.
+    pub fn public_url(&self) -> String {
+        let scheme = if self.http.tls.is_some() { "https" } else { "http" };
+        self.http
+            .public_url
+            .clone()
+            .unwrap_or_else(|| format!("{scheme}://{}", self.http.listen))
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        check::check(File::default()).expect("the defaults pass their own checks, as a test asserts")
+    }
+}
+
+#[cfg(test)]
+mod tests;

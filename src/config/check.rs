@@ -1,0 +1,231 @@
+//! The rules: from what was typed to what is ready. All problems are found in one pass, each with its key.
+
+use std::fmt::Display;
+use std::fs;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use axum::http::Uri;
+use tracing_subscriber::EnvFilter;
+
+use super::file::{File, HttpSection, TlsSection, Workers};
+use super::{Accounts, Admin, Calls, Config, ConfigError, Handshakes, Http, Log, LogFormat, Network, Problem, Shards, SignUp, Tls, Udp};
+
+const WORKERS: RangeInclusive<i64> = 1..=256;
+const SHARDS: RangeInclusive<i64> = 1..=256;
+const CALL_TIMEOUT_S: RangeInclusive<i64> = 1..=300;
+const HALF_OPEN_LIFE_S: RangeInclusive<i64> = 5..=600;
+
+/// Turns `file` into a configuration, or into the list of everything that is wrong with it.
+pub(super) fn check(file: File) -> Result<Config, ConfigError> {
+    let mut problems = Problems::default();
+    let config = Config {
+        data_dir: data_dir(&mut problems, file.data_dir),
+        udp: Udp {
+            listen: address(&mut problems, "udp.listen", &file.udp.listen),
+            workers: workers(&mut problems, &file.udp.workers),
+        },
+        shards: Shards {
+            count: count(number(&mut problems, "shards.count", file.shards.count, SHARDS)),
+        },
+        http: http(&mut problems, file.http),
+        admin: Admin {
+            listen: address(&mut problems, "admin.listen", &file.admin.listen),
+        },
+        accounts: Accounts {
+            sign_up: word(
+                &mut problems,
+                "accounts.sign_up",
+                &file.accounts.sign_up,
+                &[("closed", SignUp::Closed), ("open", SignUp::Open)],
+            ),
+            failed_logins: file.accounts.failed_logins,
+        },
+        calls: Calls {
+            timeout: seconds(&mut problems, "calls.timeout_s", file.calls.timeout_s, CALL_TIMEOUT_S),
+        },
+        handshakes: Handshakes {
+            half_open_per_address: file.handshakes.half_open_per_address,
+            half_open: file.handshakes.half_open,
+            half_open_life: seconds(
+                &mut problems,
+                "handshakes.half_open_life_s",
+                file.handshakes.half_open_life_s,
+                HALF_OPEN_LIFE_S,
+            ),
+        },
+        log: Log {
+            format: word(
+                &mut problems,
+                "log.format",
+                &file.log.format,
+                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            ),
+            filter: filter(&mut problems, file.log.filter),
+        },
+    };
+    exposure(&mut problems, &config, "http.listen", config.http.listen);
+    exposure(&mut problems, &config, "admin.listen", config.admin.listen);
+    if config.http.listen == config.admin.listen && config.http.listen.port() != 0 {
+        problems.add("admin.listen", "is the address of http.listen too; each needs its own");
+    }
+    problems.none_or(config)
+}
+
+/// What has been found wrong so far.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, key: &str, text: impl Display) {
+        self.0.push(Problem {
+            key: key.to_owned(),
+            text: text.to_string(),
+        });
+    }
+
+    fn none_or(self, config: Config) -> Result<Config, ConfigError> {
+        if self.0.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Values(self.0))
+        }
+    }
+}
+
+/// Stands in for a value that failed, so that the pass can go on; the configuration is never handed out then.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+fn data_dir(problems: &mut Problems, text: String) -> PathBuf {
+    if text.is_empty() {
+        problems.add("data_dir", "must name a directory");
+    }
+    PathBuf::from(text)
+}
+
+fn address(problems: &mut Problems, key: &str, text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|_| {
+        problems.add(
+            key,
+            format_args!("{text:?} is not an address with a port, such as 127.0.0.1:8080 or [::]:5684"),
+        );
+        NO_ADDRESS
+    })
+}
+
+fn number(problems: &mut Problems, key: &str, value: i64, range: RangeInclusive<i64>) -> u64 {
+    if !range.contains(&value) {
+        problems.add(
+            key,
+            format_args!("{value} is not a number from {} to {}", range.start(), range.end()),
+        );
+    }
+    u64::try_from(value).unwrap_or(1)
+}
+
+fn count(value: u64) -> NonZeroUsize {
+    usize::try_from(value).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn seconds(problems: &mut Problems, key: &str, value: i64, range: RangeInclusive<i64>) -> Duration {
+    Duration::from_secs(number(problems, key, value, range))
+}
+
+fn workers(problems: &mut Problems, workers: &Workers) -> NonZeroUsize {
+    const KEY: &str = "udp.workers";
+    match workers {
+        Workers::Number(value) => count(number(problems, KEY, *value, WORKERS)),
+        Workers::Word(word) => {
+            if word != "auto" {
+                problems.add(KEY, format_args!("{word:?} is neither a number nor \"auto\""));
+            }
+            thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+        }
+    }
+}
+
+fn word<T: Copy>(problems: &mut Problems, key: &str, text: &str, words: &[(&str, T)]) -> T {
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        return *value;
+    }
+    let known: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+    problems.add(key, format_args!("{text:?} is none of {}", known.join(", ")));
+    words[0].1
+}
+
+fn filter(problems: &mut Problems, text: String) -> String {
+    if let Err(error) = EnvFilter::try_new(&text) {
+        problems.add("log.filter", error);
+    }
+    text
+}
+
+fn http(problems: &mut Problems, section: HttpSection) -> Http {
+    Http {
+        listen: address(problems, "http.listen", &section.listen),
+        insecure_http: section.insecure_http,
+        public_url: public_url(problems, &section.public_url),
+        trusted_proxies: section.trusted_proxies.iter().filter_map(|text| proxy(problems, text)).collect(),
+        tls: tls(problems, &section.tls),
+        connections: section.connections,
+        streams: section.streams,
+    }
+}
+
+fn public_url(problems: &mut Problems, text: &str) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    let url = text
+        .parse::<Uri>()
+        .ok()
+        .filter(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.query().is_none());
+    if url.is_none() {
+        problems.add(
+            "http.public_url",
+            format_args!("{text:?} is not a URL such as https://cloud.example.com"),
+        );
+    }
+    Some(text.trim_end_matches('/').to_owned())
+}
+
+fn proxy(problems: &mut Problems, text: &str) -> Option<Network> {
+    text.parse()
+        .inspect_err(|error| problems.add("http.trusted_proxies", format_args!("{text:?} {error}")))
+        .ok()
+}
+
+fn tls(problems: &mut Problems, section: &TlsSection) -> Option<Tls> {
+    let files = [("http.tls.certificate", &section.certificate), ("http.tls.key", &section.key)];
+    if files.iter().all(|(_, path)| path.is_empty()) {
+        return None;
+    }
+    for (key, path) in files {
+        if path.is_empty() {
+            problems.add(key, "is missing; certificate and key go together");
+        } else if let Err(error) = fs::File::open(path) {
+            problems.add(key, format_args!("{path:?} cannot be read: {error}"));
+        }
+    }
+    Some(Tls {
+        certificate: PathBuf::from(&section.certificate),
+        key: PathBuf::from(&section.key),
+    })
+}
+
+/// Tokens and figures must not cross a network in the clear by accident.
+fn exposure(problems: &mut Problems, config: &Config, key: &str, listen: SocketAddr) {
+    if !listen.ip().to_canonical().is_loopback() && config.http.tls.is_none() && !config.http.insecure_http {
+        problems.add(
+            key,
+            format_args!(
+                "{listen} can be reached by other machines without TLS. Set http.tls.certificate and http.tls.key, or a loopback address, \
+                 or, behind a proxy that ends TLS, http.insecure_http = true"
+            ),
+        );
+    }
+}

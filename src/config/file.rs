@@ -1,0 +1,190 @@
+//! What can be typed: the file's shape, with every key optional and its default beside it. Nothing here is checked.
+
+use serde::Deserialize;
+
+use super::Limit;
+
+/// The whole file.
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) data_dir: String,
+    pub(super) udp: UdpSection,
+    pub(super) shards: ShardsSection,
+    pub(super) http: HttpSection,
+    pub(super) admin: AdminSection,
+    pub(super) accounts: AccountsSection,
+    pub(super) calls: CallsSection,
+    pub(super) handshakes: HandshakesSection,
+    pub(super) log: LogSection,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            data_dir: "data".into(),
+            udp: UdpSection::default(),
+            shards: ShardsSection::default(),
+            http: HttpSection::default(),
+            admin: AdminSection::default(),
+            accounts: AccountsSection::default(),
+            calls: CallsSection::default(),
+            handshakes: HandshakesSection::default(),
+            log: LogSection::default(),
+        }
+    }
+}
+
+/// `[udp]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct UdpSection {
+    pub(super) listen: String,
+    pub(super) workers: Workers,
+}
+
+impl Default for UdpSection {
+    fn default() -> Self {
+        Self {
+            listen: "[::]:5684".into(),
+            workers: Workers::Word("auto".into()),
+        }
+    }
+}
+
+/// A number of threads or a word.
+#[derive(Deserialize, Debug)]
+#[serde(untagged, expecting = "workers takes a number or \"auto\"")]
+pub(super) enum Workers {
+    Number(i64),
+    Word(String),
+}
+
+/// `[shards]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ShardsSection {
+    pub(super) count: i64,
+}
+
+impl Default for ShardsSection {
+    fn default() -> Self {
+        Self { count: 16 }
+    }
+}
+
+/// `[http]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct HttpSection {
+    pub(super) listen: String,
+    pub(super) insecure_http: bool,
+    pub(super) public_url: String,
+    pub(super) trusted_proxies: Vec<String>,
+    pub(super) connections: Limit,
+    pub(super) streams: Limit,
+    pub(super) tls: TlsSection,
+}
+
+impl Default for HttpSection {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".into(),
+            insecure_http: false,
+            public_url: String::new(),
+            trusted_proxies: Vec::new(),
+            connections: Limit::AtMost(8192),
+            streams: Limit::AtMost(4096),
+            tls: TlsSection::default(),
+        }
+    }
+}
+
+/// `[http.tls]`
+#[derive(Deserialize, Debug, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TlsSection {
+    pub(super) certificate: String,
+    pub(super) key: String,
+}
+
+/// `[admin]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AdminSection {
+    pub(super) listen: String,
+}
+
+impl Default for AdminSection {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8081".into(),
+        }
+    }
+}
+
+/// `[accounts]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AccountsSection {
+    pub(super) sign_up: String,
+    pub(super) failed_logins: Limit,
+}
+
+impl Default for AccountsSection {
+    fn default() -> Self {
+        Self {
+            sign_up: "closed".into(),
+            failed_logins: Limit::AtMost(100),
+        }
+    }
+}
+
+/// `[calls]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct CallsSection {
+    pub(super) timeout_s: i64,
+}
+
+impl Default for CallsSection {
+    fn default() -> Self {
+        Self { timeout_s: 30 }
+    }
+}
+
+/// `[handshakes]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct HandshakesSection {
+    pub(super) half_open_per_address: Limit,
+    pub(super) half_open: Limit,
+    pub(super) half_open_life_s: i64,
+}
+
+impl Default for HandshakesSection {
+    fn default() -> Self {
+        Self {
+            half_open_per_address: Limit::AtMost(256),
+            half_open: Limit::AtMost(65_536),
+            half_open_life_s: 60,
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LogSection {
+    pub(super) format: String,
+    pub(super) filter: String,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self {
+            format: "text".into(),
+            filter: "info".into(),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The server's own key pair, which every device carries the public half of.
+//!
+//! It is made on the very first start and never again: a server with another key is a stranger to all its devices. So whoever finds a
+//! registry or a journal without the key stops, instead of making a new one.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use firmware_protocol::crypto::KeyPair;
+use firmware_protocol::error::KeyError;
+use openssl::ec::{Asn1Flag, EcGroup, EcKey};
+use openssl::error::ErrorStack;
+use openssl::nid::Nid;
+use openssl::pkey::PKey;
+use thiserror::Error;
+
+use crate::data_dir::DataDir;
+use crate::durable_file::{sync_directory, write_private};
+
+/// Name of the file with the pair for devices on UDP.
+pub const EC_FILE: &str = "server-ec.pem";
+
+const PRIVATE_DIR_MODE: u32 = 0o700;
+
+/// The server's key pairs.
+pub struct ServerKeys {
+    ec: KeyPair,
+}
+
+/// Why there are no keys to serve with.
+#[derive(Debug, Error)]
+pub enum KeysError {
+    /// Devices know a key that is not here.
+    #[error(
+        "the server's key {path} is missing, but this data directory has been in use. Devices trust only that key, so no new one is made. \
+         Put the file back from a backup. If it is lost for good, start with an empty data directory and give every device the new key \
+         with `particle keys server`", path = path.display()
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Others could read the private key.
+    #[error("the server's key {path} can be read by others (mode {mode:o}); make it private: chmod 600 {path}", path = path.display())]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The file is there and is no key.
+    #[error("the server's key {path} is not a private key on P-256 in PEM form; put the right file back from a backup", path = path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A file or directory cannot be read or written.
+    #[error("cannot read or write the server's key {path}: {source}", path = path.display())]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// OpenSSL could not make or encode a key.
+    #[error(transparent)]
+    OpenSsl(#[from] ErrorStack),
+    /// The protocol's side does not take the key.
+    #[error(transparent)]
+    Pair(#[from] KeyError),
+}
+
+impl ServerKeys {
+    /// The keys in `data`; on the very first start new ones, durable before they are used.
+    ///
+    /// # Errors
+    /// They are missing although the directory has been in use, readable by others, damaged, or cannot be read or written.
+    pub fn open(data: &DataDir) -> Result<Self, KeysError> {
+        let path = data.keys_dir().join(EC_FILE);
+        match fs::read(&path) {
+            Ok(pem) => read(&path, &pem),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && data.has_history() => Err(KeysError::Missing { path }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => mint(&path),
+            Err(source) => Err(KeysError::Io { path, source }),
+        }
+    }
+
+    /// The pair for devices on UDP, on P-256.
+    pub fn ec(&self) -> &KeyPair {
+        &self.ec
+    }
+
+    /// Its public half as `particle keys server` wants it: SubjectPublicKeyInfo in DER, 91 bytes (device-os.md §1.0).
+    pub fn public_der(&self) -> &[u8] {
+        self.ec.public().spki()
+    }
+
+    /// Its public half in PEM.
+    ///
+    /// # Errors
+    /// OpenSSL cannot encode it.
+    pub fn public_pem(&self) -> Result<Vec<u8>, KeysError> {
+        Ok(PKey::public_key_from_der(self.public_der())?.public_key_to_pem()?)
+    }
+}
+
+fn p256() -> Result<EcGroup, ErrorStack> {
+    let mut group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
+    group.set_asn1_flag(Asn1Flag::NAMED_CURVE);
+    Ok(group)
+}
+
+fn read(path: &Path, pem: &[u8]) -> Result<ServerKeys, KeysError> {
+    let mode = fs::metadata(path)
+        .map_err(|source| KeysError::Io {
+            path: path.to_owned(),
+            source,
+        })?
+        .permissions()
+        .mode()
+        & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeysError::Exposed {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let damaged = || KeysError::Damaged { path: path.to_owned() };
+    let pair = PKey::private_key_from_pem(pem)
+        .and_then(|pair| pair.ec_key())
+        .map_err(|_| damaged())?;
+    if pair.group().curve_name() != Some(Nid::X9_62_PRIME256V1) || pair.check_key().is_err() {
+        return Err(damaged());
+    }
+    // Over a group of our own, so that the public half is always encoded the same way.
+    let pair = EcKey::from_private_components(&*p256()?, pair.private_key(), pair.public_key())?;
+    Ok(ServerKeys {
+        ec: KeyPair::from_der(&pair.private_key_to_der()?)?,
+    })
+}
+
+fn mint(path: &Path) -> Result<ServerKeys, KeysError> {
+    let io = |source| KeysError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let pem = PKey::from_ec_key(EcKey::generate(&*p256()?)?)?.private_key_to_pem_pkcs8()?;
+    if let Some(directory) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(PRIVATE_DIR_MODE)
+            .create(directory)
+            .map_err(io)?;
+        sync_directory(directory.parent().unwrap_or(directory)).map_err(io)?;
+    }
+    write_private(path, &pem).map_err(io)?;
+    Ok(ServerKeys {
+        ec: KeyPair::from_pem(&pem)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn data() -> (TempDir, DataDir) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let data = DataDir::lock(directory.path()).expect("it is free");
+        (directory, data)
+    }
+
+    fn public(data: &DataDir) -> Vec<u8> {
+        ServerKeys::open(data).expect("keys").public_der().to_vec()
+    }
+
+    #[test]
+    fn the_first_start_makes_a_private_key_and_later_ones_find_it() {
+        let (_directory, data) = data();
+        let first = public(&data);
+        assert_eq!(first.len(), 91);
+        fs::write(data.registry_file(), "").expect("written");
+        assert_eq!(public(&data), first);
+        let file = data.keys_dir().join(EC_FILE);
+        assert_eq!(fs::metadata(file).expect("metadata").permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(data.keys_dir()).expect("metadata").permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn both_exports_are_the_same_key() {
+        let (_directory, data) = data();
+        let keys = ServerKeys::open(&data).expect("keys");
+        let pem = PKey::public_key_from_pem(&keys.public_pem().expect("PEM")).expect("a key");
+        assert_eq!(pem.public_key_to_der().expect("DER"), keys.public_der());
+    }
+
+    #[test]
+    fn no_new_key_is_made_beside_a_registry() {
+        let (_directory, data) = data();
+        public(&data);
+        fs::write(data.registry_file(), "").expect("written");
+        fs::remove_dir_all(data.keys_dir()).expect("removed");
+        let error = ServerKeys::open(&data).err().expect("the key is missing");
+        assert!(matches!(error, KeysError::Missing { .. }));
+        assert!(error.to_string().contains("backup"));
+        assert!(!data.keys_dir().exists());
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let (_directory, data) = data();
+        public(&data);
+        let file = data.keys_dir().join(EC_FILE);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("changed");
+        assert!(matches!(ServerKeys::open(&data), Err(KeysError::Exposed { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn what_is_no_key_is_not_replaced() {
+        let (_directory, data) = data();
+        public(&data);
+        let file = data.keys_dir().join(EC_FILE);
+        let other = EcGroup::from_curve_name(Nid::SECP384R1)
+            .and_then(|group| EcKey::generate(&group))
+            .expect("a key");
+        for content in [b"".to_vec(), b"nonsense".to_vec(), other.private_key_to_pem().expect("PEM")] {
+            fs::write(&file, &content).expect("written");
+            assert!(matches!(ServerKeys::open(&data), Err(KeysError::Damaged { .. })));
+            assert_eq!(fs::read(&file).expect("read"), content);
+        }
+    }
+
+    #[test]
+    fn a_key_with_spelled_out_parameters_is_exported_like_any_other() {
+        let (_directory, data) = data();
+        let first = public(&data);
+        let file = data.keys_dir().join(EC_FILE);
+        let sec1 = PKey::private_key_from_pem(&fs::read(&file).expect("read"))
+            .and_then(|pair| pair.ec_key())
+            .expect("a key");
+        write_private(&file, &sec1.private_key_to_pem().expect("PEM")).expect("written");
+        assert_eq!(public(&data), first);
+    }
+}

@@ -1,0 +1,130 @@
+//! The registry: users, their tokens, devices and their keys, in a database on disk.
+//!
+//! All SQL of the server stands in this module and its parts, in the subset that SQLite and PostgreSQL share. A change is written to the
+//! database first and to memory after, one change at a time, and runs to its end even when its caller goes away.
+
+mod devices;
+mod error;
+mod tokens;
+mod users;
+
+use std::fs::OpenOptions;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::Mutex;
+
+use super::passwords::Passwords;
+use super::{DeviceBook, KeyRing, TokenCache};
+
+pub use devices::{Added, DeviceEdit, NewDevice};
+pub use error::RegistryError;
+pub use tokens::{IssuedToken, NewToken, TokenInfo};
+pub use users::User;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+
+/// SQLite has one writer; the rest read.
+const CONNECTIONS: u32 = 4;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The registry. A handle: clones are the same registry.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: SqlitePool,
+    /// Held from before a change's checks until memory has it, so that memory and database pass through the same states.
+    changing: Mutex<()>,
+    passwords: Passwords,
+    keys: Arc<KeyRing>,
+    tokens: TokenCache,
+    devices: DeviceBook,
+}
+
+impl Registry {
+    /// Opens the registry at `file`, creating or migrating it as needed, and fills memory from it.
+    ///
+    /// # Errors
+    /// The file cannot be opened, is no registry, or was written by a newer version.
+    pub async fn open(file: &Path) -> Result<Self, RegistryError> {
+        create_private(file).map_err(RegistryError::File)?;
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
+        MIGRATIONS.run(&pool).await?;
+        let registry = Self {
+            inner: Arc::new(Inner {
+                pool,
+                changing: Mutex::new(()),
+                passwords: Passwords::new(),
+                keys: Arc::new(KeyRing::new()),
+                tokens: TokenCache::default(),
+                devices: DeviceBook::default(),
+            }),
+        };
+        registry.fill_devices().await?;
+        registry.fill_tokens().await?;
+        Ok(registry)
+    }
+
+    /// The keys of all devices, for the terminators.
+    pub fn keys(&self) -> &Arc<KeyRing> {
+        &self.inner.keys
+    }
+
+    /// All tokens.
+    pub fn tokens(&self) -> &TokenCache {
+        &self.inner.tokens
+    }
+
+    /// All devices.
+    pub fn devices(&self) -> &DeviceBook {
+        &self.inner.devices
+    }
+
+    /// Waits for open queries and closes the database.
+    pub async fn close(&self) {
+        self.inner.pool.close().await;
+    }
+
+    fn pool(&self) -> &SqlitePool {
+        &self.inner.pool
+    }
+
+    /// Runs a change alone and to its end. It is a task of its own, since a caller that leaves between commit and memory must not leave them
+    /// different.
+    async fn change<T, Work>(&self, work: impl FnOnce(Registry) -> Work + Send + 'static) -> Result<T, RegistryError>
+    where
+        T: Send + 'static,
+        Work: Future<Output = Result<T, RegistryError>> + Send,
+    {
+        let registry = self.clone();
+        let task = tokio::spawn(async move {
+            let inner = registry.inner.clone();
+            let _alone = inner.changing.lock().await;
+            work(registry).await
+        });
+        task.await.map_err(|_| RegistryError::Interrupted)?
+    }
+}
+
+/// Makes sure of a file that nobody else can read; SQLite gives its log and index the same mode.
+fn create_private(file: &Path) -> io::Result<()> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! Devices and their keys.
+
+use std::sync::Arc;
+
+use firmware_protocol::id::{DeviceId, KeyHash, OwnerId, ProductId};
+use firmware_protocol::time::UnixMillis;
+use sqlx::{FromRow, SqliteConnection};
+
+use super::users::{is_taken, owner_id, to_i64, to_u64};
+use super::{Registry, RegistryError};
+use crate::dates;
+use crate::store::{Device, PublicKey};
+
+/// Longest name of a device.
+const NAME_LEN_MAX: usize = 64;
+/// Longest notes about a device.
+const NOTES_LEN_MAX: usize = 4096;
+/// Words that mean something else where a device's name may stand (rest-api.md §1.8).
+const RESERVED_NAMES: [&str; 2] = ["events", "null"];
+
+/// A device to register.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewDevice {
+    /// Its id.
+    pub id: DeviceId,
+    /// The key it proves itself with.
+    pub key: PublicKey,
+    /// Whose it shall be.
+    pub owner: Option<OwnerId>,
+    /// The product it belongs to.
+    pub product: Option<ProductId>,
+    /// The kind of hardware, if known.
+    pub platform_id: Option<u16>,
+    /// Its name.
+    pub name: Option<String>,
+}
+
+impl NewDevice {
+    fn row(&self) -> Device {
+        Device {
+            id: self.id,
+            owner: self.owner,
+            product: self.product,
+            platform_id: self.platform_id,
+            name: self.name.clone(),
+            notes: None,
+            key: Some(self.key.hash()),
+            created_at: dates::now(),
+        }
+    }
+}
+
+/// What became of devices to register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Added {
+    /// These are new.
+    pub added: usize,
+    /// These were there with the same key, and are as they were.
+    pub unchanged: usize,
+}
+
+/// What to change about a device.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DeviceEdit {
+    /// Its name, if that shall change.
+    pub name: Option<String>,
+    /// Its notes, if they shall change; the inner `None` takes them away.
+    pub notes: Option<Option<String>>,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: String,
+    owner: Option<i64>,
+    product: Option<i64>,
+    platform_id: Option<i64>,
+    name: Option<String>,
+    notes: Option<String>,
+    created_at: i64,
+    key_hash: Option<Vec<u8>>,
+}
+
+impl Registry {
+    /// Registers devices: all of them or, if one cannot be, none.
+    ///
+    /// # Errors
+    /// A device is registered with another key, a key belongs to another device, a name is in use or no name, or the database failed.
+    pub async fn add_devices(&self, devices: Vec<NewDevice>) -> Result<Added, RegistryError> {
+        for name in devices.iter().filter_map(|device| device.name.as_deref()) {
+            check_name(name)?;
+        }
+        self.change(|registry| async move {
+            let mut transaction = registry.pool().begin().await?;
+            let mut new = Vec::with_capacity(devices.len());
+            let mut unchanged = 0;
+            for device in devices {
+                if registry.is_there(&device)? {
+                    unchanged += 1;
+                } else {
+                    let row = device.row();
+                    insert(&mut transaction, &row, &device.key).await?;
+                    new.push(row);
+                }
+            }
+            transaction.commit().await?;
+            let added = new.len();
+            for device in new {
+                registry.remember(device);
+            }
+            Ok(Added { added, unchanged })
+        })
+        .await
+    }
+
+    /// Removes a device and its key.
+    ///
+    /// # Errors
+    /// There is no such device, or the database failed.
+    pub async fn remove_device(&self, id: DeviceId) -> Result<(), RegistryError> {
+        self.change(move |registry| async move {
+            let before = registry.known(id)?;
+            let mut transaction = registry.pool().begin().await?;
+            sqlx::query("DELETE FROM device_keys WHERE device = $1")
+                .bind(id.to_string())
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query("DELETE FROM devices WHERE id = $1")
+                .bind(id.to_string())
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            registry.devices().remove(id);
+            registry.keys().replace(before.identity(), None);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives a device another key. Sessions under the old one are over.
+    ///
+    /// # Errors
+    /// There is no such device, the key belongs to another, or the database failed.
+    pub async fn set_device_key(&self, id: DeviceId, key: PublicKey) -> Result<(), RegistryError> {
+        self.change(move |registry| async move {
+            let before = registry.known(id)?;
+            registry.check_key_is_free(id, key.hash())?;
+            let mut transaction = registry.pool().begin().await?;
+            sqlx::query("DELETE FROM device_keys WHERE device = $1")
+                .bind(id.to_string())
+                .execute(&mut *transaction)
+                .await?;
+            insert_key(&mut transaction, id, &key).await?;
+            transaction.commit().await?;
+            registry.remember(Device {
+                key: Some(key.hash()),
+                ..Device::clone(&before)
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives a device to an account, or to nobody.
+    ///
+    /// # Errors
+    /// There is no such device, the new owner has one of the same name, or the database failed.
+    pub async fn set_device_owner(&self, id: DeviceId, owner: Option<OwnerId>) -> Result<(), RegistryError> {
+        self.change(move |registry| async move {
+            let before = registry.known(id)?;
+            let update = sqlx::query("UPDATE devices SET owner = $1 WHERE id = $2").bind(owner.map(|owner| to_i64(owner.0)));
+            written(update.bind(id.to_string()).execute(registry.pool()).await)?;
+            registry.remember(Device {
+                owner,
+                ..Device::clone(&before)
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes what its owner says about a device.
+    ///
+    /// # Errors
+    /// There is no such device, the name is in use or no name, the notes are too long, or the database failed.
+    pub async fn edit_device(&self, id: DeviceId, edit: DeviceEdit) -> Result<Arc<Device>, RegistryError> {
+        edit.name.as_deref().map_or(Ok(()), check_name)?;
+        if edit.notes.iter().flatten().any(|notes| notes.len() > NOTES_LEN_MAX) {
+            return Err(RegistryError::BadNotes);
+        }
+        self.change(move |registry| async move {
+            let before = registry.known(id)?;
+            let name = edit.name.or_else(|| before.name.clone());
+            let notes = edit.notes.unwrap_or_else(|| before.notes.clone());
+            let update = sqlx::query("UPDATE devices SET name = $1, notes = $2 WHERE id = $3")
+                .bind(&name)
+                .bind(&notes)
+                .bind(id.to_string());
+            written(update.execute(registry.pool()).await)?;
+            Ok(registry.remember(Device {
+                name,
+                notes,
+                ..Device::clone(&before)
+            }))
+        })
+        .await
+    }
+
+    /// The public key of a device, as registered.
+    ///
+    /// # Errors
+    /// The database failed, or holds something that is no key.
+    pub async fn device_key(&self, id: DeviceId) -> Result<Option<PublicKey>, RegistryError> {
+        let select = "SELECT spki FROM device_keys WHERE device = $1";
+        let spki: Option<Vec<u8>> = sqlx::query_scalar(select).bind(id.to_string()).fetch_optional(self.pool()).await?;
+        Ok(spki.map(|spki| PublicKey::from_spki(&spki)).transpose()?)
+    }
+
+    pub(super) async fn fill_devices(&self) -> Result<(), RegistryError> {
+        let select = "SELECT d.id, d.owner, d.product, d.platform_id, d.name, d.notes, d.created_at, k.key_hash \
+                      FROM devices d LEFT JOIN device_keys k ON k.device = d.id";
+        let rows: Vec<Row> = sqlx::query_as(select).fetch_all(self.pool()).await?;
+        let devices = rows.into_iter().map(Device::try_from).collect::<Result<Vec<_>, _>>()?;
+        self.keys().fill(devices.iter().filter_map(Device::identity));
+        self.devices().fill(devices);
+        Ok(())
+    }
+
+    /// Puts what the database now says about a device into memory.
+    fn remember(&self, device: Device) -> Arc<Device> {
+        let before = self.devices().find(device.id).and_then(|before| before.identity());
+        let device = Arc::new(device);
+        self.devices().put(device.clone());
+        self.keys().replace(before, device.identity());
+        device
+    }
+
+    fn known(&self, id: DeviceId) -> Result<Arc<Device>, RegistryError> {
+        self.devices().find(id).ok_or(RegistryError::NoSuchDevice(id))
+    }
+
+    /// Whether the device is registered just so. With another key it is an error, as is a key that another device has.
+    fn is_there(&self, device: &NewDevice) -> Result<bool, RegistryError> {
+        let key = device.key.hash();
+        self.check_key_is_free(device.id, key)?;
+        match self.devices().find(device.id) {
+            Some(known) if known.key == Some(key) => Ok(true),
+            Some(_) => Err(RegistryError::DeviceExists(device.id)),
+            None => Ok(false),
+        }
+    }
+
+    fn check_key_is_free(&self, wanted_by: DeviceId, key: KeyHash) -> Result<(), RegistryError> {
+        match self.keys().identity(&key) {
+            Some(holder) if holder.device != wanted_by => Err(RegistryError::KeyTaken {
+                wanted_by,
+                held_by: holder.device,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn insert(connection: &mut SqliteConnection, device: &Device, key: &PublicKey) -> Result<(), RegistryError> {
+    let statement = "INSERT INTO devices (id, owner, product, platform_id, name, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
+    let insert = sqlx::query(statement)
+        .bind(device.id.to_string())
+        .bind(device.owner.map(|owner| to_i64(owner.0)))
+        .bind(device.product.map(|product| i64::from(product.0)))
+        .bind(device.platform_id.map(i64::from))
+        .bind(&device.name)
+        .bind(to_i64(device.created_at.0));
+    written(insert.execute(&mut *connection).await)?;
+    insert_key(connection, device.id, key).await
+}
+
+async fn insert_key(connection: &mut SqliteConnection, device: DeviceId, key: &PublicKey) -> Result<(), RegistryError> {
+    let statement = "INSERT INTO device_keys (key_hash, device, algorithm, spki, created_at) VALUES ($1, $2, $3, $4, $5)";
+    sqlx::query(statement)
+        .bind(&key.hash().0[..])
+        .bind(device.to_string())
+        .bind(key.algorithm().to_string())
+        .bind(key.spki())
+        .bind(to_i64(dates::now().0))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The only value besides ids and keys that can collide is a name.
+fn written<T>(result: Result<T, sqlx::Error>) -> Result<T, RegistryError> {
+    result.map_err(|error| if is_taken(&error) { RegistryError::NameTaken } else { error.into() })
+}
+
+fn check_name(name: &str) -> Result<(), RegistryError> {
+    let bad = |c: char| c.is_control() || c == '/';
+    let ambiguous = name.parse::<DeviceId>().is_ok() || RESERVED_NAMES.contains(&name);
+    if name.is_empty() || name.len() > NAME_LEN_MAX || name.contains(bad) || name.trim() != name || ambiguous {
+        return Err(RegistryError::BadName);
+    }
+    Ok(())
+}
+
+impl TryFrom<Row> for Device {
+    type Error = RegistryError;
+
+    fn try_from(row: Row) -> Result<Self, Self::Error> {
+        use RegistryError::Damaged;
+        let product = row
+            .product
+            .map(u32::try_from)
+            .transpose()
+            .map_err(|_| Damaged("the product of a device"))?;
+        let key = row
+            .key_hash
+            .map(<[u8; 32]>::try_from)
+            .transpose()
+            .map_err(|_| Damaged("the hash of a key"))?;
+        Ok(Device {
+            id: row.id.parse().map_err(|_| Damaged("the id of a device"))?,
+            owner: row.owner.map(owner_id).transpose()?,
+            product: product.map(ProductId),
+            platform_id: row
+                .platform_id
+                .map(u16::try_from)
+                .transpose()
+                .map_err(|_| Damaged("the platform of a device"))?,
+            name: row.name,
+            notes: row.notes,
+            key: key.map(KeyHash),
+            created_at: UnixMillis(to_u64(row.created_at)?),
+        })
+    }
+}
