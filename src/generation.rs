@@ -46,7 +46,9 @@ pub enum GenerationError {
         source: io::Error,
     },
     /// It is not what this program writes.
-    #[error("{path} is damaged or was written by a newer version; without it record numbers could repeat, so it must be restored from a backup")]
+    #[error(
+        "{path} is damaged or was written by a newer version; without it record numbers could repeat, so it must be restored from a backup"
+    )]
     Damaged {
         /// Which file.
         path: PathBuf,

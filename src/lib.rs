@@ -13,6 +13,7 @@ pub mod journal;
 pub mod keys;
 pub mod mailbox;
 pub mod metrics;
+pub mod server;
 pub mod shards;
 pub mod store;
 pub mod strangers;

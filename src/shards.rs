@@ -81,13 +81,7 @@ pub struct ShardThread {
 
 impl ShardThread {
     /// A thread's worth of shard.
-    pub fn new(
-        shard: Shard<Reply>,
-        mailbox: Mailbox<Input<Reply>>,
-        lanes: ShardLanes,
-        clock: Clock,
-        metrics: Arc<ShardMetrics>,
-    ) -> Self {
+    pub fn new(shard: Shard<Reply>, mailbox: Mailbox<Input<Reply>>, lanes: ShardLanes, clock: Clock, metrics: Arc<ShardMetrics>) -> Self {
         Self { shard, mailbox, lanes, clock, metrics }
     }
 

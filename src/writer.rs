@@ -3,9 +3,9 @@
 //! A commit starts when the last one has returned, so that a batch is whatever came meanwhile. If the journal fails, the process ends: what was not
 //! acknowledged was not accepted, and devices repeat it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use firmware_protocol::coap::Code;

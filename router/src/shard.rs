@@ -6,6 +6,7 @@ mod uplink;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firmware_protocol::coap::Code;
@@ -124,6 +125,8 @@ pub enum Input<R> {
     Committed(CommittedEvents),
     /// The registry says something else of a device now.
     IdentityChanged(Identity),
+    /// All that the registry says, after changes were missed: whoever is not in it may no longer be here.
+    Registered(Arc<HashMap<DeviceId, Identity>>),
     /// The device may no longer be here.
     Revoked(DeviceId),
 }
@@ -317,7 +320,16 @@ impl<R> Shard<R> {
             }
             Input::Publish { event, reply } => self.append_event(now, None, event, Then::Tell(reply), out),
             Input::Committed(events) => events.iter().for_each(|(_, event)| self.fan_out(now, event, out)),
-            Input::IdentityChanged(identity) => self.identity_changed(identity, out),
+            Input::IdentityChanged(identity) => self.identity_changed(now, identity, out),
+            Input::Registered(identities) => {
+                let known: Vec<DeviceId> = self.devices.keys().copied().collect();
+                for id in known {
+                    match identities.get(&id) {
+                        Some(identity) => self.identity_changed(now, *identity, out),
+                        None => self.revoked(now, id, out),
+                    }
+                }
+            }
             Input::Revoked(device) => self.revoked(now, device, out),
         }
     }
@@ -420,9 +432,13 @@ impl<R> Shard<R> {
         }
     }
 
-    fn identity_changed(&mut self, identity: Identity, out: &mut Vec<Output<R>>) {
+    fn identity_changed(&mut self, now: Now, identity: Identity, out: &mut Vec<Output<R>>) {
         let Some(device) = self.devices.get_mut(&identity.device) else { return };
         if device.identity.key != identity.key {
+            // Its session was made with a key that is no longer the device's.
+            return self.revoked(now, identity.device, out);
+        }
+        if device.identity == identity {
             return;
         }
         if let Some(owner) = device.identity.owner {

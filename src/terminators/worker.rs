@@ -242,12 +242,14 @@ impl Worker {
         let now = self.now;
         let Some(entry) = self.sessions.entry(connection) else { return };
         match entry.standing {
-            Standing::Live if entry.report_due(now.at) => {
-                let device = entry.session.identity().device;
-                self.to_shard(device, Input::Heard { device, link: self.link(connection), at: now.unix });
+            Standing::Live => {
+                if entry.report_due(now.at) {
+                    let device = entry.session.identity().device;
+                    self.to_shard(device, Input::Heard { device, link: self.link(connection), at: now.unix });
+                }
             }
             Standing::Tombstone => self.with_session(connection, |session, cx| session.close(cx)),
-            Standing::Live | Standing::Opening | Standing::Stranger(_) => {}
+            Standing::Opening | Standing::Stranger(_) => {}
         }
     }
 
