@@ -1,4 +1,6 @@
 //! The server from outside: real sockets on loopback, real files, real clients.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod device_driver;
 mod sessions;
