@@ -3,14 +3,16 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Puts `bytes` at `path`, durably and with mode 0600. Replaces what is there.
 ///
 /// # Errors
 /// Any step fails; what was at `path` before is then still there.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = path.with_added_extension("new");
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

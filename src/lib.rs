@@ -1,5 +1,6 @@
 //! Holdfast's server: sockets, threads, journal, stores, REST and wiring. The only place that knows all parts.
 
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod data_dir;

@@ -2,5 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod api;
+mod client;
 mod device_driver;
+mod fake_gateway;
+mod rig;
 mod sessions;

@@ -1,0 +1,142 @@
+//! What every request handler has at hand.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::counters::Counters;
+use super::error::ApiError;
+use super::gateway::{CallError, Gateway, Later};
+use super::request::Caller;
+use super::throttle::Throttle;
+use crate::config::{Config, Limit, Network, SignUp};
+use crate::store::{Device, Registry};
+
+/// The longest silence of an event stream: clients give up after 15 seconds (rest-api.md §5.3).
+const HEARTBEAT: Duration = Duration::from_secs(9);
+/// How long after its deadline an answer of the gateway is still waited for. One that has not come by then never will.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What of the configuration the API needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How clients reach the API; no slash at the end.
+    pub public_url: String,
+    /// Whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Open connections.
+    pub connections: Limit,
+    /// Open event streams.
+    pub streams: Limit,
+    /// Who may create an account.
+    pub sign_up: SignUp,
+    /// Wrong passwords from one address in five minutes.
+    pub failed_logins: Limit,
+    /// How long a caller waits for a device.
+    pub call_timeout: Duration,
+    /// The longest silence of an event stream.
+    pub heartbeat: Duration,
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        Self {
+            public_url: config.public_url(),
+            trusted_proxies: config.http.trusted_proxies.clone(),
+            connections: config.http.connections,
+            streams: config.http.streams,
+            sign_up: config.accounts.sign_up,
+            failed_logins: config.accounts.failed_logins,
+            call_timeout: config.calls.timeout,
+            heartbeat: HEARTBEAT,
+        }
+    }
+}
+
+/// The address a connection came from, as an extension of its requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// Shared by all handlers. A handle: clones are the same.
+#[derive(Clone)]
+pub(super) struct Context {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    gateway: Arc<dyn Gateway>,
+    settings: Settings,
+    throttle: Throttle,
+    open_streams: Arc<AtomicU64>,
+    counters: Arc<Counters>,
+    shutdown: CancellationToken,
+}
+
+impl Context {
+    pub(super) fn new(registry: Registry, gateway: Arc<dyn Gateway>, settings: Settings, shutdown: CancellationToken) -> Self {
+        let throttle = Throttle::new(settings.failed_logins);
+        let (open_streams, counters) = Default::default();
+        Self {
+            inner: Arc::new(Inner {
+                registry,
+                gateway,
+                settings,
+                throttle,
+                open_streams,
+                counters,
+                shutdown,
+            }),
+        }
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    pub(super) fn gateway(&self) -> &dyn Gateway {
+        &*self.inner.gateway
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    pub(super) fn throttle(&self) -> &Throttle {
+        &self.inner.throttle
+    }
+
+    pub(super) fn open_streams(&self) -> &Arc<AtomicU64> {
+        &self.inner.open_streams
+    }
+
+    pub(super) fn counters(&self) -> &Arc<Counters> {
+        &self.inner.counters
+    }
+
+    /// Cancelled when the server wants to stop.
+    pub(super) fn shutdown(&self) -> &CancellationToken {
+        &self.inner.shutdown
+    }
+
+    /// The caller's device with this id or name.
+    pub(super) fn device(&self, caller: &Caller, id_or_name: &str) -> Result<Arc<Device>, ApiError> {
+        let found = self.registry().devices().find_owned(caller.user, id_or_name);
+        found.ok_or_else(|| ApiError::unknown_device(&self.settings().public_url))
+    }
+
+    /// When a request to a device that begins now has to be answered.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.settings().call_timeout
+    }
+
+    /// Waits for an answer of the gateway, but not for ever, should it break its word.
+    pub(super) async fn answer<T>(&self, answer: Later<'_, Result<T, CallError>>) -> Result<T, CallError> {
+        tokio::time::timeout(self.settings().call_timeout + GRACE, answer)
+            .await
+            .unwrap_or(Err(CallError::Unavailable))
+    }
+}

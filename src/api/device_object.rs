@@ -1,0 +1,92 @@
+//! A device as clients see it (rest-api.md §4.1): what is registered, and what is known of its session.
+
+use std::collections::BTreeMap;
+
+use firmware_protocol::time::UnixMillis;
+use serde::Serialize;
+
+use super::gateway::{Presence, VariableType};
+use super::platform;
+use crate::dates::Iso;
+use crate::store::Device;
+
+#[derive(Serialize)]
+pub(super) struct DeviceObject<'a> {
+    id: String,
+    name: Option<&'a str>,
+    last_ip_address: Option<String>,
+    last_heard: Option<String>,
+    last_handshake_at: Option<String>,
+    product_id: Option<u32>,
+    online: bool,
+    /// The one clients decide by.
+    connected: bool,
+    platform_id: Option<u16>,
+    cellular: bool,
+    notes: Option<&'a str>,
+    functions: Option<&'a [String]>,
+    variables: Option<BTreeMap<&'a str, &'static str>>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_firmware_version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_build_target: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    firmware_version: Option<u16>,
+}
+
+impl<'a> DeviceObject<'a> {
+    pub(super) fn new(device: &'a Device, presence: &'a Presence) -> Self {
+        let platform_id = platform_id(device, presence);
+        Self {
+            id: device.id.to_string(),
+            name: device.name.as_deref(),
+            last_ip_address: presence.last_ip.map(|address| address.to_canonical().to_string()),
+            last_heard: iso(presence.last_heard),
+            last_handshake_at: iso(presence.last_handshake_at),
+            product_id: product_id(device, presence),
+            online: presence.online,
+            connected: presence.online,
+            platform_id,
+            cellular: platform::is_cellular(platform_id),
+            notes: device.notes.as_deref(),
+            functions: presence.functions.as_deref(),
+            variables: presence.variables.as_deref().map(types),
+            status: if presence.safe_mode { "safe_mode" } else { "normal" },
+            system_firmware_version: presence.system_version.as_deref(),
+            current_build_target: presence.system_version.as_deref(),
+            firmware_version: presence.firmware_version,
+        }
+    }
+}
+
+/// What the device said last, else what was said of it.
+fn platform_id(device: &Device, presence: &Presence) -> Option<u16> {
+    presence.platform_id.or(device.platform_id)
+}
+
+/// Outside of products it is the platform.
+pub(super) fn product_id(device: &Device, presence: &Presence) -> Option<u32> {
+    device
+        .product
+        .map(|product| product.0)
+        .or_else(|| platform_id(device, presence).map(u32::from))
+}
+
+/// A time as text, if there is one.
+pub(super) fn iso(time: Option<UnixMillis>) -> Option<String> {
+    time.map(|time| Iso(time).to_string())
+}
+
+fn types(variables: &[(String, VariableType)]) -> BTreeMap<&str, &'static str> {
+    variables.iter().map(|(name, kind)| (name.as_str(), type_name(*kind))).collect()
+}
+
+fn type_name(kind: VariableType) -> &'static str {
+    match kind {
+        VariableType::Bool => "bool",
+        VariableType::Int => "int32",
+        VariableType::String => "string",
+        VariableType::Double => "double",
+    }
+}

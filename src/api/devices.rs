@@ -1,0 +1,111 @@
+//! Devices: list, look, change, ping (rest-api.md §4.2).
+
+use std::cmp::Reverse;
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use firmware_protocol::id::DeviceId;
+use firmware_protocol::time::UnixMillis;
+use futures_util::stream;
+use serde_json::{Map, Value as Json, json};
+
+use super::Context;
+use super::device_object::DeviceObject;
+use super::error::ApiError;
+use super::json::{ok, ok_written};
+use super::request::Call;
+use crate::dates::{self, Iso};
+use crate::store::Device;
+use crate::store::registry::DeviceEdit;
+
+/// Devices written at a time, so that a long list never stands in memory as a whole.
+const LIST_CHUNK: usize = 256;
+
+/// `GET /v1/devices`: a bare array, the latest handshake first.
+pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
+    call.caller.require("devices:list")?;
+    let ids = context.registry().devices().owned_by(call.caller.user);
+    let last_handshake = |id| Reverse(context.gateway().presence(id).last_handshake_at);
+    let mut order: Vec<(Reverse<Option<UnixMillis>>, DeviceId)> = ids.into_iter().map(|id| (last_handshake(id), id)).collect();
+    order.sort_unstable();
+    let ids: Vec<DeviceId> = order.into_iter().map(|(_, id)| id).collect();
+    if ids.len() <= LIST_CHUNK {
+        return Ok(ok_written([&b"["[..], &objects(&context, &ids, true), b"]"].concat().into()));
+    }
+    let chunks: Vec<Vec<DeviceId>> = ids.chunks(LIST_CHUNK).map(<[DeviceId]>::to_vec).collect();
+    let parts = chunks.into_iter().enumerate().map(move |(number, chunk)| {
+        let opening: &[u8] = if number == 0 { b"[" } else { b"" };
+        Bytes::from([opening, &objects(&context, &chunk, number == 0)].concat())
+    });
+    let parts = parts.chain([Bytes::from_static(b"]")]).map(Ok::<_, Infallible>);
+    Ok(ok_written(Body::from_stream(stream::iter(parts))))
+}
+
+/// Objects with commas between and, unless they are the first, before them. Devices that have gone meanwhile are left out.
+fn objects(context: &Context, ids: &[DeviceId], first: bool) -> Vec<u8> {
+    let mut text = Vec::new();
+    for device in ids.iter().filter_map(|id| context.registry().devices().find(*id)) {
+        if !(first && text.is_empty()) {
+            text.push(b',');
+        }
+        let presence = context.gateway().presence(device.id);
+        serde_json::to_writer(&mut text, &DeviceObject::new(&device, &presence)).expect("strings and numbers go into a vector");
+    }
+    text
+}
+
+/// `GET /v1/devices/{device}`: from what is known, so that it never waits for the device.
+pub(super) async fn show(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
+    call.caller.require("devices:get")?;
+    let device = context.device(&call.caller, &device)?;
+    Ok(ok(&DeviceObject::new(&device, &context.gateway().presence(device.id))))
+}
+
+/// `PUT /v1/devices/{device}`: what it means depends on the fields.
+pub(super) async fn update(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
+    call.caller.require("devices:update")?;
+    let device = context.device(&call.caller, &device)?;
+    if let Some(on) = call.body.flag("signal") {
+        return signal(&context, device.id, on).await;
+    }
+    let edit = DeviceEdit {
+        name: call.body.text("name"),
+        notes: call.body.get("notes").map(|_| call.body.text("notes")),
+    };
+    if edit == DeviceEdit::default() {
+        return Err(ApiError::nothing_to_do());
+    }
+    let device = context.registry().edit_device(device.id, edit.clone()).await?;
+    Ok(ok(&edited(&device, &edit)))
+}
+
+/// The fields that were changed, as they are now. Older clients want the very name they sent.
+fn edited(device: &Device, edit: &DeviceEdit) -> Json {
+    let mut answer = Map::from_iter([("id".to_owned(), device.id.to_string().into())]);
+    if edit.name.is_some() {
+        answer.insert("name".into(), device.name.clone().into());
+    }
+    if edit.notes.is_some() {
+        answer.insert("notes".into(), device.notes.clone().into());
+    }
+    answer.insert("updated_at".into(), Iso(dates::now()).to_string().into());
+    answer.into()
+}
+
+async fn signal(context: &Context, device: DeviceId, on: bool) -> Result<Response, ApiError> {
+    let answer = context.gateway().signal(device, on, context.deadline());
+    context.answer(answer).await.map_err(ApiError::signal)?;
+    Ok(ok(&json!({ "id": device.to_string(), "connected": true, "signaling": on })))
+}
+
+/// `PUT /v1/devices/{device}/ping`: really asks the device.
+pub(super) async fn ping(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
+    call.caller.require("devices:ping")?;
+    let device = context.device(&call.caller, &device)?;
+    let gateway = context.gateway();
+    let answer = Box::pin(async { Ok(gateway.ping(device.id, context.deadline()).await) });
+    let online = context.answer(answer).await.unwrap_or(false);
+    Ok(ok(&json!({ "online": online, "ok": true })))
+}

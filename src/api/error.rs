@@ -1,0 +1,174 @@
+//! Refusals, in the words that clients know (rest-api.md §1.5).
+//!
+//! Status 401 and the words "access token" make a client forget its login. They are used for tokens and for nothing else.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value as Json, json};
+
+use super::gateway::{CallError, PublishError};
+use super::json::json_response;
+use crate::dates::Iso;
+use crate::store::RegistryError;
+
+/// Seconds after which a caller may try again, where we say so.
+const RETRY_AFTER_S: u32 = 2;
+
+/// A request that was not served.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    body: Json,
+    retry_after_s: Option<u32>,
+}
+
+impl ApiError {
+    /// The family `{"error","error_description"}`.
+    pub(super) fn oauth(status: StatusCode, code: &str, description: &str) -> Self {
+        Self::new(status, json!({ "error": code, "error_description": description }))
+    }
+
+    /// The family `{"ok":false,"error"}`.
+    pub(super) fn api(status: StatusCode, text: &str) -> Self {
+        Self::new(status, json!({ "ok": false, "error": text }))
+    }
+
+    /// The family `{"ok":false,"errors"}`.
+    pub(super) fn list(status: StatusCode, error: Json) -> Self {
+        Self::new(status, json!({ "ok": false, "errors": [error] }))
+    }
+
+    /// No token came with the request.
+    pub(super) fn token_missing() -> Self {
+        Self::oauth(StatusCode::BAD_REQUEST, "invalid_request", "The access token was not found")
+    }
+
+    /// A token came that is none of ours.
+    pub(super) fn token_invalid() -> Self {
+        Self::oauth(StatusCode::UNAUTHORIZED, "invalid_token", "The access token provided is invalid.")
+    }
+
+    /// A token came whose time is over.
+    pub(super) fn token_expired() -> Self {
+        Self::oauth(StatusCode::UNAUTHORIZED, "invalid_token", "The access token provided has expired.")
+    }
+
+    /// The token is good, but not for this.
+    pub(super) fn scope_missing(scope: &str) -> Self {
+        Self::oauth(
+            StatusCode::FORBIDDEN,
+            "insufficient_scope",
+            &format!("This request needs the scope {scope}"),
+        )
+    }
+
+    /// No device of the caller has this id or name. `public_url` is how clients reach us.
+    pub(super) fn unknown_device(public_url: &str) -> Self {
+        let info = format!("I didn't recognize that device name or ID, try opening {public_url}/v1/devices?access_token=…");
+        Self::new(StatusCode::FORBIDDEN, json!({ "error": "Permission Denied", "info": info }))
+    }
+
+    /// A change of a device that changes nothing.
+    pub(super) fn nothing_to_do() -> Self {
+        Self::list(StatusCode::BAD_REQUEST, json!({ "error": "Nothing to do?" }))
+    }
+
+    /// No such route.
+    pub(super) fn not_found() -> Self {
+        Self::api(StatusCode::NOT_FOUND, "Not found")
+    }
+
+    /// The request cannot be understood.
+    pub(super) fn bad_request(text: &str) -> Self {
+        Self::api(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// Something that will pass.
+    pub(super) fn unavailable(text: &str) -> Self {
+        Self::api(StatusCode::SERVICE_UNAVAILABLE, text).retry_after(RETRY_AFTER_S)
+    }
+
+    /// The same, with word when to come back.
+    pub(super) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// A function or variable that was not called or read. `missing` is what to say when the device has no such thing.
+    pub(super) fn call(error: CallError, missing: &str) -> Self {
+        let timed_out = |info: &str| {
+            Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                json!({ "ok": false, "error": "Timed out.", "info": info }),
+            )
+        };
+        match error {
+            CallError::Offline => timed_out("The device is offline."),
+            CallError::AsleepUntil(time) => timed_out(&format!("The device is asleep until {}.", Iso(time))),
+            CallError::TimedOut { delivered: true } => timed_out("The device received the request and did not answer in time."),
+            CallError::TimedOut { delivered: false } => timed_out("The device did not acknowledge the request."),
+            CallError::NoSuchFunction | CallError::NoSuchVariable => Self::api(StatusCode::NOT_FOUND, missing),
+            CallError::Busy => Self::api(StatusCode::TOO_MANY_REQUESTS, "Too many requests to this device are waiting").retry_after(1),
+            CallError::TooLarge => Self::bad_request("The name or the argument is longer than the device takes"),
+            CallError::Unavailable => Self::unavailable("The server cannot reach the device now"),
+        }
+    }
+
+    /// A device that did not take a signal.
+    pub(super) fn signal(error: CallError) -> Self {
+        match error {
+            CallError::Offline | CallError::AsleepUntil(_) | CallError::TimedOut { .. } => {
+                let error = json!({ "error": "Timed out, didn't hear back from device service" });
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    json!({ "ok": false, "code": 500, "errors": [error] }),
+                )
+            }
+            other => Self::call(other, "Not found"),
+        }
+    }
+
+    fn new(status: StatusCode, body: Json) -> Self {
+        Self {
+            status,
+            body,
+            retry_after_s: None,
+        }
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    /// What the caller did wrong is told; what is wrong here is logged.
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::NameTaken => Self::list(StatusCode::FORBIDDEN, error.to_string().into()),
+            RegistryError::Busy => Self::unavailable("Too many logins at the same time"),
+            RegistryError::Interrupted => Self::unavailable("The server is shutting down"),
+            error if error.is_callers_fault() => Self::list(StatusCode::BAD_REQUEST, error.to_string().into()),
+            error => {
+                tracing::error!(%error, "the registry failed");
+                Self::unavailable("The registry cannot be reached now")
+            }
+        }
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::TooLarge => Self::api(StatusCode::PAYLOAD_TOO_LARGE, "The event is too large"),
+            PublishError::Busy => Self::unavailable("The server accepts no events now"),
+            PublishError::Unavailable => Self::unavailable("The server cannot accept events"),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = json_response(self.status, &self.body);
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

@@ -1,0 +1,149 @@
+//! Event streams (rest-api.md §5.1–5.3): one open answer per reader, fed from a bounded queue.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use firmware_protocol::id::DeviceId;
+use futures_util::{Stream, stream};
+use router::event::Position;
+
+use super::counters::count;
+use super::error::ApiError;
+use super::gateway::StreamFilter;
+use super::publish::EVENT_NAME_LEN_MAX;
+use super::request::{Call, Caller};
+use super::stream::EventStream;
+use super::{Context, sse};
+
+/// After this many seconds a refused reader may try again.
+const STREAMS_RETRY_AFTER_S: u32 = 30;
+
+/// `GET /v1/devices/events`
+pub(super) async fn all(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
+    open(context, call, None, String::new())
+}
+
+/// `GET /v1/devices/events/{prefix}` and `GET /v1/events/{prefix}`: here all events are one's own.
+pub(super) async fn all_with_prefix(State(context): State<Context>, Path(prefix): Path<String>, call: Call) -> Result<Response, ApiError> {
+    open(context, call, None, prefix)
+}
+
+/// `GET /v1/devices/{device}/events`
+pub(super) async fn of_device(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
+    let device = context.device(&call.caller, &device)?.id;
+    open(context, call, Some(device), String::new())
+}
+
+/// `GET /v1/devices/{device}/events/{prefix}`
+pub(super) async fn of_device_with_prefix(
+    State(context): State<Context>,
+    Path((device, prefix)): Path<(String, String)>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let device = context.device(&call.caller, &device)?.id;
+    open(context, call, Some(device), prefix)
+}
+
+/// `GET /v1/events`
+pub(super) async fn prefix_required(_: Call) -> ApiError {
+    ApiError::bad_request("event prefix filter is required")
+}
+
+fn open(context: Context, call: Call, device: Option<DeviceId>, prefix: String) -> Result<Response, ApiError> {
+    call.caller.require("events:get")?;
+    if prefix.len() > EVENT_NAME_LEN_MAX {
+        return Err(ApiError::bad_request("An event prefix has at most 64 bytes"));
+    }
+    let place = Place::take(&context)?;
+    let filter = StreamFilter {
+        owner: call.caller.user,
+        device,
+        prefix,
+        after: last_event_id(&call.headers),
+    };
+    let events = context.gateway().stream(filter);
+    let reader = Reader {
+        events,
+        caller: call.caller,
+        context,
+        is_open: false,
+        _place: place,
+    };
+    Ok(respond(Body::from_stream(reader.into_stream())))
+}
+
+fn respond(body: Body) -> Response {
+    let mut response = Response::new(body);
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONNECTION, "keep-alive"),
+        // Proxies that buffer would hold events back.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Where a reader that comes back left off.
+fn last_event_id(headers: &HeaderMap) -> Option<Position> {
+    headers.get("last-event-id")?.to_str().ok()?.parse().ok().map(Position)
+}
+
+/// One open stream.
+struct Reader {
+    events: EventStream,
+    caller: Caller,
+    context: Context,
+    is_open: bool,
+    _place: Place,
+}
+
+impl Reader {
+    fn into_stream(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
+        stream::unfold(self, |mut reader| async move { Some((Ok(reader.next().await?), reader)) })
+    }
+
+    /// The next bytes: the opening, an event, or a heartbeat after silence. `None` when the server stops, the gateway ends the stream (because
+    /// the reader is too slow), or the token is no longer good.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !self.is_open {
+            self.is_open = true;
+            return Some(sse::OPENING);
+        }
+        let bytes = tokio::select! {
+            biased;
+            () = self.context.shutdown().cancelled() => return None,
+            placed = self.events.next() => placed.map(|(position, event)| sse::encode(position, &event))?,
+            () = tokio::time::sleep(self.context.settings().heartbeat) => sse::HEARTBEAT,
+        };
+        self.caller.is_still_good(self.context.registry().tokens()).then_some(bytes)
+    }
+}
+
+/// One of the streams that may be open.
+struct Place(Arc<AtomicU64>);
+
+impl Place {
+    fn take(context: &Context) -> Result<Self, ApiError> {
+        let place = Self(context.open_streams().clone());
+        let others = place.0.fetch_add(1, Ordering::Relaxed);
+        if context.settings().streams.admits_beside(others) {
+            return Ok(place);
+        }
+        count(&context.counters().refused_streams);
+        Err(ApiError::api(StatusCode::TOO_MANY_REQUESTS, "Too many event streams are open").retry_after(STREAMS_RETRY_AFTER_S))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,172 @@
+//! What a caller sent as fields: a JSON object, a form or a query, brought to one shape (rest-api.md §1.2).
+//!
+//! Forms and queries say everything in text, so whoever reads a field takes `"1"` for 1 and `"true"` for true. Bracketed names nest one
+//! level: `groups[]=a&groups[]=b` and `groups[0]=a` are lists, `account_info[first_name]=X` is an object.
+
+use serde_json::{Map, Value as Json};
+
+/// Fields in one request.
+const FIELDS_MAX: usize = 256;
+
+/// Named values.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Fields(Map<String, Json>);
+
+/// The text is not what it says it is. What it should be follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Malformed(pub(super) &'static str);
+
+impl Fields {
+    /// Reads a JSON object; nothing at all is an empty one.
+    pub(super) fn from_json(text: &[u8]) -> Result<Self, Malformed> {
+        if text.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
+        match serde_json::from_slice(text) {
+            Ok(Json::Object(fields)) => Ok(Self(fields)),
+            Ok(_) => Err(Malformed("The body must be a JSON object")),
+            Err(_) => Err(Malformed("The body is not valid JSON")),
+        }
+    }
+
+    /// Reads a form or a query.
+    pub(super) fn from_form(text: &[u8]) -> Result<Self, Malformed> {
+        let mut fields = Self::default();
+        for (count, (name, value)) in form_urlencoded::parse(text).enumerate() {
+            if count == FIELDS_MAX {
+                return Err(Malformed("There are too many fields"));
+            }
+            fields.put(&name, value.into_owned());
+        }
+        Ok(fields)
+    }
+
+    fn put(&mut self, name: &str, value: String) {
+        let nested = name
+            .strip_suffix(']')
+            .and_then(|name| name.split_once('['))
+            .filter(|(name, _)| !name.is_empty());
+        let Some((name, key)) = nested else {
+            self.0.insert(name.to_owned(), value.into());
+            return;
+        };
+        let is_list = key.bytes().all(|byte| byte.is_ascii_digit());
+        let empty = if is_list {
+            Json::Array(Vec::new())
+        } else {
+            Json::Object(Map::new())
+        };
+        match self.0.entry(name).or_insert(empty) {
+            Json::Array(items) => items.push(value.into()),
+            Json::Object(members) => {
+                members.insert(key.to_owned(), value.into());
+            }
+            // The name was given without brackets before; that stands.
+            _ => {}
+        }
+    }
+
+    /// The field as it is, if it is there.
+    pub(super) fn get(&self, name: &str) -> Option<&Json> {
+        self.0.get(name)
+    }
+
+    /// Takes the field out.
+    pub(super) fn take(&mut self, name: &str) -> Option<Json> {
+        self.0.remove(name)
+    }
+
+    /// The field as text: strings as they are, numbers and truth values as they are written, and structures as JSON. Null counts as absent.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        match self.get(name)? {
+            Json::Null => None,
+            Json::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// The field as a truth value: `true`, `1`, and the same in quotes. Anything else is none.
+    pub(super) fn flag(&self, name: &str) -> Option<bool> {
+        match self.text(name)?.as_str() {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The field as a whole number that is not negative.
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn form(text: &str) -> Json {
+        Json::Object(Fields::from_form(text.as_bytes()).expect("a form").0)
+    }
+
+    #[test]
+    fn forms_are_decoded_and_nest_one_level() {
+        assert_eq!(
+            form("arg=on%20off&x=a+b&empty=&bare"),
+            json!({ "arg": "on off", "x": "a b", "empty": "", "bare": "" })
+        );
+        assert_eq!(
+            form("groups[]=a&groups[]=b&g%5B0%5D=x&g%5B1%5D=y"),
+            json!({ "groups": ["a", "b"], "g": ["x", "y"] })
+        );
+        assert_eq!(
+            form("account_info[first_name]=X&account_info[last]=Y"),
+            json!({ "account_info": { "first_name": "X", "last": "Y" } })
+        );
+        assert_eq!(form("a=1&a[]=2&[]=3&b]=4"), json!({ "a": "1", "[]": "3", "b]": "4" }));
+        assert_eq!(
+            Fields::from_form("a&".repeat(257).as_bytes()),
+            Err(Malformed("There are too many fields"))
+        );
+    }
+
+    #[test]
+    fn json_bodies_are_objects() {
+        assert_eq!(Fields::from_json(b"  ").expect("nothing"), Fields::default());
+        assert_eq!(Fields::from_json(b"{\"a\":1}").expect("an object").number("a"), Some(1));
+        for bad in ["[1]", "\"x\"", "null", "{", "{\"a\":}", &"[".repeat(10_000)] {
+            assert!(Fields::from_json(bad.as_bytes()).is_err(), "{bad:.20}");
+        }
+    }
+
+    #[test]
+    fn values_are_taken_for_what_they_mean() {
+        let fields = Fields::from_json(br#"{"s":"1","n":1,"f":1.5,"t":true,"o":{"a":[1]},"z":null,"m":-1}"#).expect("an object");
+        for (name, text, flag, number) in [
+            ("s", Some("1"), Some(true), Some(1)),
+            ("n", Some("1"), Some(true), Some(1)),
+            ("f", Some("1.5"), None, None),
+            ("t", Some("true"), Some(true), None),
+            ("o", Some("{\"a\":[1]}"), None, None),
+            ("z", None, None, None),
+            ("m", Some("-1"), None, None),
+            ("missing", None, None, None),
+        ] {
+            assert_eq!(
+                (fields.text(name).as_deref(), fields.flag(name), fields.number(name)),
+                (text, flag, number),
+                "{name}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_is_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Fields::from_json(&bytes);
+            let _ = Fields::from_form(&bytes);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What the API asks of the part that talks to devices, and nothing else: the API reaches devices through this trait only.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
+use firmware_protocol::time::UnixMillis;
+use router::event::{Position, Source};
+use thiserror::Error;
+
+pub use firmware_protocol::session::variable::{Value, VariableType};
+
+use super::stream::EventStream;
+
+/// An answer that comes later.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The way to devices, events included.
+///
+/// Every answer comes by the deadline at the latest, and at once where it is known without asking the device: a call to a device that is
+/// offline, or of a function or variable that its describe does not list, sends it nothing. Dropping an answer before it comes is allowed;
+/// whatever was sent stays sent.
+pub trait Gateway: Send + Sync + 'static {
+    /// What is known about a device now. Never waits, and never asks the device.
+    fn presence(&self, device: DeviceId) -> Presence;
+
+    /// Calls a function; its return value.
+    fn call<'a>(&'a self, device: DeviceId, function: &'a str, argument: &'a str, deadline: Instant) -> Later<'a, Result<i32, CallError>>;
+
+    /// Reads a variable.
+    fn read<'a>(&'a self, device: DeviceId, variable: &'a str, deadline: Instant) -> Later<'a, Result<Value, CallError>>;
+
+    /// Asks the device for a sign of life.
+    fn ping(&self, device: DeviceId, deadline: Instant) -> Later<'_, bool>;
+
+    /// Makes the device show itself by its LED, or stop it.
+    fn signal(&self, device: DeviceId, on: bool, deadline: Instant) -> Later<'_, Result<(), CallError>>;
+
+    /// Accepts an event. The answer means that it is durable.
+    fn publish(&self, event: NewEvent) -> Later<'_, Result<Position, PublishError>>;
+
+    /// Opens a stream of accepted events. The other end sends through [`super::stream::EventSender`] and ends the stream when that refuses.
+    fn stream(&self, filter: StreamFilter) -> EventStream;
+}
+
+/// What is known about a device's session and describe.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Presence {
+    /// It has a session that is alive.
+    pub online: bool,
+    /// When anything came from it last.
+    pub last_heard: Option<UnixMillis>,
+    /// When its latest session began.
+    pub last_handshake_at: Option<UnixMillis>,
+    /// Where it spoke from last.
+    pub last_ip: Option<IpAddr>,
+    /// Its functions, as described; `None` if it has described nothing yet.
+    pub functions: Option<Arc<[String]>>,
+    /// Its variables and their types, as described.
+    pub variables: Option<Arc<[(String, VariableType)]>>,
+    /// The kind of hardware, as its Hello says.
+    pub platform_id: Option<u16>,
+    /// The version of its Device OS, such as `6.2.0`.
+    pub system_version: Option<String>,
+    /// The version of its application, as its Hello says.
+    pub firmware_version: Option<u16>,
+    /// It lacks something that its application needs, and runs without it.
+    pub safe_mode: bool,
+}
+
+/// Why a device did not do what it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum CallError {
+    /// It has no session.
+    #[error("the device is offline")]
+    Offline,
+    /// It said that it sleeps until then.
+    #[error("the device is asleep")]
+    AsleepUntil(UnixMillis),
+    /// Its describe lists no such function.
+    #[error("the device has no such function")]
+    NoSuchFunction,
+    /// Its describe lists no such variable, or it said so itself.
+    #[error("the device has no such variable")]
+    NoSuchVariable,
+    /// It did not answer in time.
+    #[error("the device did not answer in time")]
+    TimedOut {
+        /// It has the request, and may still act on it.
+        delivered: bool,
+    },
+    /// Too many requests to it are waiting.
+    #[error("too many requests to the device are waiting")]
+    Busy,
+    /// A name or an argument is longer than it takes.
+    #[error("longer than the device takes")]
+    TooLarge,
+    /// The part of the server that holds its session cannot serve now.
+    #[error("the server cannot reach the device now")]
+    Unavailable,
+}
+
+/// An event that a caller wants to publish.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewEvent {
+    /// Whose it is.
+    pub owner: OwnerId,
+    /// The product it belongs to.
+    pub product: Option<ProductId>,
+    /// In whose name it is published.
+    pub source: Source,
+    /// Name, 1 to 64 bytes.
+    pub name: String,
+    /// CoAP Content-Format of `data`.
+    pub content_format: u16,
+    /// Payload.
+    pub data: Option<Vec<u8>>,
+    /// Time to live in seconds.
+    pub ttl_s: u32,
+}
+
+/// Why an event was not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum PublishError {
+    /// More than the journal takes in one event.
+    #[error("the event is too large")]
+    TooLarge,
+    /// The journal takes no more for now: too much is waiting, or the disk is full.
+    #[error("the server accepts no events now")]
+    Busy,
+    /// The journal is out of order.
+    #[error("the server cannot accept events")]
+    Unavailable,
+}
+
+/// Which events a stream carries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamFilter {
+    /// Events of this account,
+    pub owner: OwnerId,
+    /// of this device if one is named,
+    pub device: Option<DeviceId>,
+    /// whose name starts so,
+    pub prefix: String,
+    /// and which come after this one. `None` starts with the next event accepted, as does a position that is no longer kept.
+    pub after: Option<Position>,
+}

@@ -1,0 +1,168 @@
+//! `POST /oauth/token`: from a password, or a refresh token, to a token (rest-api.md §3.1).
+//!
+//! It takes a form and nothing else, and does not look at bearer tokens: older clients send a stale one, or the word "null", along.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use super::context::Peer;
+use super::counters::count;
+use super::error::ApiError;
+use super::fields::Fields;
+use super::json::ok;
+use super::request::{Input, credentials, is_form};
+use super::{Context, address};
+use crate::dates;
+use crate::store::registry::{IssuedToken, NewToken};
+use crate::store::{RegistryError, Scopes, TokenHash};
+
+/// Lifetime of a token when the client asks for none: 90 days.
+const DEFAULT_LIFE_S: u64 = 7_776_000;
+/// Longest lifetime that is told apart from "never": 100 years.
+const LIFE_S_MAX: u64 = 3_155_760_000;
+/// Clients that come with the tools, and the secrets they are known by. Any other client is welcome too.
+const KNOWN_CLIENTS: [(&str, &str); 5] = [
+    ("particle", "particle"),
+    ("particle-api", "particle-api"),
+    ("particle-cli", "particle-cli"),
+    ("CLI2", "client_secret_here"),
+    ("user", "client_secret_here"),
+];
+/// Who asks when nobody says who asks.
+const DEFAULT_CLIENT: &str = "particle";
+
+/// `POST /oauth/token`
+pub(super) async fn token(
+    State(context): State<Context>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Input { headers, body, .. }: Input,
+) -> Result<Response, ApiError> {
+    if !is_form(&headers) {
+        return Err(invalid_request("The body must be application/x-www-form-urlencoded"));
+    }
+    let client = client(&headers, &body)?;
+    let issued = match body.text("grant_type").as_deref() {
+        Some("password") => {
+            let caller = address::of_caller(peer.ip(), &headers, &context.settings().trusted_proxies);
+            from_password(&context, caller, client, &body).await?
+        }
+        Some("refresh_token") => from_refresh_token(&context, &body).await?,
+        Some("client_credentials") => return Err(invalid_client()),
+        Some(_) => return Err(oauth("unsupported_grant_type", "This grant type is not supported")),
+        None => return Err(invalid_request("Missing grant_type parameter")),
+    };
+    Ok(answer(&issued))
+}
+
+async fn from_password(context: &Context, caller: IpAddr, client: String, fields: &Fields) -> Result<IssuedToken, ApiError> {
+    let (Some(username), Some(password)) = (fields.text("username"), fields.text("password")) else {
+        return Err(invalid_request("Missing parameters. \"username\" and \"password\" are required"));
+    };
+    let life_ms = life_ms(fields)?;
+    admit(context, caller)?;
+    let Some(user) = context.registry().log_in(&username, &password).await? else {
+        context.throttle().failed(Instant::now(), caller);
+        count(&context.counters().failed_logins);
+        return Err(oauth("invalid_grant", "User credentials are invalid"));
+    };
+    let new = NewToken {
+        user: user.id,
+        client,
+        scopes: Scopes::All,
+        life_ms,
+        refreshable: true,
+    };
+    context.registry().issue_token(new).await.map_err(|error| match error {
+        RegistryError::BadClient => invalid_client(),
+        RegistryError::TooManyTokens => invalid_request(&error.to_string()),
+        other => other.into(),
+    })
+}
+
+async fn from_refresh_token(context: &Context, fields: &Fields) -> Result<IssuedToken, ApiError> {
+    let text = fields
+        .text("refresh_token")
+        .ok_or_else(|| invalid_request("Missing refresh_token parameter"))?;
+    let issued = match TokenHash::of(&text) {
+        Some(hash) => context.registry().refresh_token(hash).await?,
+        None => None,
+    };
+    issued.ok_or_else(|| oauth("invalid_grant", "Refresh token is invalid"))
+}
+
+/// Keeps addresses away that have guessed too often.
+pub(super) fn admit(context: &Context, caller: IpAddr) -> Result<(), ApiError> {
+    context.throttle().admit(Instant::now(), caller).map_err(|wait| {
+        count(&context.counters().throttled_logins);
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
+        let text = format!("Too many failed logins from this address. Try again in {seconds} seconds");
+        ApiError::oauth(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", &text).retry_after(seconds)
+    })
+}
+
+/// The lifetime a client asks for; `None` is for ever.
+fn life_ms(fields: &Fields) -> Result<Option<u64>, ApiError> {
+    if let Some(text) = fields.text("expires_in") {
+        let seconds: u64 = text
+            .parse()
+            .map_err(|_| invalid_request("expires_in must be a number of seconds"))?;
+        return Ok((seconds > 0).then(|| seconds.min(LIFE_S_MAX) * 1000));
+    }
+    if let Some(text) = fields.text("expires_at") {
+        let end = dates::parse(&text).filter(|end| *end > dates::now());
+        let end = end.ok_or_else(|| invalid_request("expires_at must be a date to come"))?;
+        return Ok(Some(end.0 - dates::now().0));
+    }
+    Ok(Some(DEFAULT_LIFE_S * 1000))
+}
+
+/// The program that asks, from Basic credentials or from fields. A well-known name with another secret than the known one is refused.
+fn client(headers: &HeaderMap, fields: &Fields) -> Result<String, ApiError> {
+    let given = basic(headers).or_else(|| Some((fields.text("client_id")?, fields.text("client_secret").unwrap_or_default())));
+    let Some((id, secret)) = given else {
+        return Ok(DEFAULT_CLIENT.to_owned());
+    };
+    match KNOWN_CLIENTS.iter().find(|(known, _)| *known == id) {
+        Some((_, expected)) if *expected != secret => Err(invalid_client()),
+        _ => Ok(id),
+    }
+}
+
+/// User and password of Basic credentials.
+pub(super) fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let decoded = STANDARD.decode(credentials(headers, "basic")?).ok()?;
+    let (user, password) = str::from_utf8(&decoded).ok()?.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+fn answer(issued: &IssuedToken) -> Response {
+    let left_ms = issued.expires_at.map(|end| end.0.saturating_sub(dates::now().0));
+    let body = json!({
+        "token_type": "bearer",
+        "access_token": issued.access.reveal(),
+        // Rounded, since a moment has passed; 0 is "never", so a short life must not become it.
+        "expires_in": left_ms.map_or(0, |left| left.div_ceil(1000).max(1)),
+        "refresh_token": issued.refresh.as_ref().map(|refresh| refresh.reveal()),
+    });
+    ([(header::CACHE_CONTROL, "no-store")], ok(&body)).into_response()
+}
+
+fn oauth(code: &str, description: &str) -> ApiError {
+    ApiError::oauth(StatusCode::BAD_REQUEST, code, description)
+}
+
+fn invalid_request(description: &str) -> ApiError {
+    oauth("invalid_request", description)
+}
+
+fn invalid_client() -> ApiError {
+    oauth("invalid_client", "Client credentials are invalid")
+}

@@ -1,0 +1,45 @@
+//! A gateway without devices: everything is offline and nothing is accepted. It lets the API start before, or without, the rest.
+
+use std::future::ready;
+use std::time::Instant;
+
+use firmware_protocol::id::DeviceId;
+use router::event::Position;
+
+use super::gateway::{CallError, Gateway, Later, NewEvent, Presence, PublishError, StreamFilter, Value};
+use super::stream::{EventStream, event_stream};
+
+/// No device, ever.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offline;
+
+impl Gateway for Offline {
+    fn presence(&self, _: DeviceId) -> Presence {
+        Presence::default()
+    }
+
+    fn call<'a>(&'a self, _: DeviceId, _: &'a str, _: &'a str, _: Instant) -> Later<'a, Result<i32, CallError>> {
+        Box::pin(ready(Err(CallError::Offline)))
+    }
+
+    fn read<'a>(&'a self, _: DeviceId, _: &'a str, _: Instant) -> Later<'a, Result<Value, CallError>> {
+        Box::pin(ready(Err(CallError::Offline)))
+    }
+
+    fn ping(&self, _: DeviceId, _: Instant) -> Later<'_, bool> {
+        Box::pin(ready(false))
+    }
+
+    fn signal(&self, _: DeviceId, _: bool, _: Instant) -> Later<'_, Result<(), CallError>> {
+        Box::pin(ready(Err(CallError::Offline)))
+    }
+
+    fn publish(&self, _: NewEvent) -> Later<'_, Result<Position, PublishError>> {
+        Box::pin(ready(Err(PublishError::Unavailable)))
+    }
+
+    /// Ends at once: a stream that can never carry an event should not look like one that may.
+    fn stream(&self, _: StreamFilter) -> EventStream {
+        event_stream().1
+    }
+}

@@ -1,0 +1,193 @@
+//! What a request brings: its fields, from query and body, and its caller, from the token wherever that stands (rest-api.md §1.2, §1.3).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use firmware_protocol::id::OwnerId;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::Context;
+use super::error::ApiError;
+use super::fields::{Fields, Malformed};
+use crate::dates;
+use crate::store::{TokenCache, TokenHash, TokenRecord};
+
+/// Bytes of a request's body: an event of the largest size in Base64, and room.
+const BODY_LEN_MAX: usize = 64 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const TOKEN_FIELD: &str = "access_token";
+
+/// The fields of a request, whoever sent it.
+pub(super) struct Input {
+    pub(super) headers: HeaderMap,
+    pub(super) query: Fields,
+    pub(super) body: Fields,
+}
+
+/// A request whose caller is known.
+pub(super) struct Call {
+    pub(super) caller: Caller,
+    pub(super) query: Fields,
+    pub(super) body: Fields,
+    pub(super) headers: HeaderMap,
+}
+
+/// Who holds the token that came with a request.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub(super) user: OwnerId,
+    pub(super) token: TokenHash,
+    pub(super) record: Arc<TokenRecord>,
+}
+
+impl Caller {
+    fn find(tokens: &TokenCache, text: &str) -> Result<Self, ApiError> {
+        let found = TokenHash::of(text).and_then(|hash| Some((hash, tokens.find(&hash)?)));
+        let (token, record) = found.ok_or_else(ApiError::token_invalid)?;
+        if record.is_expired(dates::now()) {
+            return Err(ApiError::token_expired());
+        }
+        Ok(Self {
+            user: record.user,
+            token,
+            record,
+        })
+    }
+
+    /// Makes sure that the token may be used for this.
+    pub(super) fn require(&self, scope: &str) -> Result<(), ApiError> {
+        if self.record.scopes.allow(scope) {
+            Ok(())
+        } else {
+            Err(ApiError::scope_missing(scope))
+        }
+    }
+
+    /// Whether the token would still be accepted: for requests that last.
+    pub(super) fn is_still_good(&self, tokens: &TokenCache) -> bool {
+        tokens.find(&self.token).is_some_and(|record| !record.is_expired(dates::now()))
+    }
+}
+
+impl FromRequest<Context> for Input {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &Context) -> Result<Self, Self::Rejection> {
+        let (parts, body) = request.into_parts();
+        let query = Fields::from_form(parts.uri.query().unwrap_or_default().as_bytes())?;
+        let kind = Kind::of(&parts.headers);
+        if kind == Kind::Multipart {
+            return Err(no_uploads(&parts.method));
+        }
+        let bytes = read(&parts.headers, body).await?;
+        let body = match kind {
+            Kind::Json => Fields::from_json(&bytes)?,
+            Kind::Form => Fields::from_form(&bytes)?,
+            _ if bytes.trim_ascii_start().starts_with(b"{") => Fields::from_json(&bytes)?,
+            _ => Fields::from_form(&bytes)?,
+        };
+        Ok(Self {
+            headers: parts.headers,
+            query,
+            body,
+        })
+    }
+}
+
+impl FromRequest<Context> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, context: &Context) -> Result<Self, Self::Rejection> {
+        let Input {
+            headers,
+            mut query,
+            mut body,
+        } = Input::from_request(request, context).await?;
+        // Taken out wherever it stands, so that it is never mistaken for a field of the request.
+        let elsewhere = [query.take(TOKEN_FIELD), body.take(TOKEN_FIELD)];
+        let elsewhere = elsewhere.iter().flatten().find_map(|token| token.as_str());
+        let token = bearer(&headers).or(elsewhere).ok_or_else(ApiError::token_missing)?;
+        let caller = Caller::find(context.registry().tokens(), token)?;
+        Ok(Self {
+            caller,
+            query,
+            body,
+            headers,
+        })
+    }
+}
+
+/// What the body is said to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Json,
+    Form,
+    Multipart,
+    Unsaid,
+}
+
+impl Kind {
+    fn of(headers: &HeaderMap) -> Self {
+        let value = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match media_type.as_str() {
+            "application/x-www-form-urlencoded" => Kind::Form,
+            "application/json" => Kind::Json,
+            other if other.ends_with("+json") => Kind::Json,
+            other if other.starts_with("multipart/") => Kind::Multipart,
+            _ => Kind::Unsaid,
+        }
+    }
+}
+
+/// Whether the body is said to be a form.
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    Kind::of(headers) == Kind::Form
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    let too_large = || ApiError::api(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large");
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|len| len > BODY_LEN_MAX as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LEN_MAX).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(ApiError::bad_request("The body could not be read")),
+        Err(_) => Err(ApiError::api(StatusCode::REQUEST_TIMEOUT, "The body took too long")),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    credentials(headers, "bearer")
+}
+
+/// What follows the name of the scheme in the Authorization header, if it is that scheme.
+pub(super) fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+    let (name, rest) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    name.eq_ignore_ascii_case(scheme).then(|| rest.trim())
+}
+
+/// Files come with firmware only.
+fn no_uploads(method: &Method) -> ApiError {
+    match *method {
+        Method::PUT => ApiError::api(StatusCode::NOT_IMPLEMENTED, "This server cannot update firmware over the air"),
+        _ => ApiError::api(StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON or a form"),
+    }
+}
+
+impl From<Malformed> for ApiError {
+    fn from(Malformed(text): Malformed) -> Self {
+        Self::bad_request(text)
+    }
+}

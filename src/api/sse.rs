@@ -1,0 +1,154 @@
+//! Events as the event stream carries them, byte by byte (rest-api.md §5.2).
+//!
+//! An event is made whole and given to the connection in one piece: clients lose one with a blank line inside, and garble characters that
+//! are split over two reads. So everything but ASCII is escaped in the data, which JSON allows.
+
+use std::io;
+
+use bytes::Bytes;
+use router::event::{Event, Position, Source};
+use serde::Serialize;
+use serde_json::Value as Json;
+use serde_json::ser::Formatter;
+
+use super::content;
+use crate::dates::Iso;
+
+/// The first bytes of a stream, so that the client knows it is open.
+pub(super) const OPENING: Bytes = Bytes::from_static(b":ok\n\n");
+/// What keeps a silent stream alive: an empty line between events means nothing.
+pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b"\n");
+
+/// The origin of events that came over the API.
+const API_ORIGIN: &str = "api";
+/// The origin of events that the cloud made itself.
+const CLOUD_ORIGIN: &str = "particle-internal";
+
+/// The data line. Clients add the name from the event line.
+#[derive(Serialize)]
+struct Data {
+    data: Json,
+    ttl: u32,
+    published_at: String,
+    coreid: String,
+}
+
+/// An event with its lines and the blank one that ends it.
+pub(super) fn encode(position: Position, event: &Event) -> Bytes {
+    let data = Data {
+        data: content::to_json(event.content_format, event.data.as_deref()),
+        ttl: event.ttl_s,
+        published_at: Iso(event.published_at).to_string(),
+        coreid: origin(event.source),
+    };
+    let mut text = format!("event: {}\nid: {position}\ndata: ", one_line(&event.name)).into_bytes();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, Ascii);
+    data.serialize(&mut serializer).expect("strings and numbers go into a vector");
+    text.extend_from_slice(b"\n\n");
+    text.into()
+}
+
+fn origin(source: Source) -> String {
+    match source {
+        Source::Device(device) => device.to_string(),
+        Source::Api => API_ORIGIN.to_owned(),
+        Source::Cloud => CLOUD_ORIGIN.to_owned(),
+    }
+}
+
+/// A name must not be able to end its line: what follows would be taken for lines of its publisher's choice.
+fn one_line(name: &str) -> String {
+    name.replace(char::is_control, " ")
+}
+
+/// Compact JSON in ASCII.
+struct Ascii;
+
+impl Formatter for Ascii {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut units = [0; 2];
+        for part in fragment.split_inclusive(|c: char| !c.is_ascii()) {
+            let ascii = part.trim_end_matches(|c: char| !c.is_ascii());
+            writer.write_all(ascii.as_bytes())?;
+            for unit in part[ascii.len()..].chars().flat_map(|c| c.encode_utf16(&mut units).to_vec()) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firmware_protocol::id::{DeviceId, OwnerId};
+    use firmware_protocol::time::UnixMillis;
+    use proptest::prelude::*;
+    use router::event::EventId;
+
+    use super::*;
+
+    fn event(name: &str, data: Option<&[u8]>) -> Event {
+        Event {
+            id: EventId([0; 16]),
+            owner: OwnerId(1),
+            product: None,
+            source: Source::Device(DeviceId([0x1f; 12])),
+            name: name.into(),
+            content_format: 0,
+            data: data.map(<[u8]>::to_vec),
+            ttl_s: 60,
+            published_at: UnixMillis(1_437_178_338_174),
+        }
+    }
+
+    fn text(event: &Event) -> String {
+        String::from_utf8(encode(Position(7), event).to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn an_event_has_its_lines_in_order() {
+        assert_eq!(
+            text(&event("temperature", Some(b"25.34"))),
+            "event: temperature\nid: 7\ndata: {\"data\":\"25.34\",\"ttl\":60,\"published_at\":\"2015-07-18T00:12:18.174Z\",\
+             \"coreid\":\"1f1f1f1f1f1f1f1f1f1f1f1f\"}\n\n"
+        );
+        assert!(text(&event("a", None)).contains("{\"data\":null,"));
+    }
+
+    #[test]
+    fn events_of_callers_and_of_the_cloud_say_so() {
+        let of = |source| {
+            text(&Event {
+                source,
+                ..event("a", None)
+            })
+        };
+        assert!(of(Source::Api).contains("\"coreid\":\"api\""));
+        assert!(of(Source::Cloud).contains("\"coreid\":\"particle-internal\""));
+    }
+
+    #[test]
+    fn what_is_not_ascii_is_escaped_in_the_data() {
+        let text = text(&event("tür", Some("é \u{1F600}\n\"".as_bytes())));
+        assert!(text.starts_with("event: tür\n"));
+        assert!(text.contains(r#""data":"\u00e9 \ud83d\ude00\n\"","#), "{text}");
+    }
+
+    #[test]
+    fn a_name_cannot_forge_lines() {
+        assert!(text(&event("a\n\ndata: {}\r\nevent: b", None)).starts_with("event: a  data: {}  event: b\nid: 7\ndata: {\"data\":null"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_is_three_lines_and_a_blank_one(name in ".{1,64}", data in ".*") {
+            let text = text(&event(&name, Some(data.as_bytes())));
+            let lines: Vec<&str> = text.split('\n').collect();
+            prop_assert_eq!(lines.len(), 5);
+            let json: Json = serde_json::from_str(lines[2].strip_prefix("data: ").expect("the data line")).expect("JSON");
+            prop_assert_eq!(json["data"].as_str(), Some(data.as_str()));
+            prop_assert!(lines[2].is_ascii());
+            prop_assert_eq!((lines[3], lines[4]), ("", ""));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Variable reads (rest-api.md §4.3).
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde_json::{Value as Json, json};
+
+use super::Context;
+use super::device_object::{iso, product_id};
+use super::error::ApiError;
+use super::functions::NAME_LEN_MAX;
+use super::gateway::{CallError, Value};
+use super::json::{ok, raw};
+use super::request::Call;
+
+/// `GET /v1/devices/{device}/{variable}`
+pub(super) async fn read(
+    State(context): State<Context>,
+    Path((device, variable)): Path<(String, String)>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    call.caller.require("devices.variable:get")?;
+    let device = context.device(&call.caller, &device)?;
+    let result = if variable.len() > NAME_LEN_MAX {
+        Err(CallError::NoSuchVariable)
+    } else {
+        let answer = context.gateway().read(device.id, &variable, context.deadline());
+        context.answer(answer).await
+    };
+    let value = result.map_err(|error| ApiError::call(error, "Variable not found"))?;
+    if wants_raw(&call) {
+        return Ok(raw(bare(value)));
+    }
+    let presence = context.gateway().presence(device.id);
+    Ok(ok(&json!({
+        "cmd": "VarReturn",
+        "name": variable,
+        "result": in_json(value),
+        "coreInfo": {
+            "name": device.name,
+            "deviceID": device.id.to_string(),
+            "product_id": product_id(&device, &presence),
+            "connected": true,
+            "last_heard": iso(presence.last_heard),
+            "last_handshake_at": iso(presence.last_handshake_at),
+            "last_app": "",
+        },
+    })))
+}
+
+/// Whether the caller wants the bare value instead of JSON.
+pub(super) fn wants_raw(call: &Call) -> bool {
+    [&call.query, &call.body]
+        .iter()
+        .any(|fields| fields.text("format").as_deref() == Some("raw"))
+}
+
+/// Doubles that JSON cannot write become null.
+fn in_json(value: Value) -> Json {
+    match value {
+        Value::Bool(value) => value.into(),
+        Value::Int(value) => value.into(),
+        Value::Double(value) => value.into(),
+        Value::String(value) => value.into(),
+    }
+}
+
+fn bare(value: Value) -> String {
+    match value {
+        Value::Bool(value) => value.to_string(),
+        Value::Int(value) => value.to_string(),
+        Value::Double(value) => value.to_string(),
+        Value::String(value) => value,
+    }
+}

@@ -1,0 +1,9 @@
+//! The REST API as clients meet it.
+
+mod accounts;
+mod calls;
+mod conventions;
+mod devices;
+mod events;
+mod limits;
+mod tls;
