@@ -1,5 +1,6 @@
 //! Holdfast's server: sockets, threads, journal, stores, REST and wiring. The only place that knows all parts.
 
+pub mod admin;
 pub mod api;
 pub mod clock;
 pub mod config;
@@ -7,6 +8,7 @@ pub mod data_dir;
 pub mod dates;
 pub mod durable_file;
 pub mod entropy;
+pub mod gateway;
 pub mod generation;
 pub mod generations;
 pub mod handshakes;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use firmware_protocol::id::DeviceId;
 use tokio_util::sync::CancellationToken;
 
 use super::counters::Counters;
 use super::error::ApiError;
-use super::gateway::{CallError, Gateway, Later};
+use super::gateway::{CallError, Gateway, Later, Presence};
 use super::request::Caller;
 use super::throttle::Throttle;
 use crate::config::{Config, Limit, Network, SignUp};
@@ -80,17 +81,7 @@ impl Context {
     pub(super) fn new(registry: Registry, gateway: Arc<dyn Gateway>, settings: Settings, shutdown: CancellationToken) -> Self {
         let throttle = Throttle::new(settings.failed_logins);
         let (open_streams, counters) = Default::default();
-        Self {
-            inner: Arc::new(Inner {
-                registry,
-                gateway,
-                settings,
-                throttle,
-                open_streams,
-                counters,
-                shutdown,
-            }),
-        }
+        Self { inner: Arc::new(Inner { registry, gateway, settings, throttle, open_streams, counters, shutdown }) }
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -128,6 +119,11 @@ impl Context {
         found.ok_or_else(|| ApiError::unknown_device(&self.settings().public_url))
     }
 
+    /// What is known about one device.
+    pub(super) async fn presence(&self, device: DeviceId) -> Presence {
+        self.gateway().presences(vec![device]).await.pop().unwrap_or_default()
+    }
+
     /// When a request to a device that begins now has to be answered.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.settings().call_timeout
@@ -135,8 +131,6 @@ impl Context {
 
     /// Waits for an answer of the gateway, but not for ever, should it break its word.
     pub(super) async fn answer<T>(&self, answer: Later<'_, Result<T, CallError>>) -> Result<T, CallError> {
-        tokio::time::timeout(self.settings().call_timeout + GRACE, answer)
-            .await
-            .unwrap_or(Err(CallError::Unavailable))
+        tokio::time::timeout(self.settings().call_timeout + GRACE, answer).await.unwrap_or(Err(CallError::Unavailable))
     }
 }

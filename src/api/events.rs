@@ -14,10 +14,9 @@ use router::event::Position;
 
 use super::counters::count;
 use super::error::ApiError;
-use super::gateway::StreamFilter;
+use super::gateway::{EventStream, StreamFilter};
 use super::publish::EVENT_NAME_LEN_MAX;
 use super::request::{Call, Caller};
-use super::stream::EventStream;
 use super::{Context, sse};
 
 /// After this many seconds a refused reader may try again.
@@ -60,20 +59,9 @@ fn open(context: Context, call: Call, device: Option<DeviceId>, prefix: String) 
         return Err(ApiError::bad_request("An event prefix has at most 64 bytes"));
     }
     let place = Place::take(&context)?;
-    let filter = StreamFilter {
-        owner: call.caller.user,
-        device,
-        prefix,
-        after: last_event_id(&call.headers),
-    };
+    let filter = StreamFilter { owner: call.caller.user, device, prefix, after: last_event_id(&call.headers) };
     let events = context.gateway().stream(filter);
-    let reader = Reader {
-        events,
-        caller: call.caller,
-        context,
-        is_open: false,
-        _place: place,
-    };
+    let reader = Reader { events, caller: call.caller, context, is_open: false, _place: place };
     Ok(respond(Body::from_stream(reader.into_stream())))
 }
 

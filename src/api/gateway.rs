@@ -6,14 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
-use router::event::{Position, Source};
+pub use router::event::NewEvent;
+use router::event::Position;
 use thiserror::Error;
 
 pub use firmware_protocol::session::variable::{Value, VariableType};
 
-use super::stream::EventStream;
+pub use crate::streams::{EventStream, StreamFilter};
 
 /// An answer that comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -24,8 +25,8 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// offline, or of a function or variable that its describe does not list, sends it nothing. Dropping an answer before it comes is allowed;
 /// whatever was sent stays sent.
 pub trait Gateway: Send + Sync + 'static {
-    /// What is known about a device now. Never waits, and never asks the device.
-    fn presence(&self, device: DeviceId) -> Presence;
+    /// What is known about devices now, in the order they were asked for. Never asks the devices.
+    fn presences(&self, devices: Vec<DeviceId>) -> Later<'_, Vec<Presence>>;
 
     /// Calls a function; its return value.
     fn call<'a>(&'a self, device: DeviceId, function: &'a str, argument: &'a str, deadline: Instant) -> Later<'a, Result<i32, CallError>>;
@@ -42,7 +43,7 @@ pub trait Gateway: Send + Sync + 'static {
     /// Accepts an event. The answer means that it is durable.
     fn publish(&self, event: NewEvent) -> Later<'_, Result<Position, PublishError>>;
 
-    /// Opens a stream of accepted events. The other end sends through [`super::stream::EventSender`] and ends the stream when that refuses.
+    /// Opens a stream of accepted events.
     fn stream(&self, filter: StreamFilter) -> EventStream;
 }
 
@@ -103,25 +104,6 @@ pub enum CallError {
     Unavailable,
 }
 
-/// An event that a caller wants to publish.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NewEvent {
-    /// Whose it is.
-    pub owner: OwnerId,
-    /// The product it belongs to.
-    pub product: Option<ProductId>,
-    /// In whose name it is published.
-    pub source: Source,
-    /// Name, 1 to 64 bytes.
-    pub name: String,
-    /// CoAP Content-Format of `data`.
-    pub content_format: u16,
-    /// Payload.
-    pub data: Option<Vec<u8>>,
-    /// Time to live in seconds.
-    pub ttl_s: u32,
-}
-
 /// Why an event was not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum PublishError {
@@ -134,17 +116,4 @@ pub enum PublishError {
     /// The journal is out of order.
     #[error("the server cannot accept events")]
     Unavailable,
-}
-
-/// Which events a stream carries.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StreamFilter {
-    /// Events of this account,
-    pub owner: OwnerId,
-    /// of this device if one is named,
-    pub device: Option<DeviceId>,
-    /// whose name starts so,
-    pub prefix: String,
-    /// and which come after this one. `None` starts with the next event accepted, as does a position that is no longer kept.
-    pub after: Option<Position>,
 }

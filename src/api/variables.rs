@@ -30,7 +30,7 @@ pub(super) async fn read(
     if wants_raw(&call) {
         return Ok(raw(bare(value)));
     }
-    let presence = context.gateway().presence(device.id);
+    let presence = context.presence(device.id).await;
     Ok(ok(&json!({
         "cmd": "VarReturn",
         "name": variable,
@@ -49,9 +49,7 @@ pub(super) async fn read(
 
 /// Whether the caller wants the bare value instead of JSON.
 pub(super) fn wants_raw(call: &Call) -> bool {
-    [&call.query, &call.body]
-        .iter()
-        .any(|fields| fields.text("format").as_deref() == Some("raw"))
+    [&call.query, &call.body].iter().any(|fields| fields.text("format").as_deref() == Some("raw"))
 }
 
 /// Doubles that JSON cannot write become null.

@@ -9,7 +9,7 @@ use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use holdfast::api::Gateway;
 use holdfast::api::gateway::{CallError, Later, NewEvent, Presence, PublishError, StreamFilter, Value, VariableType};
-use holdfast::api::stream::{EventSender, EventStream, event_stream};
+use holdfast::streams::{EventSender, EventStream, event_stream};
 use router::event::{Event, EventId, Position, Source};
 
 /// The gateway. A handle: clones are the same.
@@ -37,12 +37,8 @@ impl FakeGateway {
 
     /// Puts a device online that has the function `led` and the variables `temp`, `count`, `door` and `label`.
     pub(crate) fn bring_online(&self, device: DeviceId) {
-        let variables = [
-            ("temp", VariableType::Double),
-            ("count", VariableType::Int),
-            ("door", VariableType::Bool),
-            ("label", VariableType::String),
-        ];
+        let variables =
+            [("temp", VariableType::Double), ("count", VariableType::Int), ("door", VariableType::Bool), ("label", VariableType::String)];
         let presence = Presence {
             online: true,
             last_heard: Some(UnixMillis(1_795_000_000_500)),
@@ -106,9 +102,7 @@ impl FakeGateway {
             ttl_s: event.ttl_s,
             published_at: UnixMillis(1_795_000_000_123),
         });
-        state
-            .streams
-            .retain(|(filter, sender)| !wants(filter, &event) || sender.send(position, &event).is_ok());
+        state.streams.retain(|(filter, sender)| !wants(filter, &event) || sender.send(position, &event).is_ok());
         position
     }
 
@@ -128,11 +122,7 @@ impl FakeGateway {
             }
             _ => Err(CallError::Offline),
         };
-        if state.hangs {
-            Box::pin(std::future::pending())
-        } else {
-            Box::pin(ready(result))
-        }
+        if state.hangs { Box::pin(std::future::pending()) } else { Box::pin(ready(result)) }
     }
 }
 
@@ -142,8 +132,10 @@ fn wants(filter: &StreamFilter, event: &Event) -> bool {
 }
 
 impl Gateway for FakeGateway {
-    fn presence(&self, device: DeviceId) -> Presence {
-        self.state().presences.get(&device).cloned().unwrap_or_default()
+    fn presences(&self, devices: Vec<DeviceId>) -> Later<'_, Vec<Presence>> {
+        let state = self.state();
+        let known = devices.iter().map(|device| state.presences.get(device).cloned().unwrap_or_default()).collect();
+        Box::pin(ready(known))
     }
 
     fn call<'a>(&'a self, device: DeviceId, function: &'a str, argument: &'a str, _: Instant) -> Later<'a, Result<i32, CallError>> {

@@ -8,9 +8,9 @@ use router::event::{Event, Position};
 use tokio::sync::mpsc;
 
 /// Events that wait for one reader.
-pub const QUEUE_EVENTS_MAX: usize = 1024;
+pub(super) const QUEUE_EVENTS_MAX: usize = 1024;
 /// Bytes of events that wait for one reader. A single event larger than that may wait alone.
-pub const QUEUE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const QUEUE_BYTES_MAX: usize = 64 * 1024;
 
 /// An event with its place in the journal.
 pub type Placed = (Position, Arc<Event>);
@@ -19,13 +19,7 @@ pub type Placed = (Position, Arc<Event>);
 pub fn event_stream() -> (EventSender, EventStream) {
     let (sender, receiver) = mpsc::channel(QUEUE_EVENTS_MAX);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    (
-        EventSender {
-            sender,
-            waiting_bytes: waiting_bytes.clone(),
-        },
-        EventStream { receiver, waiting_bytes },
-    )
+    (EventSender { sender, waiting_bytes: waiting_bytes.clone() }, EventStream { receiver, waiting_bytes })
 }
 
 /// The end that feeds a stream. Dropping it ends the stream after what is queued.
