@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod dates;
+pub mod demo;
 pub mod durable_file;
 pub mod entropy;
 pub mod gateway;
