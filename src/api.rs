@@ -69,10 +69,7 @@ impl Api {
     /// Puts it together. When `shutdown` is cancelled, event streams end.
     pub fn new(registry: Registry, gateway: Arc<dyn Gateway>, settings: Settings, shutdown: CancellationToken) -> Self {
         let context = Context::new(registry, gateway, settings, shutdown);
-        Self {
-            router: router(context.clone()),
-            context,
-        }
+        Self { router: router(context.clone()), context }
     }
 
     /// What was refused so far.
@@ -95,10 +92,7 @@ impl Api {
 fn router(context: Context) -> Router {
     Router::new()
         .route("/oauth/token", post(oauth::token))
-        .route(
-            "/v1/access_tokens/current",
-            get(access_tokens::current).delete(access_tokens::revoke_current),
-        )
+        .route("/v1/access_tokens/current", get(access_tokens::current).delete(access_tokens::revoke_current))
         .route("/v1/access_tokens/{token}", delete(access_tokens::revoke))
         .route("/v1/user", get(users::show))
         .route("/v1/users", post(users::create))

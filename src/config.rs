@@ -162,10 +162,7 @@ impl Config {
     /// The file cannot be read, is not TOML, has a key nobody knows, or a value fails its check; likewise for variables.
     pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
         let text = match file {
-            Some(path) => fs::read_to_string(path).map_err(|source| ConfigError::Read {
-                path: path.to_path_buf(),
-                source,
-            })?,
+            Some(path) => fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?,
             None => String::new(),
         };
         Config::parse(&text, environment)
@@ -187,10 +184,7 @@ impl Config {
     /// How clients reach the API: as configured, else by the address it listens on.
     pub fn public_url(&self) -> String {
         let scheme = if self.http.tls.is_some() { "https" } else { "http" };
-        self.http
-            .public_url
-            .clone()
-            .unwrap_or_else(|| format!("{scheme}://{}", self.http.listen))
+        self.http.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.http.listen))
     }
 }
 

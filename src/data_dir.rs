@@ -43,29 +43,17 @@ impl DataDir {
     /// # Errors
     /// Another process has it, or it cannot be created or written.
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
-        let io = |source| DataDirError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io = |source| DataDirError::Io { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
         let path = path.canonicalize().map_err(io)?;
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.join("lock"))
-            .map_err(io)?;
+        let mut lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join("lock")).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {
                 sign(&mut lock).map_err(io)?;
                 Ok(Self { path, _lock: lock })
             }
-            Err(TryLockError::WouldBlock) => Err(DataDirError::Taken {
-                holder: holder(&mut lock),
-                path,
-            }),
+            Err(TryLockError::WouldBlock) => Err(DataDirError::Taken { holder: holder(&mut lock), path }),
             Err(TryLockError::Error(source)) => Err(io(source)),
         }
     }
@@ -116,9 +104,7 @@ fn sign(lock: &mut File) -> io::Result<()> {
 fn holder(lock: &mut File) -> String {
     let mut text = String::new();
     let _ = lock.take(16).read_to_string(&mut text);
-    text.trim()
-        .parse::<u32>()
-        .map_or_else(|_| String::new(), |process| format!(" (process {process})"))
+    text.trim().parse::<u32>().map_or_else(|_| String::new(), |process| format!(" (process {process})"))
 }
 
 #[cfg(test)]

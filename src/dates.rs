@@ -23,11 +23,7 @@ impl fmt::Display for Iso {
         let (year, month, day) = date_of_day(ms / DAY_MS);
         let second = ms / 1000;
         let (hour, minute, second) = (second / 3600 % 24, second / 60 % 60, second % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
-            ms % 1000
-        )
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
     }
 }
 
@@ -70,9 +66,7 @@ fn numbers<const N: usize>(text: &str, separator: char, lengths: [usize; N]) -> 
     let mut parts = text.split(separator);
     let mut found = [0; N];
     for (number, length) in found.iter_mut().zip(lengths) {
-        let part = parts
-            .next()
-            .filter(|part| part.len() == length && part.bytes().all(|digit| digit.is_ascii_digit()))?;
+        let part = parts.next().filter(|part| part.len() == length && part.bytes().all(|digit| digit.is_ascii_digit()))?;
         *number = part.parse().ok()?;
     }
     parts.next().is_none().then_some(found)

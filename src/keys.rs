@@ -113,52 +113,29 @@ fn p256() -> Result<EcGroup, ErrorStack> {
 }
 
 fn read(path: &Path, pem: &[u8]) -> Result<ServerKeys, KeysError> {
-    let mode = fs::metadata(path)
-        .map_err(|source| KeysError::Io {
-            path: path.to_owned(),
-            source,
-        })?
-        .permissions()
-        .mode()
-        & 0o7777;
+    let mode = fs::metadata(path).map_err(|source| KeysError::Io { path: path.to_owned(), source })?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(KeysError::Exposed {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(KeysError::Exposed { path: path.to_owned(), mode });
     }
     let damaged = || KeysError::Damaged { path: path.to_owned() };
-    let pair = PKey::private_key_from_pem(pem)
-        .and_then(|pair| pair.ec_key())
-        .map_err(|_| damaged())?;
+    let pair = PKey::private_key_from_pem(pem).and_then(|pair| pair.ec_key()).map_err(|_| damaged())?;
     if pair.group().curve_name() != Some(Nid::X9_62_PRIME256V1) || pair.check_key().is_err() {
         return Err(damaged());
     }
     // Over a group of our own, so that the public half is always encoded the same way.
     let pair = EcKey::from_private_components(&*p256()?, pair.private_key(), pair.public_key())?;
-    Ok(ServerKeys {
-        ec: KeyPair::from_der(&pair.private_key_to_der()?)?,
-    })
+    Ok(ServerKeys { ec: KeyPair::from_der(&pair.private_key_to_der()?)? })
 }
 
 fn mint(path: &Path) -> Result<ServerKeys, KeysError> {
-    let io = |source| KeysError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io = |source| KeysError::Io { path: path.to_owned(), source };
     let pem = PKey::from_ec_key(EcKey::generate(&*p256()?)?)?.private_key_to_pem_pkcs8()?;
     if let Some(directory) = path.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(PRIVATE_DIR_MODE)
-            .create(directory)
-            .map_err(io)?;
+        DirBuilder::new().recursive(true).mode(PRIVATE_DIR_MODE).create(directory).map_err(io)?;
         sync_directory(directory.parent().unwrap_or(directory)).map_err(io)?;
     }
     write_private(path, &pem).map_err(io)?;
-    Ok(ServerKeys {
-        ec: KeyPair::from_pem(&pem)?,
-    })
+    Ok(ServerKeys { ec: KeyPair::from_pem(&pem)? })
 }
 
 #[cfg(test)]
@@ -223,9 +200,7 @@ mod tests {
         let (_directory, data) = data();
         public(&data);
         let file = data.keys_dir().join(EC_FILE);
-        let other = EcGroup::from_curve_name(Nid::SECP384R1)
-            .and_then(|group| EcKey::generate(&group))
-            .expect("a key");
+        let other = EcGroup::from_curve_name(Nid::SECP384R1).and_then(|group| EcKey::generate(&group)).expect("a key");
         for content in [b"".to_vec(), b"nonsense".to_vec(), other.private_key_to_pem().expect("PEM")] {
             fs::write(&file, &content).expect("written");
             assert!(matches!(ServerKeys::open(&data), Err(KeysError::Damaged { .. })));
@@ -238,9 +213,7 @@ mod tests {
         let (_directory, data) = data();
         let first = public(&data);
         let file = data.keys_dir().join(EC_FILE);
-        let sec1 = PKey::private_key_from_pem(&fs::read(&file).expect("read"))
-            .and_then(|pair| pair.ec_key())
-            .expect("a key");
+        let sec1 = PKey::private_key_from_pem(&fs::read(&file).expect("read")).and_then(|pair| pair.ec_key()).expect("a key");
         write_private(&file, &sec1.private_key_to_pem().expect("PEM")).expect("written");
         assert_eq!(public(&data), first);
     }

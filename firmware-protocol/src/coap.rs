@@ -273,7 +273,8 @@ mod tests {
 
     #[test]
     fn other_versions_and_unused_classes_do_not_decode() {
-        for bad in [&[0x00, 1, 0, 1][..], &[0x80, 1, 0, 1], &[0xc0, 1, 0, 1], &[0x40, 0x20, 0, 1], &[0x40, 0xe0, 0, 1], &[0x40, 1, 0], &[]] {
+        for bad in [&[0x00, 1, 0, 1][..], &[0x80, 1, 0, 1], &[0xc0, 1, 0, 1], &[0x40, 0x20, 0, 1], &[0x40, 0xe0, 0, 1], &[0x40, 1, 0], &[]]
+        {
             assert_eq!(Message::decode(bad), None, "{bad:?}");
         }
         assert_eq!(confirmable_id(&[0x4f, 0xff, 1, 2]), Some(0x0102));

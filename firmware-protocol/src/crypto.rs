@@ -160,10 +160,8 @@ impl Curve {
         scalar.set_const_time();
         let mut point = EcPoint::new(&self.group)?;
         point.mul_generator2(&self.group, &scalar, &mut self.scratch)?;
-        let encoded = point
-            .to_bytes(&self.group, PointConversionForm::UNCOMPRESSED, &mut self.scratch)?
-            .try_into()
-            .map_err(|_| KeyError::NotP256)?;
+        let encoded =
+            point.to_bytes(&self.group, PointConversionForm::UNCOMPRESSED, &mut self.scratch)?.try_into().map_err(|_| KeyError::NotP256)?;
         Ok(Ephemeral { scalar, point, encoded })
     }
 

@@ -120,7 +120,13 @@ enum State {
     Waiting(Millis),
     Handshaking(Box<ClientHandshake>),
     /// The session is used; `connecting` until everything sent at the start is acknowledged.
-    Online { connecting: bool, resumed: bool, hello_pending: bool, last_received: Millis, pinged_at: Option<Millis> },
+    Online {
+        connecting: bool,
+        resumed: bool,
+        hello_pending: bool,
+        last_received: Millis,
+        pinged_at: Option<Millis>,
+    },
     /// Switched off.
     Off,
 }
@@ -615,7 +621,9 @@ impl Device {
         let (keys, number) = (&session.keys, session.keys.next_sequence);
         let mut datagram = Vec::with_capacity(plaintext.len() + 64);
         let client = keys.keys.client();
-        if record::write_sealed(&mut datagram, &mut tools.aead, &client, Some(keys.connection), content::APPLICATION, number, plaintext).is_ok() {
+        if record::write_sealed(&mut datagram, &mut tools.aead, &client, Some(keys.connection), content::APPLICATION, number, plaintext)
+            .is_ok()
+        {
             session.keys.next_sequence += 1;
             if session.moving {
                 datagram[0] = content::MOVED;

@@ -341,7 +341,9 @@ impl Session {
         };
         match message.kind {
             Kind::Acknowledgement => {
-                self.with_outbound(cx, |outbound, now, ids, entropy, events| outbound.acknowledge(now, &message, from, ids, entropy, events));
+                self.with_outbound(cx, |outbound, now, ids, entropy, events| {
+                    outbound.acknowledge(now, &message, from, ids, entropy, events)
+                });
             }
             Kind::Reset => self.with_outbound(cx, |outbound, now, _, _, events| outbound.reset(now, message.id, events)),
             Kind::Confirmable | Kind::NonConfirmable if message.code == Code::EMPTY => self.answer(cx, &message, Code::EMPTY),
@@ -538,4 +540,11 @@ impl Exchanges {
             assembly_since: Millis::default(),
         })
     }
+}
+
+/// A receipt for `message` as if a session had received it, for tests of what comes after.
+#[doc(hidden)]
+pub fn test_receipt(message: &Message) -> Receipt {
+    let token = message.token.first().copied().filter(|_| message.token.len() == 1);
+    Receipt { message_id: message.id, digest: digest64(&message.encode()), confirmable: message.kind == Kind::Confirmable, token }
 }

@@ -59,3 +59,54 @@ pub struct Event {
     /// When it was accepted.
     pub published_at: UnixMillis,
 }
+
+impl EventId {
+    /// A UUIDv7 (RFC 9562 §5.7) of this moment.
+    pub fn new(now: UnixMillis, random: [u8; 10]) -> Self {
+        let mut id = [0; 16];
+        id[..6].copy_from_slice(&now.0.to_be_bytes()[2..]);
+        id[6..].copy_from_slice(&random);
+        id[6] = id[6] & 0x0f | 0x70;
+        id[8] = id[8] & 0x3f | 0x80;
+        Self(id)
+    }
+}
+
+/// An event somebody wants to publish.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewEvent {
+    /// Whose event it will be.
+    pub owner: OwnerId,
+    /// The product it belongs to.
+    pub product: Option<ProductId>,
+    /// Who publishes it.
+    pub source: Source,
+    /// Name, 1 to 64 bytes.
+    pub name: String,
+    /// CoAP Content-Format of `data`.
+    pub content_format: u16,
+    /// Payload, if any.
+    pub data: Option<Vec<u8>>,
+    /// Time to live in seconds.
+    pub ttl_s: u32,
+}
+
+impl NewEvent {
+    /// The event, accepted now.
+    pub fn accept(self, now: UnixMillis, random: [u8; 10]) -> Event {
+        Event {
+            id: EventId::new(now, random),
+            owner: self.owner,
+            product: self.product,
+            source: self.source,
+            name: self.name,
+            content_format: self.content_format,
+            data: self.data,
+            ttl_s: self.ttl_s,
+            published_at: now,
+        }
+    }
+}
+
+/// A batch of committed events, in the order of their positions.
+pub type CommittedEvents = std::sync::Arc<[(Position, std::sync::Arc<Event>)]>;

@@ -63,8 +63,8 @@ pub enum Record {
     },
     /// A complete describe.
     Describe {
-        /// The message that completed it.
-        floor: Floor,
+        /// The message that completed it, if the device sent it by itself.
+        floor: Option<Floor>,
         /// From whom.
         device: DeviceId,
         /// Which of the three.

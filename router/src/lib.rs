@@ -1,3 +1,12 @@
-//! Routing.
+//! What a shard does with each message of its devices. Decisions only: a [`shard::Shard`] is a synchronous state machine that takes `now` and
+//! an input and appends outputs; threads, queues and files are the server's.
+//!
+//! An event goes terminator → shard → [`journal`] port → fan-out, and is acknowledged when the journal has it.
+
+pub mod ask;
+pub mod delivery;
+pub mod device;
 pub mod event;
 pub mod journal;
+pub mod presence;
+pub mod shard;

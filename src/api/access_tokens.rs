@@ -53,9 +53,5 @@ pub(super) async fn revoke(
         Some(hash) => context.registry().revoke_token(hash).await?,
         None => false,
     };
-    if found {
-        Ok(ok(&json!({ "ok": true })))
-    } else {
-        Err(ApiError::api(StatusCode::NOT_FOUND, "No such token"))
-    }
+    if found { Ok(ok(&json!({ "ok": true }))) } else { Err(ApiError::api(StatusCode::NOT_FOUND, "No such token")) }
 }

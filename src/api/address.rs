@@ -15,11 +15,7 @@ pub(super) fn of_caller(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Ne
     if !is_trusted(peer) {
         return peer;
     }
-    let lists: Vec<&str> = headers
-        .get_all(FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
+    let lists: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
     let mut caller = peer;
     for text in lists.iter().rev().flat_map(|list| list.rsplit(',')) {
         let Ok(address) = text.trim().parse() else { break };

@@ -54,9 +54,7 @@ fn json_of(cbor: Cbor) -> Json {
 }
 
 fn integer(value: i128) -> Json {
-    let exact = i64::try_from(value)
-        .map(Number::from)
-        .or_else(|_| u64::try_from(value).map(Number::from));
+    let exact = i64::try_from(value).map(Number::from).or_else(|_| u64::try_from(value).map(Number::from));
     // Only the outermost 64 bits of negative numbers are left, and JSON has no exact form for them that clients read.
     exact.map_or_else(|_| (value as f64).into(), Json::Number)
 }

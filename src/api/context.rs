@@ -80,17 +80,7 @@ impl Context {
     pub(super) fn new(registry: Registry, gateway: Arc<dyn Gateway>, settings: Settings, shutdown: CancellationToken) -> Self {
         let throttle = Throttle::new(settings.failed_logins);
         let (open_streams, counters) = Default::default();
-        Self {
-            inner: Arc::new(Inner {
-                registry,
-                gateway,
-                settings,
-                throttle,
-                open_streams,
-                counters,
-                shutdown,
-            }),
-        }
+        Self { inner: Arc::new(Inner { registry, gateway, settings, throttle, open_streams, counters, shutdown }) }
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -135,8 +125,6 @@ impl Context {
 
     /// Waits for an answer of the gateway, but not for ever, should it break its word.
     pub(super) async fn answer<T>(&self, answer: Later<'_, Result<T, CallError>>) -> Result<T, CallError> {
-        tokio::time::timeout(self.settings().call_timeout + GRACE, answer)
-            .await
-            .unwrap_or(Err(CallError::Unavailable))
+        tokio::time::timeout(self.settings().call_timeout + GRACE, answer).await.unwrap_or(Err(CallError::Unavailable))
     }
 }

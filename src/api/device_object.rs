@@ -67,10 +67,7 @@ fn platform_id(device: &Device, presence: &Presence) -> Option<u16> {
 
 /// Outside of products it is the platform.
 pub(super) fn product_id(device: &Device, presence: &Presence) -> Option<u32> {
-    device
-        .product
-        .map(|product| product.0)
-        .or_else(|| platform_id(device, presence).map(u32::from))
+    device.product.map(|product| product.0).or_else(|| platform_id(device, presence).map(u32::from))
 }
 
 /// A time as text, if there is one.

@@ -70,10 +70,7 @@ pub(super) async fn update(State(context): State<Context>, Path(device): Path<St
     if let Some(on) = call.body.flag("signal") {
         return signal(&context, device.id, on).await;
     }
-    let edit = DeviceEdit {
-        name: call.body.text("name"),
-        notes: call.body.get("notes").map(|_| call.body.text("notes")),
-    };
+    let edit = DeviceEdit { name: call.body.text("name"), notes: call.body.get("notes").map(|_| call.body.text("notes")) };
     if edit == DeviceEdit::default() {
         return Err(ApiError::nothing_to_do());
     }

@@ -55,11 +55,7 @@ impl ApiError {
 
     /// The token is good, but not for this.
     pub(super) fn scope_missing(scope: &str) -> Self {
-        Self::oauth(
-            StatusCode::FORBIDDEN,
-            "insufficient_scope",
-            &format!("This request needs the scope {scope}"),
-        )
+        Self::oauth(StatusCode::FORBIDDEN, "insufficient_scope", &format!("This request needs the scope {scope}"))
     }
 
     /// No device of the caller has this id or name. `public_url` is how clients reach us.
@@ -96,12 +92,7 @@ impl ApiError {
 
     /// A function or variable that was not called or read. `missing` is what to say when the device has no such thing.
     pub(super) fn call(error: CallError, missing: &str) -> Self {
-        let timed_out = |info: &str| {
-            Self::new(
-                StatusCode::REQUEST_TIMEOUT,
-                json!({ "ok": false, "error": "Timed out.", "info": info }),
-            )
-        };
+        let timed_out = |info: &str| Self::new(StatusCode::REQUEST_TIMEOUT, json!({ "ok": false, "error": "Timed out.", "info": info }));
         match error {
             CallError::Offline => timed_out("The device is offline."),
             CallError::AsleepUntil(time) => timed_out(&format!("The device is asleep until {}.", Iso(time))),
@@ -119,21 +110,14 @@ impl ApiError {
         match error {
             CallError::Offline | CallError::AsleepUntil(_) | CallError::TimedOut { .. } => {
                 let error = json!({ "error": "Timed out, didn't hear back from device service" });
-                Self::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    json!({ "ok": false, "code": 500, "errors": [error] }),
-                )
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, json!({ "ok": false, "code": 500, "errors": [error] }))
             }
             other => Self::call(other, "Not found"),
         }
     }
 
     fn new(status: StatusCode, body: Json) -> Self {
-        Self {
-            status,
-            body,
-            retry_after_s: None,
-        }
+        Self { status, body, retry_after_s: None }
     }
 }
 

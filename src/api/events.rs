@@ -60,20 +60,9 @@ fn open(context: Context, call: Call, device: Option<DeviceId>, prefix: String) 
         return Err(ApiError::bad_request("An event prefix has at most 64 bytes"));
     }
     let place = Place::take(&context)?;
-    let filter = StreamFilter {
-        owner: call.caller.user,
-        device,
-        prefix,
-        after: last_event_id(&call.headers),
-    };
+    let filter = StreamFilter { owner: call.caller.user, device, prefix, after: last_event_id(&call.headers) };
     let events = context.gateway().stream(filter);
-    let reader = Reader {
-        events,
-        caller: call.caller,
-        context,
-        is_open: false,
-        _place: place,
-    };
+    let reader = Reader { events, caller: call.caller, context, is_open: false, _place: place };
     Ok(respond(Body::from_stream(reader.into_stream())))
 }
 

@@ -42,20 +42,13 @@ impl Fields {
     }
 
     fn put(&mut self, name: &str, value: String) {
-        let nested = name
-            .strip_suffix(']')
-            .and_then(|name| name.split_once('['))
-            .filter(|(name, _)| !name.is_empty());
+        let nested = name.strip_suffix(']').and_then(|name| name.split_once('[')).filter(|(name, _)| !name.is_empty());
         let Some((name, key)) = nested else {
             self.0.insert(name.to_owned(), value.into());
             return;
         };
         let is_list = key.bytes().all(|byte| byte.is_ascii_digit());
-        let empty = if is_list {
-            Json::Array(Vec::new())
-        } else {
-            Json::Object(Map::new())
-        };
+        let empty = if is_list { Json::Array(Vec::new()) } else { Json::Object(Map::new()) };
         match self.0.entry(name).or_insert(empty) {
             Json::Array(items) => items.push(value.into()),
             Json::Object(members) => {
@@ -113,23 +106,11 @@ mod tests {
 
     #[test]
     fn forms_are_decoded_and_nest_one_level() {
-        assert_eq!(
-            form("arg=on%20off&x=a+b&empty=&bare"),
-            json!({ "arg": "on off", "x": "a b", "empty": "", "bare": "" })
-        );
-        assert_eq!(
-            form("groups[]=a&groups[]=b&g%5B0%5D=x&g%5B1%5D=y"),
-            json!({ "groups": ["a", "b"], "g": ["x", "y"] })
-        );
-        assert_eq!(
-            form("account_info[first_name]=X&account_info[last]=Y"),
-            json!({ "account_info": { "first_name": "X", "last": "Y" } })
-        );
+        assert_eq!(form("arg=on%20off&x=a+b&empty=&bare"), json!({ "arg": "on off", "x": "a b", "empty": "", "bare": "" }));
+        assert_eq!(form("groups[]=a&groups[]=b&g%5B0%5D=x&g%5B1%5D=y"), json!({ "groups": ["a", "b"], "g": ["x", "y"] }));
+        assert_eq!(form("account_info[first_name]=X&account_info[last]=Y"), json!({ "account_info": { "first_name": "X", "last": "Y" } }));
         assert_eq!(form("a=1&a[]=2&[]=3&b]=4"), json!({ "a": "1", "[]": "3", "b]": "4" }));
-        assert_eq!(
-            Fields::from_form("a&".repeat(257).as_bytes()),
-            Err(Malformed("There are too many fields"))
-        );
+        assert_eq!(Fields::from_form("a&".repeat(257).as_bytes()), Err(Malformed("There are too many fields")));
     }
 
     #[test]
@@ -154,11 +135,7 @@ mod tests {
             ("m", Some("-1"), None, None),
             ("missing", None, None, None),
         ] {
-            assert_eq!(
-                (fields.text(name).as_deref(), fields.flag(name), fields.number(name)),
-                (text, flag, number),
-                "{name}"
-            );
+            assert_eq!((fields.text(name).as_deref(), fields.flag(name), fields.number(name)), (text, flag, number), "{name}");
         }
     }
 

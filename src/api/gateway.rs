@@ -6,12 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
+use firmware_protocol::id::{DeviceId, OwnerId};
 use firmware_protocol::time::UnixMillis;
-use router::event::{Position, Source};
+use router::event::Position;
 use thiserror::Error;
 
 pub use firmware_protocol::session::variable::{Value, VariableType};
+pub use router::event::NewEvent;
 
 use super::stream::EventStream;
 
@@ -101,25 +102,6 @@ pub enum CallError {
     /// The part of the server that holds its session cannot serve now.
     #[error("the server cannot reach the device now")]
     Unavailable,
-}
-
-/// An event that a caller wants to publish.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NewEvent {
-    /// Whose it is.
-    pub owner: OwnerId,
-    /// The product it belongs to.
-    pub product: Option<ProductId>,
-    /// In whose name it is published.
-    pub source: Source,
-    /// Name, 1 to 64 bytes.
-    pub name: String,
-    /// CoAP Content-Format of `data`.
-    pub content_format: u16,
-    /// Payload.
-    pub data: Option<Vec<u8>>,
-    /// Time to live in seconds.
-    pub ttl_s: u32,
 }
 
 /// Why an event was not accepted.

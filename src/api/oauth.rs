@@ -73,13 +73,7 @@ async fn from_password(context: &Context, caller: IpAddr, client: String, fields
         count(&context.counters().failed_logins);
         return Err(oauth("invalid_grant", "User credentials are invalid"));
     };
-    let new = NewToken {
-        user: user.id,
-        client,
-        scopes: Scopes::All,
-        life_ms,
-        refreshable: true,
-    };
+    let new = NewToken { user: user.id, client, scopes: Scopes::All, life_ms, refreshable: true };
     context.registry().issue_token(new).await.map_err(|error| match error {
         RegistryError::BadClient => invalid_client(),
         RegistryError::TooManyTokens => invalid_request(&error.to_string()),
@@ -88,9 +82,7 @@ async fn from_password(context: &Context, caller: IpAddr, client: String, fields
 }
 
 async fn from_refresh_token(context: &Context, fields: &Fields) -> Result<IssuedToken, ApiError> {
-    let text = fields
-        .text("refresh_token")
-        .ok_or_else(|| invalid_request("Missing refresh_token parameter"))?;
+    let text = fields.text("refresh_token").ok_or_else(|| invalid_request("Missing refresh_token parameter"))?;
     let issued = match TokenHash::of(&text) {
         Some(hash) => context.registry().refresh_token(hash).await?,
         None => None,
@@ -111,9 +103,7 @@ pub(super) fn admit(context: &Context, caller: IpAddr) -> Result<(), ApiError> {
 /// The lifetime a client asks for; `None` is for ever.
 fn life_ms(fields: &Fields) -> Result<Option<u64>, ApiError> {
     if let Some(text) = fields.text("expires_in") {
-        let seconds: u64 = text
-            .parse()
-            .map_err(|_| invalid_request("expires_in must be a number of seconds"))?;
+        let seconds: u64 = text.parse().map_err(|_| invalid_request("expires_in must be a number of seconds"))?;
         return Ok((seconds > 0).then(|| seconds.min(LIFE_S_MAX) * 1000));
     }
     if let Some(text) = fields.text("expires_at") {

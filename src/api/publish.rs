@@ -40,9 +40,7 @@ fn event(caller: &Caller, fields: &Fields) -> Result<NewEvent, ApiError> {
     }
     let ttl_s = match fields.text("ttl") {
         None => u64::from(TTL_DEFAULT_S),
-        Some(_) => fields
-            .number("ttl")
-            .ok_or_else(|| ApiError::bad_request("The ttl is a number of seconds"))?,
+        Some(_) => fields.number("ttl").ok_or_else(|| ApiError::bad_request("The ttl is a number of seconds"))?,
     };
     let (content_format, data) = match fields.text("data") {
         Some(text) => {
@@ -52,10 +50,7 @@ fn event(caller: &Caller, fields: &Fields) -> Result<NewEvent, ApiError> {
         None => (0, None),
     };
     if data.as_ref().is_some_and(|data| data.len() > DATA_LEN_MAX) {
-        return Err(ApiError::api(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "The data of an event has at most 16384 bytes",
-        ));
+        return Err(ApiError::api(StatusCode::PAYLOAD_TOO_LARGE, "The data of an event has at most 16384 bytes"));
     }
     Ok(NewEvent {
         owner: caller.user,

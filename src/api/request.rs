@@ -51,20 +51,12 @@ impl Caller {
         if record.is_expired(dates::now()) {
             return Err(ApiError::token_expired());
         }
-        Ok(Self {
-            user: record.user,
-            token,
-            record,
-        })
+        Ok(Self { user: record.user, token, record })
     }
 
     /// Makes sure that the token may be used for this.
     pub(super) fn require(&self, scope: &str) -> Result<(), ApiError> {
-        if self.record.scopes.allow(scope) {
-            Ok(())
-        } else {
-            Err(ApiError::scope_missing(scope))
-        }
+        if self.record.scopes.allow(scope) { Ok(()) } else { Err(ApiError::scope_missing(scope)) }
     }
 
     /// Whether the token would still be accepted: for requests that last.
@@ -90,11 +82,7 @@ impl FromRequest<Context> for Input {
             _ if bytes.trim_ascii_start().starts_with(b"{") => Fields::from_json(&bytes)?,
             _ => Fields::from_form(&bytes)?,
         };
-        Ok(Self {
-            headers: parts.headers,
-            query,
-            body,
-        })
+        Ok(Self { headers: parts.headers, query, body })
     }
 }
 
@@ -102,22 +90,13 @@ impl FromRequest<Context> for Call {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, Self::Rejection> {
-        let Input {
-            headers,
-            mut query,
-            mut body,
-        } = Input::from_request(request, context).await?;
+        let Input { headers, mut query, mut body } = Input::from_request(request, context).await?;
         // Taken out wherever it stands, so that it is never mistaken for a field of the request.
         let elsewhere = [query.take(TOKEN_FIELD), body.take(TOKEN_FIELD)];
         let elsewhere = elsewhere.iter().flatten().find_map(|token| token.as_str());
         let token = bearer(&headers).or(elsewhere).ok_or_else(ApiError::token_missing)?;
         let caller = Caller::find(context.registry().tokens(), token)?;
-        Ok(Self {
-            caller,
-            query,
-            body,
-            headers,
-        })
+        Ok(Self { caller, query, body, headers })
     }
 }
 
@@ -132,10 +111,7 @@ enum Kind {
 
 impl Kind {
     fn of(headers: &HeaderMap) -> Self {
-        let value = headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
+        let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match media_type.as_str() {
             "application/x-www-form-urlencoded" => Kind::Form,
@@ -154,9 +130,7 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
 
 async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     let too_large = || ApiError::api(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large");
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|len| len > BODY_LEN_MAX as u64) {
         return Err(too_large());
     }

@@ -41,9 +41,7 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: appl
 
 /// Serves `api` on `listener` until `shutdown`; then lets open requests finish for a moment.
 pub async fn serve(listener: TcpListener, api: Api, certificates: Option<Certificates>, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(
-        api.context.settings().connections.as_usize().min(Semaphore::MAX_PERMITS),
-    ));
+    let places = Arc::new(Semaphore::new(api.context.settings().connections.as_usize().min(Semaphore::MAX_PERMITS)));
     let tasks = TaskTracker::new();
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         let Some((stream, peer)) = usable(accepted).await else { continue };

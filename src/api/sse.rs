@@ -117,12 +117,7 @@ mod tests {
 
     #[test]
     fn events_of_callers_and_of_the_cloud_say_so() {
-        let of = |source| {
-            text(&Event {
-                source,
-                ..event("a", None)
-            })
-        };
+        let of = |source| text(&Event { source, ..event("a", None) });
         assert!(of(Source::Api).contains("\"coreid\":\"api\""));
         assert!(of(Source::Cloud).contains("\"coreid\":\"particle-internal\""));
     }

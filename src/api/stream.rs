@@ -19,13 +19,7 @@ pub type Placed = (Position, Arc<Event>);
 pub fn event_stream() -> (EventSender, EventStream) {
     let (sender, receiver) = mpsc::channel(QUEUE_EVENTS_MAX);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    (
-        EventSender {
-            sender,
-            waiting_bytes: waiting_bytes.clone(),
-        },
-        EventStream { receiver, waiting_bytes },
-    )
+    (EventSender { sender, waiting_bytes: waiting_bytes.clone() }, EventStream { receiver, waiting_bytes })
 }
 
 /// The end that feeds a stream. Dropping it ends the stream after what is queued.

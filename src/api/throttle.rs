@@ -26,10 +26,7 @@ struct Failures {
 
 impl Throttle {
     pub(super) fn new(limit: Limit) -> Self {
-        Self {
-            limit,
-            failures: Mutex::default(),
-        }
+        Self { limit, failures: Mutex::default() }
     }
 
     /// Whether `address` may try now; if not, how long it has to wait.
@@ -39,11 +36,7 @@ impl Throttle {
             return Ok(());
         };
         let left = WINDOW.saturating_sub(now.saturating_duration_since(failed.since));
-        if left.is_zero() || self.limit.admits_beside(failed.count) {
-            Ok(())
-        } else {
-            Err(left)
-        }
+        if left.is_zero() || self.limit.admits_beside(failed.count) { Ok(()) } else { Err(left) }
     }
 
     /// Counts a failure.
@@ -102,10 +95,7 @@ mod tests {
             assert_eq!(throttle.admit(start, caller), Ok(()));
             throttle.failed(start, caller);
         }
-        assert_eq!(
-            throttle.admit(start + Duration::from_secs(100), caller),
-            Err(Duration::from_secs(200))
-        );
+        assert_eq!(throttle.admit(start + Duration::from_secs(100), caller), Err(Duration::from_secs(200)));
         assert_eq!(throttle.admit(start, address("192.0.2.2")), Ok(()));
         assert_eq!(throttle.admit(start + WINDOW, caller), Ok(()));
         throttle.failed(start + WINDOW, caller);

@@ -57,9 +57,7 @@ impl Certificates {
     /// One is not what it should be, or they do not belong together.
     pub fn load(files: Tls) -> Result<Self, TlsError> {
         let acceptor = ArcSwap::from_pointee(acceptor(&files)?);
-        Ok(Self {
-            inner: Arc::new(Inner { files, acceptor }),
-        })
+        Ok(Self { inner: Arc::new(Inner { files, acceptor }) })
     }
 
     /// The server's side of a new connection.
@@ -107,12 +105,8 @@ fn acceptor(files: &Tls) -> Result<SslAcceptor, TlsError> {
         let path = path.clone();
         move |source| TlsError::File { key, path, source }
     };
-    builder
-        .set_certificate_chain_file(&files.certificate)
-        .map_err(bad("http.tls.certificate", &files.certificate))?;
-    builder
-        .set_private_key_file(&files.key, SslFiletype::PEM)
-        .map_err(bad("http.tls.key", &files.key))?;
+    builder.set_certificate_chain_file(&files.certificate).map_err(bad("http.tls.certificate", &files.certificate))?;
+    builder.set_private_key_file(&files.key, SslFiletype::PEM).map_err(bad("http.tls.key", &files.key))?;
     builder.check_private_key().map_err(|_| TlsError::Mismatch)?;
     builder.set_alpn_select_callback(|_, offered| select_next_proto(ALPN, offered).ok_or(AlpnError::NOACK));
     Ok(builder.build())

@@ -49,9 +49,7 @@ pub(super) async fn read(
 
 /// Whether the caller wants the bare value instead of JSON.
 pub(super) fn wants_raw(call: &Call) -> bool {
-    [&call.query, &call.body]
-        .iter()
-        .any(|fields| fields.text("format").as_deref() == Some("raw"))
+    [&call.query, &call.body].iter().any(|fields| fields.text("format").as_deref() == Some("raw"))
 }
 
 /// Doubles that JSON cannot write become null.

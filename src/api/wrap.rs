@@ -18,20 +18,10 @@ pub(super) async fn wrap(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = Uuid::now_v7().to_string();
     let method = request.method().clone();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("none", MatchedPath::as_str)
-        .to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let span = tracing::debug_span!("request", %id, %method, route);
     let mut response = in_json(next.run(request).instrument(span.clone()).await);
-    span.in_scope(|| {
-        tracing::debug!(
-            status = response.status().as_u16(),
-            micros = started.elapsed().as_micros(),
-            "answered"
-        )
-    });
+    span.in_scope(|| tracing::debug!(status = response.status().as_u16(), micros = started.elapsed().as_micros(), "answered"));
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -41,10 +31,7 @@ pub(super) async fn wrap(request: Request, next: Next) -> Response {
 /// A refusal that is not JSON yet, such as the router's own, becomes JSON with the same status and headers.
 fn in_json(response: Response) -> Response {
     let status = response.status();
-    let is_json = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
     if is_json || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }

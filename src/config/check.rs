@@ -25,46 +25,22 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
     let mut problems = Problems::default();
     let config = Config {
         data_dir: data_dir(&mut problems, file.data_dir),
-        udp: Udp {
-            listen: address(&mut problems, "udp.listen", &file.udp.listen),
-            workers: workers(&mut problems, &file.udp.workers),
-        },
-        shards: Shards {
-            count: count(number(&mut problems, "shards.count", file.shards.count, SHARDS)),
-        },
+        udp: Udp { listen: address(&mut problems, "udp.listen", &file.udp.listen), workers: workers(&mut problems, &file.udp.workers) },
+        shards: Shards { count: count(number(&mut problems, "shards.count", file.shards.count, SHARDS)) },
         http: http(&mut problems, file.http),
-        admin: Admin {
-            listen: address(&mut problems, "admin.listen", &file.admin.listen),
-        },
+        admin: Admin { listen: address(&mut problems, "admin.listen", &file.admin.listen) },
         accounts: Accounts {
-            sign_up: word(
-                &mut problems,
-                "accounts.sign_up",
-                &file.accounts.sign_up,
-                &[("closed", SignUp::Closed), ("open", SignUp::Open)],
-            ),
+            sign_up: word(&mut problems, "accounts.sign_up", &file.accounts.sign_up, &[("closed", SignUp::Closed), ("open", SignUp::Open)]),
             failed_logins: file.accounts.failed_logins,
         },
-        calls: Calls {
-            timeout: seconds(&mut problems, "calls.timeout_s", file.calls.timeout_s, CALL_TIMEOUT_S),
-        },
+        calls: Calls { timeout: seconds(&mut problems, "calls.timeout_s", file.calls.timeout_s, CALL_TIMEOUT_S) },
         handshakes: Handshakes {
             half_open_per_address: file.handshakes.half_open_per_address,
             half_open: file.handshakes.half_open,
-            half_open_life: seconds(
-                &mut problems,
-                "handshakes.half_open_life_s",
-                file.handshakes.half_open_life_s,
-                HALF_OPEN_LIFE_S,
-            ),
+            half_open_life: seconds(&mut problems, "handshakes.half_open_life_s", file.handshakes.half_open_life_s, HALF_OPEN_LIFE_S),
         },
         log: Log {
-            format: word(
-                &mut problems,
-                "log.format",
-                &file.log.format,
-                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-            ),
+            format: word(&mut problems, "log.format", &file.log.format, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             filter: filter(&mut problems, file.log.filter),
         },
     };
@@ -82,18 +58,11 @@ struct Problems(Vec<Problem>);
 
 impl Problems {
     fn add(&mut self, key: &str, text: impl Display) {
-        self.0.push(Problem {
-            key: key.to_owned(),
-            text: text.to_string(),
-        });
+        self.0.push(Problem { key: key.to_owned(), text: text.to_string() });
     }
 
     fn none_or(self, config: Config) -> Result<Config, ConfigError> {
-        if self.0.is_empty() {
-            Ok(config)
-        } else {
-            Err(ConfigError::Values(self.0))
-        }
+        if self.0.is_empty() { Ok(config) } else { Err(ConfigError::Values(self.0)) }
     }
 }
 
@@ -109,20 +78,14 @@ fn data_dir(problems: &mut Problems, text: String) -> PathBuf {
 
 fn address(problems: &mut Problems, key: &str, text: &str) -> SocketAddr {
     text.parse().unwrap_or_else(|_| {
-        problems.add(
-            key,
-            format_args!("{text:?} is not an address with a port, such as 127.0.0.1:8080 or [::]:5684"),
-        );
+        problems.add(key, format_args!("{text:?} is not an address with a port, such as 127.0.0.1:8080 or [::]:5684"));
         NO_ADDRESS
     })
 }
 
 fn number(problems: &mut Problems, key: &str, value: i64, range: RangeInclusive<i64>) -> u64 {
     if !range.contains(&value) {
-        problems.add(
-            key,
-            format_args!("{value} is not a number from {} to {}", range.start(), range.end()),
-        );
+        problems.add(key, format_args!("{value} is not a number from {} to {}", range.start(), range.end()));
     }
     u64::try_from(value).unwrap_or(1)
 }
@@ -180,23 +143,15 @@ fn public_url(problems: &mut Problems, text: &str) -> Option<String> {
     if text.is_empty() {
         return None;
     }
-    let url = text
-        .parse::<Uri>()
-        .ok()
-        .filter(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.query().is_none());
+    let url = text.parse::<Uri>().ok().filter(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.query().is_none());
     if url.is_none() {
-        problems.add(
-            "http.public_url",
-            format_args!("{text:?} is not a URL such as https://cloud.example.com"),
-        );
+        problems.add("http.public_url", format_args!("{text:?} is not a URL such as https://cloud.example.com"));
     }
     Some(text.trim_end_matches('/').to_owned())
 }
 
 fn proxy(problems: &mut Problems, text: &str) -> Option<Network> {
-    text.parse()
-        .inspect_err(|error| problems.add("http.trusted_proxies", format_args!("{text:?} {error}")))
-        .ok()
+    text.parse().inspect_err(|error| problems.add("http.trusted_proxies", format_args!("{text:?} {error}"))).ok()
 }
 
 fn tls(problems: &mut Problems, section: &TlsSection) -> Option<Tls> {
@@ -211,10 +166,7 @@ fn tls(problems: &mut Problems, section: &TlsSection) -> Option<Tls> {
             problems.add(key, format_args!("{path:?} cannot be read: {error}"));
         }
     }
-    Some(Tls {
-        certificate: PathBuf::from(&section.certificate),
-        key: PathBuf::from(&section.key),
-    })
+    Some(Tls { certificate: PathBuf::from(&section.certificate), key: PathBuf::from(&section.key) })
 }
 
 /// Tokens and figures must not cross a network in the clear by accident.

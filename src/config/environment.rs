@@ -57,11 +57,7 @@ pub(super) fn apply(table: &mut Table, variables: impl IntoIterator<Item = (Stri
         let Some((path, takes)) = KEYS.iter().find(|(path, _)| variable(path) == rest) else {
             return Err(ConfigError::UnknownVariable(name));
         };
-        let value = read(*takes, &text).ok_or_else(|| ConfigError::Variable {
-            name,
-            key: path.join("."),
-            takes: takes.words(),
-        })?;
+        let value = read(*takes, &text).ok_or_else(|| ConfigError::Variable { name, key: path.join("."), takes: takes.words() })?;
         set(table, path, value);
     }
     Ok(())
@@ -90,11 +86,7 @@ fn read(takes: Takes, text: &str) -> Option<Value> {
         Takes::Flag => text.parse().ok().map(Value::Boolean),
         Takes::NumberOrWord => Some(text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer)),
         Takes::List => Some(Value::Array(
-            text.split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty())
-                .map(|part| Value::String(part.into()))
-                .collect(),
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.into())).collect(),
         )),
     }
 }

@@ -45,10 +45,7 @@ pub(super) struct UdpSection {
 
 impl Default for UdpSection {
     fn default() -> Self {
-        Self {
-            listen: "[::]:5684".into(),
-            workers: Workers::Word("auto".into()),
-        }
+        Self { listen: "[::]:5684".into(), workers: Workers::Word("auto".into()) }
     }
 }
 
@@ -117,9 +114,7 @@ pub(super) struct AdminSection {
 
 impl Default for AdminSection {
     fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:8081".into(),
-        }
+        Self { listen: "127.0.0.1:8081".into() }
     }
 }
 
@@ -133,10 +128,7 @@ pub(super) struct AccountsSection {
 
 impl Default for AccountsSection {
     fn default() -> Self {
-        Self {
-            sign_up: "closed".into(),
-            failed_logins: Limit::AtMost(100),
-        }
+        Self { sign_up: "closed".into(), failed_logins: Limit::AtMost(100) }
     }
 }
 
@@ -164,11 +156,7 @@ pub(super) struct HandshakesSection {
 
 impl Default for HandshakesSection {
     fn default() -> Self {
-        Self {
-            half_open_per_address: Limit::AtMost(256),
-            half_open: Limit::AtMost(65_536),
-            half_open_life_s: 60,
-        }
+        Self { half_open_per_address: Limit::AtMost(256), half_open: Limit::AtMost(65_536), half_open_life_s: 60 }
     }
 }
 
@@ -182,9 +170,6 @@ pub(super) struct LogSection {
 
 impl Default for LogSection {
     fn default() -> Self {
-        Self {
-            format: "text".into(),
-            filter: "info".into(),
-        }
+        Self { format: "text".into(), filter: "info".into() }
     }
 }

@@ -85,12 +85,7 @@ mod tests {
         ] {
             assert!(network(text).contains(address(inside)), "{inside} in {text}");
         }
-        for (outside, text) in [
-            ("11.0.0.1", "10.0.0.0/8"),
-            ("192.0.2.8", "192.0.2.7"),
-            ("fe80::1", "fd00::/8"),
-            ("fd00::1", "0.0.0.0/0"),
-        ] {
+        for (outside, text) in [("11.0.0.1", "10.0.0.0/8"), ("192.0.2.8", "192.0.2.7"), ("fe80::1", "fd00::/8"), ("fd00::1", "0.0.0.0/0")] {
             assert!(!network(text).contains(address(outside)), "{outside} in {text}");
         }
     }

@@ -24,11 +24,7 @@ fn the_shipped_file_says_what_the_defaults_are() {
 #[test]
 fn every_key_is_in_the_shipped_file_and_has_a_variable() {
     let mut shipped = Vec::new();
-    keys_of(
-        &DEFAULT_FILE.parse().expect("the shipped file is TOML"),
-        &mut Vec::new(),
-        &mut shipped,
-    );
+    keys_of(&DEFAULT_FILE.parse().expect("the shipped file is TOML"), &mut Vec::new(), &mut shipped);
     let mut known: Vec<String> = KEYS.iter().map(|(path, _)| path.join(".")).collect();
     shipped.sort();
     known.sort();
@@ -48,12 +44,9 @@ fn keys_of(table: &toml::Table, path: &mut Vec<String>, keys: &mut Vec<String>) 
 
 #[test]
 fn unknown_keys_are_errors_that_name_the_key() {
-    for (text, key) in [
-        ("dta_dir = 'x'", "dta_dir"),
-        ("[http]\nlisten_on = 1", "listen_on"),
-        ("[htp]\n", "htp"),
-        ("[http.tls]\nca = ''", "ca"),
-    ] {
+    for (text, key) in
+        [("dta_dir = 'x'", "dta_dir"), ("[http]\nlisten_on = 1", "listen_on"), ("[htp]\n", "htp"), ("[http.tls]\nca = ''", "ca")]
+    {
         let complaint = complaint(text);
         assert!(complaint.contains(key), "{complaint}");
     }
@@ -74,10 +67,7 @@ fn each_check_names_its_key() {
         ("http.public_url = 'ftp://cloud.example.com'", "http.public_url"),
         ("http.trusted_proxies = ['10.0.0.0/99']", "http.trusted_proxies"),
         ("http.tls.certificate = 'Cargo.toml'", "http.tls.key"),
-        (
-            "http.tls = { certificate = 'no such file', key = 'Cargo.toml' }",
-            "http.tls.certificate",
-        ),
+        ("http.tls = { certificate = 'no such file', key = 'Cargo.toml' }", "http.tls.certificate"),
         ("http.connections = 0", "connections"),
         ("http.streams = 'none'", "streams"),
         ("admin.listen = '127.0.0.1:8080'", "admin.listen"),
@@ -100,10 +90,7 @@ fn all_problems_are_told_at_once() {
     let ConfigError::Values(problems) = parse("shards.count = 0\nlog.format = 'xml'").expect_err("two problems") else {
         panic!("values were wrong")
     };
-    assert_eq!(
-        problems.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(),
-        ["shards.count", "log.format"]
-    );
+    assert_eq!(problems.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(), ["shards.count", "log.format"]);
 }
 
 #[test]
@@ -113,13 +100,7 @@ fn plain_http_beyond_loopback_has_to_be_asked_for() {
             let exposed = format!("{key}.listen = '{address}'");
             assert!(complaint(&exposed).contains(&format!("{key}.listen")), "{exposed}");
             assert!(parse(&format!("{exposed}\nhttp.insecure_http = true")).is_ok(), "{exposed}");
-            assert!(
-                parse(&format!(
-                    "{exposed}\nhttp.tls = {{ certificate = 'Cargo.toml', key = 'Cargo.toml' }}"
-                ))
-                .is_ok(),
-                "{exposed}"
-            );
+            assert!(parse(&format!("{exposed}\nhttp.tls = {{ certificate = 'Cargo.toml', key = 'Cargo.toml' }}")).is_ok(), "{exposed}");
         }
     }
     for address in ["127.0.0.1:9000", "127.8.8.8:9000", "[::1]:9000", "[::ffff:127.0.0.1]:9000"] {
@@ -156,11 +137,7 @@ fn variables_win_over_the_file() {
 
 #[test]
 fn a_variable_that_means_nothing_is_an_error() {
-    for (name, value) in [
-        ("HOLDFAST_HTTP_LISTNE", "x"),
-        ("HOLDFAST_CALLS_TIMEOUT_S", "soon"),
-        ("HOLDFAST_HTTP_INSECURE_HTTP", "yes"),
-    ] {
+    for (name, value) in [("HOLDFAST_HTTP_LISTNE", "x"), ("HOLDFAST_CALLS_TIMEOUT_S", "soon"), ("HOLDFAST_HTTP_INSECURE_HTTP", "yes")] {
         let complaint = with_variables(&[(name, value)]).expect_err(name).to_string();
         assert!(complaint.contains(name), "{complaint}");
     }

@@ -32,12 +32,7 @@ pub struct Device {
 impl Device {
     /// What the key ring says about it, if it has a key.
     pub fn identity(&self) -> Option<Identity> {
-        self.key.map(|key| Identity {
-            device: self.id,
-            key,
-            owner: self.owner,
-            product: self.product,
-        })
+        self.key.map(|key| Identity { device: self.id, key, owner: self.owner, product: self.product })
     }
 }
 
@@ -69,10 +64,7 @@ impl DeviceBook {
     /// The device of `owner` with this id or, failing that, this name.
     pub fn find_owned(&self, owner: OwnerId, id_or_name: &str) -> Option<Arc<Device>> {
         let pages = self.read();
-        let id = id_or_name
-            .parse()
-            .ok()
-            .or_else(|| pages.owners.get(&owner)?.names.get(id_or_name).copied())?;
+        let id = id_or_name.parse().ok().or_else(|| pages.owners.get(&owner)?.names.get(id_or_name).copied())?;
         pages.devices.get(&id).filter(|device| device.owner == Some(owner)).cloned()
     }
 
@@ -83,10 +75,7 @@ impl DeviceBook {
 
     /// The ids of all devices of `owner`, in order.
     pub fn owned_by(&self, owner: OwnerId) -> Vec<DeviceId> {
-        self.read()
-            .owners
-            .get(&owner)
-            .map_or_else(Vec::new, |shelf| shelf.ids.iter().copied().collect())
+        self.read().owners.get(&owner).map_or_else(Vec::new, |shelf| shelf.ids.iter().copied().collect())
     }
 
     /// All devices, in order of their ids.
@@ -178,11 +167,7 @@ mod tests {
     #[test]
     fn devices_are_found_by_id_and_by_name_and_only_by_their_owner() {
         let book = DeviceBook::default();
-        book.fill([
-            device(1, Some(1), Some("kitchen")),
-            device(2, Some(2), Some("kitchen")),
-            device(3, None, Some("loose")),
-        ]);
+        book.fill([device(1, Some(1), Some("kitchen")), device(2, Some(2), Some("kitchen")), device(3, None, Some("loose"))]);
         let found = |owner, text: &str| book.find_owned(OwnerId(owner), text).map(|device| device.id.0[0]);
         assert_eq!(found(1, "kitchen"), Some(1));
         assert_eq!(found(2, "kitchen"), Some(2));

@@ -89,10 +89,7 @@ impl<V: Clone> DigestMap<V> {
 
 impl<V> Default for DigestMap<V> {
     fn default() -> Self {
-        Self {
-            buckets: (0..1 << BUCKET_BITS).map(|_| ArcSwap::from_pointee(Vec::new())).collect(),
-            writing: Mutex::new(()),
-        }
+        Self { buckets: (0..1 << BUCKET_BITS).map(|_| ArcSwap::from_pointee(Vec::new())).collect(), writing: Mutex::new(()) }
     }
 }
 

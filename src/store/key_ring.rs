@@ -70,17 +70,13 @@ impl KeyRing {
         let (producer, consumer) = rtrb::RingBuffer::new(CHANGES_MAX);
         let missed = Arc::new(AtomicBool::new(false));
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        listeners.push(Listener {
-            queue: producer,
-            missed: missed.clone(),
-        });
+        listeners.push(Listener { queue: producer, missed: missed.clone() });
         KeyChanges { queue: consumer, missed }
     }
 
     /// Puts in many identities that were not there, and tells nobody: for the start, before anybody listens.
     pub fn fill(&self, identities: impl IntoIterator<Item = Identity>) {
-        self.identities
-            .insert_all(identities.into_iter().map(|identity| (identity.key.0, identity)));
+        self.identities.insert_all(identities.into_iter().map(|identity| (identity.key.0, identity)));
     }
 
     /// Replaces what is known about one device, `before` by `after`, and tells the listeners what that was.
@@ -133,12 +129,7 @@ mod tests {
     use super::*;
 
     fn identity(device: u8, key: u8, owner: Option<u64>) -> Identity {
-        Identity {
-            device: DeviceId([device; 12]),
-            key: KeyHash([key; 32]),
-            owner: owner.map(OwnerId),
-            product: None,
-        }
+        Identity { device: DeviceId([device; 12]), key: KeyHash([key; 32]), owner: owner.map(OwnerId), product: None }
     }
 
     #[test]
@@ -159,15 +150,7 @@ mod tests {
         assert!(ring.is_empty());
 
         let heard: Vec<KeyChange> = std::iter::from_fn(|| changes.next_change()).collect();
-        assert_eq!(
-            heard,
-            [
-                KeyChange::Added(device),
-                KeyChange::Changed(device),
-                KeyChange::Changed(device),
-                KeyChange::Removed(device)
-            ]
-        );
+        assert_eq!(heard, [KeyChange::Added(device), KeyChange::Changed(device), KeyChange::Changed(device), KeyChange::Removed(device)]);
     }
 
     #[test]

@@ -27,10 +27,7 @@ pub(super) struct Passwords {
 
 impl Passwords {
     pub(super) fn new() -> Self {
-        Self {
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            waiting: AtomicUsize::new(0),
-        }
+        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), waiting: AtomicUsize::new(0) }
     }
 
     /// The hash to keep, with its salt and parameters.
@@ -92,12 +89,7 @@ mod tests {
         assert!(passwords.verify("correct horse".into(), Some(hash.clone())).await.expect("checked"));
         assert!(!passwords.verify("wrong horse".into(), Some(hash.clone())).await.expect("checked"));
         assert!(!passwords.verify("correct horse".into(), None).await.expect("checked"));
-        assert!(
-            !passwords
-                .verify("correct horse".into(), Some("nonsense".into()))
-                .await
-                .expect("checked")
-        );
+        assert!(!passwords.verify("correct horse".into(), Some("nonsense".into())).await.expect("checked"));
     }
 
     #[test]
@@ -111,9 +103,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_queue_turns_callers_away() {
         let passwords = Passwords::new();
-        let places: Vec<_> = (0..AT_ONCE + WAITING_MAX)
-            .map(|_| Place::take(&passwords.waiting).expect("a place"))
-            .collect();
+        let places: Vec<_> = (0..AT_ONCE + WAITING_MAX).map(|_| Place::take(&passwords.waiting).expect("a place")).collect();
         assert!(matches!(passwords.hash("correct horse".into()).await, Err(RegistryError::Busy)));
         drop(places);
         assert!(passwords.hash("correct horse".into()).await.is_ok());

@@ -72,9 +72,7 @@ impl PublicKey {
             let key = PKey::public_key_from_pem(text.as_bytes()).map_err(|_| PublicKeyError::Unreadable)?;
             return Self::from_pkey(&key);
         }
-        let der = hex::decode(text)
-            .or_else(|_| STANDARD.decode(text))
-            .map_err(|_| PublicKeyError::Unreadable)?;
+        let der = hex::decode(text).or_else(|_| STANDARD.decode(text)).map_err(|_| PublicKeyError::Unreadable)?;
         Self::from_spki(&der)
     }
 
@@ -102,15 +100,9 @@ impl PublicKey {
                 // A group of our own, because the one in the key remembers a compressed point or spelled-out parameters.
                 let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
                 let spki = EcKey::from_public_key(&group, key.public_key())?.public_key_to_der()?;
-                Ok(Self {
-                    spki,
-                    algorithm: Algorithm::EcP256,
-                })
+                Ok(Self { spki, algorithm: Algorithm::EcP256 })
             }
-            Id::RSA if matches!(key.bits(), 1024 | 2048) => Ok(Self {
-                spki: key.public_key_to_der()?,
-                algorithm: Algorithm::Rsa,
-            }),
+            Id::RSA if matches!(key.bits(), 1024 | 2048) => Ok(Self { spki: key.public_key_to_der()?, algorithm: Algorithm::Rsa }),
             _ => Err(PublicKeyError::WrongKind),
         }
     }
@@ -175,13 +167,7 @@ mod tests {
         let key = ec_key(Nid::X9_62_PRIME256V1);
         let der = key.public_key_to_der().expect("DER");
         let pem = key.public_key_to_pem().expect("PEM");
-        let forms = [
-            der.clone(),
-            pem.clone(),
-            [b"\n  ".to_vec(), pem].concat(),
-            hex::encode(&der).into(),
-            STANDARD.encode(&der).into(),
-        ];
+        let forms = [der.clone(), pem.clone(), [b"\n  ".to_vec(), pem].concat(), hex::encode(&der).into(), STANDARD.encode(&der).into()];
         for form in forms {
             let read = PublicKey::read(&form).expect("a public key");
             assert_eq!((read.spki(), read.algorithm()), (&der[..], Algorithm::EcP256));
@@ -196,15 +182,8 @@ mod tests {
         let mut group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).expect("a known curve");
         group.set_asn1_flag(openssl::ec::Asn1Flag::NAMED_CURVE);
         let mut context = openssl::bn::BigNumContext::new().expect("a context");
-        let point = ec
-            .public_key()
-            .to_bytes(&group, openssl::ec::PointConversionForm::COMPRESSED, &mut context)
-            .expect("a point");
-        let spki = [
-            &hex::decode("3039301306072a8648ce3d020106082a8648ce3d030107032200").expect("hex")[..],
-            &point,
-        ]
-        .concat();
+        let point = ec.public_key().to_bytes(&group, openssl::ec::PointConversionForm::COMPRESSED, &mut context).expect("a point");
+        let spki = [&hex::decode("3039301306072a8648ce3d020106082a8648ce3d030107032200").expect("hex")[..], &point].concat();
         let read = PublicKey::from_spki(&spki).expect("a compressed key");
         assert_eq!(read.spki(), key.public_key_to_der().expect("DER"));
     }
@@ -219,21 +198,12 @@ mod tests {
     #[test]
     fn what_is_no_device_key_is_refused() {
         let private = ec_key(Nid::X9_62_PRIME256V1);
-        for form in [
-            private.private_key_to_pem_pkcs8().expect("PEM"),
-            private.private_key_to_der().expect("DER"),
-        ] {
+        for form in [private.private_key_to_pem_pkcs8().expect("PEM"), private.private_key_to_der().expect("DER")] {
             assert!(matches!(PublicKey::read(&form), Err(PublicKeyError::Private)));
         }
         let other = ec_key(Nid::SECP384R1).public_key_to_der().expect("DER");
         assert!(matches!(PublicKey::read(&other), Err(PublicKeyError::WrongKind)));
-        for bad in [
-            &b""[..],
-            b"-----BEGIN PUBLIC KEY-----",
-            b"abcd",
-            b"\xff\xfe",
-            &[b'a'; KEY_LEN_MAX + 1],
-        ] {
+        for bad in [&b""[..], b"-----BEGIN PUBLIC KEY-----", b"abcd", b"\xff\xfe", &[b'a'; KEY_LEN_MAX + 1]] {
             assert!(matches!(PublicKey::read(bad), Err(PublicKeyError::Unreadable)), "{bad:?}");
         }
     }

@@ -43,11 +43,7 @@ impl Scopes {
         if let Some(bad) = words.iter().find(|word| !is_scope(word)) {
             return Err(ScopesError::NotAScope(bad.chars().take(80).collect()));
         }
-        Ok(if words.iter().any(|word| word == Scopes::EVERYTHING) {
-            Scopes::All
-        } else {
-            Scopes::Only(words.into())
-        })
+        Ok(if words.iter().any(|word| word == Scopes::EVERYTHING) { Scopes::All } else { Scopes::Only(words.into()) })
     }
 
     /// Whether a request that needs `scope` is allowed.
@@ -79,10 +75,7 @@ fn is_scope(word: &str) -> bool {
 }
 
 fn covers(held: &str, wanted: &str) -> bool {
-    held == wanted
-        || held
-            .strip_suffix('*')
-            .is_some_and(|object| object.ends_with(':') && wanted.starts_with(object))
+    held == wanted || held.strip_suffix('*').is_some_and(|object| object.ends_with(':') && wanted.starts_with(object))
 }
 
 #[cfg(test)]

@@ -111,8 +111,7 @@ impl TokenCache {
     }
 
     pub(super) fn fill(&self, records: impl IntoIterator<Item = (TokenHash, TokenRecord)>) {
-        self.records
-            .insert_all(records.into_iter().map(|(hash, record)| (hash.0, Arc::new(record))));
+        self.records.insert_all(records.into_iter().map(|(hash, record)| (hash.0, Arc::new(record))));
     }
 
     pub(super) fn insert(&self, hash: TokenHash, record: TokenRecord) {
@@ -146,13 +145,7 @@ mod tests {
 
     #[test]
     fn a_token_without_an_end_never_expires() {
-        let mut record = TokenRecord {
-            id: "a".into(),
-            user: OwnerId(1),
-            client: "particle".into(),
-            scopes: Scopes::All,
-            expires_at: None,
-        };
+        let mut record = TokenRecord { id: "a".into(), user: OwnerId(1), client: "particle".into(), scopes: Scopes::All, expires_at: None };
         assert!(!record.is_expired(UnixMillis(u64::MAX)));
         record.expires_at = Some(UnixMillis(10));
         assert!(!record.is_expired(UnixMillis(9)));

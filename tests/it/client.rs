@@ -16,10 +16,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn text(&self) -> String {
@@ -53,20 +50,9 @@ fn parse(bytes: &[u8]) -> Answer {
     let end = find(bytes, b"\r\n\r\n").unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
     let head = str::from_utf8(&bytes[..end]).expect("an ASCII head");
     let mut lines = head.split("\r\n");
-    let status = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1))
-        .and_then(|status| status.parse().ok())
-        .expect("a status");
-    let headers: Vec<_> = lines
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let mut answer = Answer {
-        status,
-        headers,
-        body: bytes[end + 4..].to_vec(),
-    };
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok()).expect("a status");
+    let headers: Vec<_> = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let mut answer = Answer { status, headers, body: bytes[end + 4..].to_vec() };
     if answer.header("transfer-encoding") == Some("chunked") {
         answer.body = unchunk(&answer.body).concat();
     }
@@ -77,10 +63,7 @@ fn parse(bytes: &[u8]) -> Answer {
 pub(crate) fn unchunk(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut chunks = Vec::new();
     while let Some(end) = find(bytes, b"\r\n") {
-        let len = str::from_utf8(&bytes[..end])
-            .ok()
-            .and_then(|text| usize::from_str_radix(text, 16).ok())
-            .expect("a length");
+        let len = str::from_utf8(&bytes[..end]).ok().and_then(|text| usize::from_str_radix(text, 16).ok()).expect("a length");
         let Some(chunk) = bytes.get(end + 2..end + 2 + len) else { break };
         if len == 0 {
             break;
@@ -106,10 +89,7 @@ impl OpenStream {
     /// Opens a stream and reads the head of the answer.
     pub(crate) async fn open(address: SocketAddr, head: &str) -> Self {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
-        stream
-            .write_all(format!("{}\r\nHost: test\r\n\r\n", head.trim_end()).as_bytes())
-            .await
-            .expect("sent");
+        stream.write_all(format!("{}\r\nHost: test\r\n\r\n", head.trim_end()).as_bytes()).await.expect("sent");
         let mut bytes = Vec::new();
         let end = loop {
             if let Some(end) = find(&bytes, b"\r\n\r\n") {
@@ -118,11 +98,7 @@ impl OpenStream {
             assert!(stream.read_buf(&mut bytes).await.expect("an answer") > 0, "no answer");
         };
         let head = String::from_utf8(bytes[..end].to_vec()).expect("an ASCII head");
-        Self {
-            stream,
-            bytes: bytes.split_off(end + 4),
-            head,
-        }
+        Self { stream, bytes: bytes.split_off(end + 4), head }
     }
 
     /// The next chunk as text; `None` at the end.

@@ -37,12 +37,8 @@ impl FakeGateway {
 
     /// Puts a device online that has the function `led` and the variables `temp`, `count`, `door` and `label`.
     pub(crate) fn bring_online(&self, device: DeviceId) {
-        let variables = [
-            ("temp", VariableType::Double),
-            ("count", VariableType::Int),
-            ("door", VariableType::Bool),
-            ("label", VariableType::String),
-        ];
+        let variables =
+            [("temp", VariableType::Double), ("count", VariableType::Int), ("door", VariableType::Bool), ("label", VariableType::String)];
         let presence = Presence {
             online: true,
             last_heard: Some(UnixMillis(1_795_000_000_500)),
@@ -106,9 +102,7 @@ impl FakeGateway {
             ttl_s: event.ttl_s,
             published_at: UnixMillis(1_795_000_000_123),
         });
-        state
-            .streams
-            .retain(|(filter, sender)| !wants(filter, &event) || sender.send(position, &event).is_ok());
+        state.streams.retain(|(filter, sender)| !wants(filter, &event) || sender.send(position, &event).is_ok());
         position
     }
 
@@ -128,11 +122,7 @@ impl FakeGateway {
             }
             _ => Err(CallError::Offline),
         };
-        if state.hangs {
-            Box::pin(std::future::pending())
-        } else {
-            Box::pin(ready(result))
-        }
+        if state.hangs { Box::pin(std::future::pending()) } else { Box::pin(ready(result)) }
     }
 }
 

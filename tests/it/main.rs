@@ -1,6 +1,8 @@
-//! The one integration binary: the server's parts over real sockets and files, a module per subject.
+//! The server from outside: real sockets on loopback, real files, real clients.
 
 mod api;
 mod client;
+mod device_driver;
 mod fake_gateway;
 mod rig;
+mod sessions;

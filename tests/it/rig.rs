@@ -75,27 +75,14 @@ impl Rig {
             platform_id: Some(12),
             name: Some(name.to_owned()),
         };
-        registry
-            .add_devices(vec![device(DEVICE, user, "kitchen light"), device(FOREIGN_DEVICE, other, "theirs")])
-            .await
-            .expect("devices");
+        registry.add_devices(vec![device(DEVICE, user, "kitchen light"), device(FOREIGN_DEVICE, other, "theirs")]).await.expect("devices");
         let token = token(&registry, user, Scopes::All).await;
         let (gateway, shutdown) = (FakeGateway::default(), CancellationToken::new());
         let api = Api::new(registry.clone(), Arc::new(gateway.clone()), settings, shutdown.clone());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let served = tokio::spawn(serve(listener, api.clone(), None, shutdown.clone()));
-        Self {
-            address,
-            registry,
-            gateway,
-            user,
-            token,
-            shutdown,
-            api,
-            served,
-            _directory: directory,
-        }
+        Self { address, registry, gateway, user, token, shutdown, api, served, _directory: directory }
     }
 
     /// The same with the device online.
@@ -117,11 +104,7 @@ impl Rig {
 
     /// A request with everything as given.
     pub(crate) async fn raw(&self, head: &str, body: &[u8]) -> Answer {
-        let head = if body.is_empty() {
-            head.to_owned()
-        } else {
-            format!("{head}\r\nContent-Length: {}", body.len())
-        };
+        let head = if body.is_empty() { head.to_owned() } else { format!("{head}\r\nContent-Length: {}", body.len()) };
         send(self.address, &head, body).await
     }
 
@@ -130,21 +113,15 @@ impl Rig {
     }
 
     pub(crate) async fn json(&self, method: &str, path: &str, body: &Json) -> Answer {
-        self.authorized(method, path, "\r\nContent-Type: application/json", body.to_string().as_bytes())
-            .await
+        self.authorized(method, path, "\r\nContent-Type: application/json", body.to_string().as_bytes()).await
     }
 
     pub(crate) async fn form(&self, method: &str, path: &str, body: &str) -> Answer {
-        self.authorized(method, path, "\r\nContent-Type: application/x-www-form-urlencoded", body.as_bytes())
-            .await
+        self.authorized(method, path, "\r\nContent-Type: application/x-www-form-urlencoded", body.as_bytes()).await
     }
 
     async fn authorized(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
-        self.raw(
-            &format!("{method} {path} HTTP/1.1\r\nAuthorization: Bearer {}{headers}", self.token),
-            body,
-        )
-        .await
+        self.raw(&format!("{method} {path} HTTP/1.1\r\nAuthorization: Bearer {}{headers}", self.token), body).await
     }
 
     /// `POST /oauth/token` with a form.
@@ -155,21 +132,11 @@ impl Rig {
 
     /// An event stream.
     pub(crate) async fn stream(&self, path: &str) -> OpenStream {
-        OpenStream::open(
-            self.address,
-            &format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {}", self.token),
-        )
-        .await
+        OpenStream::open(self.address, &format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {}", self.token)).await
     }
 }
 
 async fn token(registry: &Registry, user: OwnerId, scopes: Scopes) -> String {
-    let new = NewToken {
-        user,
-        client: "test".to_owned(),
-        scopes,
-        life_ms: None,
-        refreshable: false,
-    };
+    let new = NewToken { user, client: "test".to_owned(), scopes, life_ms: None, refreshable: false };
     registry.issue_token(new).await.expect("a token").access.reveal().to_owned()
 }

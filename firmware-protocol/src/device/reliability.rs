@@ -69,8 +69,16 @@ impl Reliability {
         message.id = self.next_id;
         let bytes = message.encode();
         let timeout = ACK_TIMEOUT + Duration::from_millis(entropy.below(1993));
-        let sent =
-            Sent { purpose, id: message.id, bytes: bytes.clone(), count: 1, started_at: now, timeout, resend_at: now + timeout, told: false };
+        let sent = Sent {
+            purpose,
+            id: message.id,
+            bytes: bytes.clone(),
+            count: 1,
+            started_at: now,
+            timeout,
+            resend_at: now + timeout,
+            told: false,
+        };
         self.sent.push(sent);
         bytes
     }

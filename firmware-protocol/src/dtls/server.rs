@@ -262,7 +262,8 @@ impl<'a> ClientFlight<'a> {
         let key_exchange = message(kind::CLIENT_KEY_EXCHANGE)?;
         let verify = message(kind::CERTIFICATE_VERIFY)?;
         next().filter(|ccs| ccs.content_type == content::CHANGE_CIPHER_SPEC && ccs.epoch == 0 && ccs.body == [1])?;
-        let finished = next().filter(|record| record.epoch == 1 && (record.connection.is_some() || record.content_type == content::HANDSHAKE))?;
+        let finished =
+            next().filter(|record| record.epoch == 1 && (record.connection.is_some() || record.content_type == content::HANDSHAKE))?;
 
         let mut share = Reader::new(key_exchange.body);
         let point = messages::read_point(&mut share).filter(|_| share.is_empty())?;

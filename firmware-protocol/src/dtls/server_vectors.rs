@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::dtls::keys::DirectionKeys;
-use crate::session::stored::Generation;
 use crate::dtls::sequence::SendSequence;
+use crate::session::stored::Generation;
 
 /// The first (connection id) conversation of `testdata/dtls-vectors.txt`.
 struct Conversation {

@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn a_describe_has_a_limit() {
         let (mut slot, kind) = (None, DescribeKind::System);
-        let whole = (0..).map(|n| Assembly::take(&mut slot, kind, block(n, true), &[0; 16])).take_while(|a| *a == Assembled::Partial).count();
+        let whole =
+            (0..).map(|n| Assembly::take(&mut slot, kind, block(n, true), &[0; 16])).take_while(|a| *a == Assembled::Partial).count();
         assert_eq!(whole * 16, DESCRIBE_MAX);
         assert_eq!(slot, None);
     }

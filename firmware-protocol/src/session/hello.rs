@@ -119,7 +119,9 @@ mod tests {
     #[test]
     fn every_age_of_layout_parses_and_nothing_cut_inside_a_field() {
         let payload = hex::decode("ffffffff0076000d000ce00fce68010203040506070818380480001800000200").unwrap();
-        for (len, ok) in [(8, true), (22, true), (24, true), (32, true), (7, false), (9, false), (15, false), (23, false), (26, false), (31, false)] {
+        for (len, ok) in
+            [(8, true), (22, true), (24, true), (32, true), (7, false), (9, false), (15, false), (23, false), (26, false), (31, false)]
+        {
             assert_eq!(Hello::parse(&payload[..len]).is_some(), ok, "{len}");
         }
     }

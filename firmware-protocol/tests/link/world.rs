@@ -105,7 +105,8 @@ impl World {
     pub(crate) fn new(seed: u64, link: Link) -> Self {
         let mut entropy = SeededEntropy::new(seed.wrapping_mul(77).wrapping_add(5));
         let mut curve = Curve::new().unwrap();
-        let (server_key, key) = (KeyPair::generate(&mut curve, &mut entropy).unwrap(), KeyPair::generate(&mut curve, &mut entropy).unwrap());
+        let (server_key, key) =
+            (KeyPair::generate(&mut curve, &mut entropy).unwrap(), KeyPair::generate(&mut curve, &mut entropy).unwrap());
         let mut app = App::default()
             .function("double", |argument| argument.parse::<i32>().unwrap_or_default() * 2)
             .function("length", |argument| i32::try_from(argument.len()).unwrap_or_default())
@@ -279,12 +280,8 @@ impl World {
         let known = self.device.config().key.public();
         let Ok(established) = self.handshaker.finish(pending, datagram, |key| (key == known).then_some(())) else { return };
         self.pending.remove(&from);
-        let identity = Identity {
-            device: self.device.config().id,
-            key: established.public_key.hash(),
-            owner: Some(OwnerId(1)),
-            product: None,
-        };
+        let identity =
+            Identity { device: self.device.config().id, key: established.public_key.hash(), owner: Some(OwnerId(1)), product: None };
         let stored = StoredSession {
             connection: established.connection.unwrap(),
             identity,
@@ -382,10 +379,8 @@ impl World {
         self.cookies = Cookies::new(self.now, &mut self.entropy);
         self.handshaker = Handshaker::new(self.server_key.clone(), ServerCertificate::Omitted).unwrap();
         let (disk, now) = (&self.disk, self.clock());
-        self.session = disk
-            .session
-            .as_ref()
-            .and_then(|stored| Session::restored(stored, disk.floor, &disk.seen, None, self.generation, now));
+        self.session =
+            disk.session.as_ref().and_then(|stored| Session::restored(stored, disk.floor, &disk.seen, None, self.generation, now));
     }
 
     pub(crate) fn session_path(&self) -> SocketAddr {

@@ -120,14 +120,8 @@ impl Registry {
         self.change(move |registry| async move {
             let before = registry.known(id)?;
             let mut transaction = registry.pool().begin().await?;
-            sqlx::query("DELETE FROM device_keys WHERE device = $1")
-                .bind(id.to_string())
-                .execute(&mut *transaction)
-                .await?;
-            sqlx::query("DELETE FROM devices WHERE id = $1")
-                .bind(id.to_string())
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query("DELETE FROM device_keys WHERE device = $1").bind(id.to_string()).execute(&mut *transaction).await?;
+            sqlx::query("DELETE FROM devices WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
             transaction.commit().await?;
             registry.devices().remove(id);
             registry.keys().replace(before.identity(), None);
@@ -145,16 +139,10 @@ impl Registry {
             let before = registry.known(id)?;
             registry.check_key_is_free(id, key.hash())?;
             let mut transaction = registry.pool().begin().await?;
-            sqlx::query("DELETE FROM device_keys WHERE device = $1")
-                .bind(id.to_string())
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query("DELETE FROM device_keys WHERE device = $1").bind(id.to_string()).execute(&mut *transaction).await?;
             insert_key(&mut transaction, id, &key).await?;
             transaction.commit().await?;
-            registry.remember(Device {
-                key: Some(key.hash()),
-                ..Device::clone(&before)
-            });
+            registry.remember(Device { key: Some(key.hash()), ..Device::clone(&before) });
             Ok(())
         })
         .await
@@ -169,10 +157,7 @@ impl Registry {
             let before = registry.known(id)?;
             let update = sqlx::query("UPDATE devices SET owner = $1 WHERE id = $2").bind(owner.map(|owner| to_i64(owner.0)));
             written(update.bind(id.to_string()).execute(registry.pool()).await)?;
-            registry.remember(Device {
-                owner,
-                ..Device::clone(&before)
-            });
+            registry.remember(Device { owner, ..Device::clone(&before) });
             Ok(())
         })
         .await
@@ -191,16 +176,10 @@ impl Registry {
             let before = registry.known(id)?;
             let name = edit.name.or_else(|| before.name.clone());
             let notes = edit.notes.unwrap_or_else(|| before.notes.clone());
-            let update = sqlx::query("UPDATE devices SET name = $1, notes = $2 WHERE id = $3")
-                .bind(&name)
-                .bind(&notes)
-                .bind(id.to_string());
+            let update =
+                sqlx::query("UPDATE devices SET name = $1, notes = $2 WHERE id = $3").bind(&name).bind(&notes).bind(id.to_string());
             written(update.execute(registry.pool()).await)?;
-            Ok(registry.remember(Device {
-                name,
-                notes,
-                ..Device::clone(&before)
-            }))
+            Ok(registry.remember(Device { name, notes, ..Device::clone(&before) }))
         })
         .await
     }
@@ -251,10 +230,7 @@ impl Registry {
 
     fn check_key_is_free(&self, wanted_by: DeviceId, key: KeyHash) -> Result<(), RegistryError> {
         match self.keys().identity(&key) {
-            Some(holder) if holder.device != wanted_by => Err(RegistryError::KeyTaken {
-                wanted_by,
-                held_by: holder.device,
-            }),
+            Some(holder) if holder.device != wanted_by => Err(RegistryError::KeyTaken { wanted_by, held_by: holder.device }),
             _ => Ok(()),
         }
     }
@@ -305,25 +281,13 @@ impl TryFrom<Row> for Device {
 
     fn try_from(row: Row) -> Result<Self, Self::Error> {
         use RegistryError::Damaged;
-        let product = row
-            .product
-            .map(u32::try_from)
-            .transpose()
-            .map_err(|_| Damaged("the product of a device"))?;
-        let key = row
-            .key_hash
-            .map(<[u8; 32]>::try_from)
-            .transpose()
-            .map_err(|_| Damaged("the hash of a key"))?;
+        let product = row.product.map(u32::try_from).transpose().map_err(|_| Damaged("the product of a device"))?;
+        let key = row.key_hash.map(<[u8; 32]>::try_from).transpose().map_err(|_| Damaged("the hash of a key"))?;
         Ok(Device {
             id: row.id.parse().map_err(|_| Damaged("the id of a device"))?,
             owner: row.owner.map(owner_id).transpose()?,
             product: product.map(ProductId),
-            platform_id: row
-                .platform_id
-                .map(u16::try_from)
-                .transpose()
-                .map_err(|_| Damaged("the platform of a device"))?,
+            platform_id: row.platform_id.map(u16::try_from).transpose().map_err(|_| Damaged("the platform of a device"))?,
             name: row.name,
             notes: row.notes,
             key: key.map(KeyHash),

@@ -29,32 +29,15 @@ fn key() -> PublicKey {
 }
 
 fn device(number: u8, key: PublicKey) -> NewDevice {
-    NewDevice {
-        id: DeviceId([number; 12]),
-        key,
-        owner: None,
-        product: None,
-        platform_id: Some(12),
-        name: None,
-    }
+    NewDevice { id: DeviceId([number; 12]), key, owner: None, product: None, platform_id: Some(12), name: None }
 }
 
 fn owned(number: u8, owner: OwnerId, name: &str) -> NewDevice {
-    NewDevice {
-        owner: Some(owner),
-        name: Some(name.into()),
-        ..device(number, key())
-    }
+    NewDevice { owner: Some(owner), name: Some(name.into()), ..device(number, key()) }
 }
 
 fn token(user: OwnerId) -> NewToken {
-    NewToken {
-        user,
-        client: "particle".into(),
-        scopes: Scopes::All,
-        life_ms: Some(60_000),
-        refreshable: true,
-    }
+    NewToken { user, client: "particle".into(), scopes: Scopes::All, life_ms: Some(60_000), refreshable: true }
 }
 
 #[tokio::test]
@@ -72,29 +55,14 @@ async fn an_address_has_one_account_whatever_its_case() {
     let (_directory, registry) = registry().await;
     let user = registry.add_user(" Dev@Example.com ", "password").await.expect("a user");
     assert_eq!(user.email, "Dev@Example.com");
-    assert!(matches!(
-        registry.add_user("dev@example.COM", "password").await,
-        Err(RegistryError::EmailTaken)
-    ));
-    assert_eq!(
-        registry.user_by_email("DEV@example.com").await.expect("an answer"),
-        Some(user.clone())
-    );
+    assert!(matches!(registry.add_user("dev@example.COM", "password").await, Err(RegistryError::EmailTaken)));
+    assert_eq!(registry.user_by_email("DEV@example.com").await.expect("an answer"), Some(user.clone()));
     assert_eq!(registry.user(user.id).await.expect("an answer"), Some(user.clone()));
     assert_eq!(registry.users().await.expect("an answer"), std::slice::from_ref(&user));
 
     assert_eq!(registry.log_in("dev@example.com", "password").await.expect("an answer"), Some(user));
-    for (email, password) in [
-        ("dev@example.com", "Password"),
-        ("dev@example.com", ""),
-        ("other@example.com", "password"),
-        ("", ""),
-    ] {
-        assert_eq!(
-            registry.log_in(email, password).await.expect("an answer"),
-            None,
-            "{email} {password}"
-        );
+    for (email, password) in [("dev@example.com", "Password"), ("dev@example.com", ""), ("other@example.com", "password"), ("", "")] {
+        assert_eq!(registry.log_in(email, password).await.expect("an answer"), None, "{email} {password}");
     }
 }
 
@@ -114,20 +82,8 @@ async fn accounts_need_an_address_and_a_password() {
 async fn what_is_registered_is_there_after_a_restart() {
     let (directory, registry) = registry().await;
     let user = registry.add_user("a@example.com", "password").await.expect("a user");
-    registry
-        .add_devices(vec![owned(1, user.id, "kitchen"), device(2, key())])
-        .await
-        .expect("two devices");
-    registry
-        .edit_device(
-            DeviceId([1; 12]),
-            DeviceEdit {
-                name: None,
-                notes: Some(Some("by the window".into())),
-            },
-        )
-        .await
-        .expect("notes");
+    registry.add_devices(vec![owned(1, user.id, "kitchen"), device(2, key())]).await.expect("two devices");
+    registry.edit_device(DeviceId([1; 12]), DeviceEdit { name: None, notes: Some(Some("by the window".into())) }).await.expect("notes");
     let issued = registry.issue_token(token(user.id)).await.expect("a token");
     let before = (registry.devices().all(), registry.tokens().find(&issued.access.hash()));
     registry.close().await;
@@ -138,10 +94,7 @@ async fn what_is_registered_is_there_after_a_restart() {
     let kitchen = again.devices().find_owned(user.id, "kitchen").expect("the device");
     assert_eq!(kitchen.notes.as_deref(), Some("by the window"));
     assert_eq!(again.keys().identity(&kitchen.key.expect("a key")), kitchen.identity());
-    assert_eq!(
-        again.device_key(kitchen.id).await.expect("an answer").map(|key| key.hash()),
-        kitchen.key
-    );
+    assert_eq!(again.device_key(kitchen.id).await.expect("an answer").map(|key| key.hash()), kitchen.key);
 }
 
 #[tokio::test]
@@ -150,10 +103,7 @@ async fn devices_are_added_all_or_none() {
     let shared = key();
     registry.add_devices(vec![device(1, shared.clone())]).await.expect("one device");
 
-    let again = registry
-        .add_devices(vec![device(1, shared.clone()), device(2, key())])
-        .await
-        .expect("one known, one new");
+    let again = registry.add_devices(vec![device(1, shared.clone()), device(2, key())]).await.expect("one known, one new");
     assert_eq!(again, Added { added: 1, unchanged: 1 });
 
     let taken = registry.add_devices(vec![device(3, key()), device(4, shared)]).await;
@@ -161,12 +111,7 @@ async fn devices_are_added_all_or_none() {
     let other_key = registry.add_devices(vec![device(3, key()), device(1, key())]).await;
     assert!(matches!(other_key, Err(RegistryError::DeviceExists(id)) if id == DeviceId([1; 12])));
     let twins = key();
-    assert!(
-        registry
-            .add_devices(vec![device(3, twins.clone()), device(4, twins)])
-            .await
-            .is_err()
-    );
+    assert!(registry.add_devices(vec![device(3, twins.clone()), device(4, twins)]).await.is_err());
     assert_eq!((registry.devices().len(), registry.keys().len()), (2, 2));
 }
 
@@ -175,43 +120,17 @@ async fn a_name_is_unique_among_the_devices_of_its_owner() {
     let (_directory, registry) = registry().await;
     let one = registry.add_user("a@example.com", "password").await.expect("a user").id;
     let other = registry.add_user("b@example.com", "password").await.expect("a user").id;
-    registry
-        .add_devices(vec![owned(1, one, "x"), owned(2, one, "y"), owned(3, other, "x")])
-        .await
-        .expect("three devices");
+    registry.add_devices(vec![owned(1, one, "x"), owned(2, one, "y"), owned(3, other, "x")]).await.expect("three devices");
 
-    let rename = |id, name: &str| {
-        registry.edit_device(
-            DeviceId([id; 12]),
-            DeviceEdit {
-                name: Some(name.into()),
-                notes: None,
-            },
-        )
-    };
+    let rename = |id, name: &str| registry.edit_device(DeviceId([id; 12]), DeviceEdit { name: Some(name.into()), notes: None });
     assert!(matches!(rename(2, "x").await, Err(RegistryError::NameTaken)));
     assert_eq!(registry.devices().find_named(one, "x"), Some(DeviceId([1; 12])));
-    assert_eq!(
-        rename(2, "My Device").await.expect("a free name").name.as_deref(),
-        Some("My Device")
-    );
+    assert_eq!(rename(2, "My Device").await.expect("a free name").name.as_deref(), Some("My Device"));
     assert_eq!(registry.devices().find_named(one, "y"), None);
-    for bad in [
-        "",
-        "a/b",
-        "events",
-        "null",
-        " x",
-        "x\n",
-        "e00fce68aabbccddeeff0011",
-        &"n".repeat(65),
-    ] {
+    for bad in ["", "a/b", "events", "null", " x", "x\n", "e00fce68aabbccddeeff0011", &"n".repeat(65)] {
         assert!(matches!(rename(2, bad).await, Err(RegistryError::BadName)), "{bad:?}");
     }
-    assert!(matches!(
-        registry.set_device_owner(DeviceId([3; 12]), Some(one)).await,
-        Err(RegistryError::NameTaken)
-    ));
+    assert!(matches!(registry.set_device_owner(DeviceId([3; 12]), Some(one)).await, Err(RegistryError::NameTaken)));
     assert!(matches!(rename(9, "z").await, Err(RegistryError::NoSuchDevice(_))));
 }
 
@@ -226,23 +145,11 @@ async fn the_key_ring_follows_every_change_of_a_device() {
     assert_eq!(changes.next_change(), Some(KeyChange::Added(id)));
     registry.set_device_owner(id, Some(user)).await.expect("an owner");
     assert_eq!(changes.next_change(), Some(KeyChange::Changed(id)));
-    assert_eq!(
-        registry.keys().identity(&first.hash()).and_then(|identity| identity.owner),
-        Some(user)
-    );
+    assert_eq!(registry.keys().identity(&first.hash()).and_then(|identity| identity.owner), Some(user));
     registry.set_device_key(id, second.clone()).await.expect("another key");
     assert_eq!(changes.next_change(), Some(KeyChange::Changed(id)));
     assert_eq!(registry.keys().identity(&first.hash()), None);
-    registry
-        .edit_device(
-            id,
-            DeviceEdit {
-                name: Some("x".into()),
-                notes: None,
-            },
-        )
-        .await
-        .expect("a name");
+    registry.edit_device(id, DeviceEdit { name: Some("x".into()), notes: None }).await.expect("a name");
     registry.remove_device(id).await.expect("it was there");
     assert_eq!(changes.next_change(), Some(KeyChange::Removed(id)));
     assert_eq!(registry.keys().identity(&second.hash()), None);
@@ -255,15 +162,9 @@ async fn the_key_ring_follows_every_change_of_a_device() {
 async fn a_revoked_token_is_gone_at_once() {
     let (_directory, registry) = registry().await;
     let user = registry.add_user("a@example.com", "password").await.expect("a user").id;
-    let (one, two) = (
-        registry.issue_token(token(user)).await.expect("a token"),
-        registry.issue_token(token(user)).await.expect("a token"),
-    );
+    let (one, two) = (registry.issue_token(token(user)).await.expect("a token"), registry.issue_token(token(user)).await.expect("a token"));
     let record = registry.tokens().find(&one.access.hash()).expect("it is known");
-    assert_eq!(
-        (record.user, record.client.as_str(), &record.scopes),
-        (user, "particle", &Scopes::All)
-    );
+    assert_eq!((record.user, record.client.as_str(), &record.scopes), (user, "particle", &Scopes::All));
     assert_eq!(registry.list_tokens(Some(user)).await.expect("a list").len(), 2);
     assert_eq!(registry.list_tokens(Some(OwnerId(99))).await.expect("a list").len(), 0);
 
@@ -281,11 +182,7 @@ async fn a_refresh_token_is_good_once() {
     let user = registry.add_user("a@example.com", "password").await.expect("a user").id;
     let first = registry.issue_token(token(user)).await.expect("a token");
     let refresh = first.refresh.expect("a refresh token");
-    let second = registry
-        .refresh_token(refresh.hash())
-        .await
-        .expect("an answer")
-        .expect("a new pair");
+    let second = registry.refresh_token(refresh.hash()).await.expect("an answer").expect("a new pair");
     assert_eq!(registry.tokens().find(&first.access.hash()), None);
     assert!(registry.tokens().find(&second.access.hash()).is_some());
     assert_eq!(registry.refresh_token(refresh.hash()).await.expect("an answer"), None);
@@ -297,18 +194,9 @@ async fn tokens_that_ended_long_ago_are_forgotten() {
     let (_directory, registry) = registry().await;
     let user = registry.add_user("a@example.com", "password").await.expect("a user").id;
     let ends = registry.issue_token(token(user)).await.expect("a token");
-    let stays = registry
-        .issue_token(NewToken {
-            life_ms: None,
-            ..token(user)
-        })
-        .await
-        .expect("a token");
+    let stays = registry.issue_token(NewToken { life_ms: None, ..token(user) }).await.expect("a token");
     assert_eq!(registry.forget_expired_tokens(UnixMillis(0)).await.expect("an answer"), 0);
-    assert_eq!(
-        registry.forget_expired_tokens(UnixMillis(u64::MAX / 4)).await.expect("an answer"),
-        1
-    );
+    assert_eq!(registry.forget_expired_tokens(UnixMillis(u64::MAX / 4)).await.expect("an answer"), 1);
     assert_eq!(registry.tokens().find(&ends.access.hash()), None);
     assert!(registry.tokens().find(&stays.access.hash()).is_some());
 }
@@ -318,10 +206,7 @@ async fn a_client_has_a_printable_name() {
     let (_directory, registry) = registry().await;
     let user = registry.add_user("a@example.com", "password").await.expect("a user").id;
     for bad in ["", "line\nbreak", "über", &"c".repeat(65)] {
-        let new = NewToken {
-            client: bad.into(),
-            ..token(user)
-        };
+        let new = NewToken { client: bad.into(), ..token(user) };
         assert!(matches!(registry.issue_token(new).await, Err(RegistryError::BadClient)), "{bad:?}");
     }
 }
@@ -349,8 +234,5 @@ async fn other_files_are_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("registry.db");
     std::fs::write(&file, [0x55; 4096]).expect("written");
-    assert!(matches!(
-        Registry::open(&file).await,
-        Err(RegistryError::Database(_) | RegistryError::Migration(_))
-    ));
+    assert!(matches!(Registry::open(&file).await, Err(RegistryError::Database(_) | RegistryError::Migration(_))));
 }

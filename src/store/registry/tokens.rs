@@ -84,28 +84,15 @@ impl Registry {
             let mut transaction = registry.pool().begin().await?;
             let select = "SELECT token_hash, id, user_id, client, scopes, expires_at, created_at FROM access_tokens \
                           WHERE refresh_hash = $1 AND refresh_expires_at > $2";
-            let row: Option<Row> = sqlx::query_as(select)
-                .bind(&refresh.0[..])
-                .bind(to_i64(dates::now().0))
-                .fetch_optional(&mut *transaction)
-                .await?;
+            let row: Option<Row> =
+                sqlx::query_as(select).bind(&refresh.0[..]).bind(to_i64(dates::now().0)).fetch_optional(&mut *transaction).await?;
             let Some((old, info)) = row.map(token).transpose()? else {
                 return Ok(None);
             };
             delete(&mut transaction, old).await?;
             let life_ms = info.record.expires_at.map(|end| end.0.saturating_sub(info.created_at.0));
             let TokenRecord { user, client, scopes, .. } = info.record;
-            let (issued, record) = insert(
-                &mut transaction,
-                NewToken {
-                    user,
-                    client,
-                    scopes,
-                    life_ms,
-                    refreshable: true,
-                },
-            )
-            .await?;
+            let (issued, record) = insert(&mut transaction, NewToken { user, client, scopes, life_ms, refreshable: true }).await?;
             transaction.commit().await?;
             registry.tokens().insert(issued.access.hash(), record);
             registry.tokens().remove(&old);
@@ -133,10 +120,8 @@ impl Registry {
     /// # Errors
     /// The database failed.
     pub async fn revoke_token_named(&self, id: &str) -> Result<bool, RegistryError> {
-        let hash: Option<Vec<u8>> = sqlx::query_scalar("SELECT token_hash FROM access_tokens WHERE id = $1")
-            .bind(id)
-            .fetch_optional(self.pool())
-            .await?;
+        let hash: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT token_hash FROM access_tokens WHERE id = $1").bind(id).fetch_optional(self.pool()).await?;
         match hash {
             Some(hash) => self.revoke_token(token_hash(hash)?).await,
             None => Ok(false),
@@ -150,10 +135,7 @@ impl Registry {
     pub async fn list_tokens(&self, user: Option<OwnerId>) -> Result<Vec<TokenInfo>, RegistryError> {
         let select = "SELECT token_hash, id, user_id, client, scopes, expires_at, created_at FROM access_tokens \
                       WHERE $1 IS NULL OR user_id = $1 ORDER BY created_at DESC, id";
-        let rows: Vec<Row> = sqlx::query_as(select)
-            .bind(user.map(|user| to_i64(user.0)))
-            .fetch_all(self.pool())
-            .await?;
+        let rows: Vec<Row> = sqlx::query_as(select).bind(user.map(|user| to_i64(user.0))).fetch_all(self.pool()).await?;
         rows.into_iter().map(|row| Ok(token(row)?.1)).collect()
     }
 
@@ -179,10 +161,7 @@ impl Registry {
     pub(super) async fn fill_tokens(&self) -> Result<(), RegistryError> {
         let select = "SELECT token_hash, id, user_id, client, scopes, expires_at, created_at FROM access_tokens";
         let rows: Vec<Row> = sqlx::query_as(select).fetch_all(self.pool()).await?;
-        let records = rows
-            .into_iter()
-            .map(|row| token(row).map(|(hash, info)| (hash, info.record)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let records = rows.into_iter().map(|row| token(row).map(|(hash, info)| (hash, info.record))).collect::<Result<Vec<_>, _>>()?;
         self.tokens().fill(records);
         Ok(())
     }
@@ -219,21 +198,13 @@ async fn insert(connection: &mut SqliteConnection, new: NewToken) -> Result<(Iss
         .bind(to_i64(now.0))
         .execute(connection)
         .await?;
-    let record = TokenRecord {
-        id: issued.id.clone(),
-        user: new.user,
-        client: new.client,
-        scopes: new.scopes,
-        expires_at: issued.expires_at,
-    };
+    let record =
+        TokenRecord { id: issued.id.clone(), user: new.user, client: new.client, scopes: new.scopes, expires_at: issued.expires_at };
     Ok((issued, record))
 }
 
 async fn delete(connection: &mut SqliteConnection, hash: TokenHash) -> Result<bool, RegistryError> {
-    let done = sqlx::query("DELETE FROM access_tokens WHERE token_hash = $1")
-        .bind(&hash.0[..])
-        .execute(connection)
-        .await?;
+    let done = sqlx::query("DELETE FROM access_tokens WHERE token_hash = $1").bind(&hash.0[..]).execute(connection).await?;
     Ok(done.rows_affected() > 0)
 }
 
@@ -245,18 +216,9 @@ fn token((hash, id, user, client, scopes, expires_at, created_at): Row) -> Resul
         scopes: Scopes::parse(&scopes).map_err(|_| RegistryError::Damaged("the scopes of a token"))?,
         expires_at: expires_at.map(to_u64).transpose()?.map(UnixMillis),
     };
-    Ok((
-        token_hash(hash)?,
-        TokenInfo {
-            record,
-            created_at: UnixMillis(to_u64(created_at)?),
-        },
-    ))
+    Ok((token_hash(hash)?, TokenInfo { record, created_at: UnixMillis(to_u64(created_at)?) }))
 }
 
 fn token_hash(bytes: Vec<u8>) -> Result<TokenHash, RegistryError> {
-    bytes
-        .try_into()
-        .map(TokenHash)
-        .map_err(|_| RegistryError::Damaged("the hash of a token"))
+    bytes.try_into().map(TokenHash).map_err(|_| RegistryError::Damaged("the hash of a token"))
 }

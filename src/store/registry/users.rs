@@ -37,18 +37,10 @@ impl Registry {
         self.change(|registry| async move {
             let created_at = dates::now();
             let insert = "INSERT INTO users (email, password_hash, created_at) VALUES ($1, $2, $3) RETURNING id";
-            let row: Result<i64, _> = sqlx::query_scalar(insert)
-                .bind(&email)
-                .bind(hash)
-                .bind(to_i64(created_at.0))
-                .fetch_one(registry.pool())
-                .await;
+            let row: Result<i64, _> =
+                sqlx::query_scalar(insert).bind(&email).bind(hash).bind(to_i64(created_at.0)).fetch_one(registry.pool()).await;
             match row {
-                Ok(id) => Ok(User {
-                    id: owner_id(id)?,
-                    email,
-                    created_at,
-                }),
+                Ok(id) => Ok(User { id: owner_id(id)?, email, created_at }),
                 Err(error) if is_taken(&error) => Err(RegistryError::EmailTaken),
                 Err(error) => Err(error.into()),
             }
@@ -81,9 +73,7 @@ impl Registry {
     /// # Errors
     /// The database failed.
     pub async fn users(&self) -> Result<Vec<User>, RegistryError> {
-        let rows: Vec<Row> = sqlx::query_as("SELECT id, email, created_at FROM users ORDER BY id")
-            .fetch_all(self.pool())
-            .await?;
+        let rows: Vec<Row> = sqlx::query_as("SELECT id, email, created_at FROM users ORDER BY id").fetch_all(self.pool()).await?;
         rows.into_iter().map(user).collect()
     }
 
@@ -111,11 +101,7 @@ impl Registry {
 }
 
 fn user((id, email, created_at): Row) -> Result<User, RegistryError> {
-    Ok(User {
-        id: owner_id(id)?,
-        email,
-        created_at: UnixMillis(to_u64(created_at)?),
-    })
+    Ok(User { id: owner_id(id)?, email, created_at: UnixMillis(to_u64(created_at)?) })
 }
 
 fn checked_email(text: &str) -> Result<&str, RegistryError> {
@@ -130,9 +116,7 @@ fn checked_email(text: &str) -> Result<&str, RegistryError> {
 
 /// Whether a row with the same unique value is there already.
 pub(super) fn is_taken(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 /// Numbers of ours stay far below the sign bit.

@@ -31,9 +31,7 @@ async fn an_argument_is_found_under_each_of_its_names() {
     let with_token = format!("access_token={}&args=l1,HIGH", rig.token);
     let head = format!("POST {path} HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded");
     assert_eq!(rig.raw(&head, with_token.as_bytes()).await.json()["return_value"], 7);
-    let nothing = rig
-        .raw(&format!("POST {path} HTTP/1.1\r\nAuthorization: Bearer {}", rig.token), b"")
-        .await;
+    let nothing = rig.raw(&format!("POST {path} HTTP/1.1\r\nAuthorization: Bearer {}", rig.token), b"").await;
     assert_eq!(nothing.json()["return_value"], 0);
 }
 
@@ -42,12 +40,7 @@ async fn a_raw_answer_is_the_bare_value() {
     let rig = Rig::start_online().await;
     let path = format!("/v1/devices/{DEVICE}");
     assert_eq!(rig.form("POST", &format!("{path}/led"), "args=abc&format=raw").await.text(), "3");
-    assert_eq!(
-        rig.json("POST", &format!("{path}/led?format=raw"), &json!({ "args": "ab" }))
-            .await
-            .text(),
-        "2"
-    );
+    assert_eq!(rig.json("POST", &format!("{path}/led?format=raw"), &json!({ "args": "ab" })).await.text(), "2");
     for (variable, text) in [("temp", "21.5"), ("count", "-7"), ("door", "true"), ("label", "a \"b\"")] {
         let answer = rig.get(&format!("{path}/{variable}?format=raw")).await;
         assert_eq!((answer.status, answer.text().as_str()), (200, text));
@@ -84,21 +77,12 @@ async fn a_variable_has_its_type_in_json() {
 async fn what_the_device_does_not_have_is_not_asked_of_it() {
     let rig = Rig::start_online().await;
     let function = rig.json("POST", &format!("/v1/devices/{DEVICE}/fly"), &json!({ "args": "" })).await;
-    assert_eq!(
-        (function.status, function.json()),
-        (404, json!({ "ok": false, "error": "Function fly not found" }))
-    );
+    assert_eq!((function.status, function.json()), (404, json!({ "ok": false, "error": "Function fly not found" })));
     let variable = rig.get(&format!("/v1/devices/{DEVICE}/height")).await;
-    assert_eq!(
-        (variable.status, variable.json()),
-        (404, json!({ "ok": false, "error": "Variable not found" }))
-    );
+    assert_eq!((variable.status, variable.json()), (404, json!({ "ok": false, "error": "Variable not found" })));
     let long = "x".repeat(65);
     assert_eq!(rig.get(&format!("/v1/devices/{DEVICE}/{long}")).await.status, 404);
-    assert_eq!(
-        rig.json("POST", &format!("/v1/devices/{DEVICE}/{long}"), &json!({})).await.status,
-        404
-    );
+    assert_eq!(rig.json("POST", &format!("/v1/devices/{DEVICE}/{long}"), &json!({})).await.status, 404);
     assert!(rig.gateway.touches().is_empty());
 }
 
@@ -106,9 +90,7 @@ async fn what_the_device_does_not_have_is_not_asked_of_it() {
 async fn a_device_that_is_offline_is_told_at_once() {
     let rig = Rig::start().await;
     let begun = Instant::now();
-    let call = rig
-        .json("POST", &format!("/v1/devices/{DEVICE}/led"), &json!({ "args": "on" }))
-        .await;
+    let call = rig.json("POST", &format!("/v1/devices/{DEVICE}/led"), &json!({ "args": "on" })).await;
     let read = rig.get(&format!("/v1/devices/{DEVICE}/temp")).await;
     for answer in [call, read] {
         let expected = json!({ "ok": false, "error": "Timed out.", "info": "The device is offline." });
@@ -130,15 +112,10 @@ async fn each_way_to_fail_has_its_status() {
         (CallError::Unavailable, 503, "The server cannot reach the device now"),
     ] {
         rig.gateway.fail_with(error);
-        for answer in [
-            rig.json("POST", &format!("/v1/devices/{DEVICE}/led"), &json!({})).await,
-            rig.get(&format!("/v1/devices/{DEVICE}/temp")).await,
-        ] {
-            assert_eq!(
-                (answer.status, &answer.json()["ok"], &answer.json()["error"]),
-                (status, &json!(false), &json!(text)),
-                "{error:?}"
-            );
+        for answer in
+            [rig.json("POST", &format!("/v1/devices/{DEVICE}/led"), &json!({})).await, rig.get(&format!("/v1/devices/{DEVICE}/temp")).await]
+        {
+            assert_eq!((answer.status, &answer.json()["ok"], &answer.json()["error"]), (status, &json!(false), &json!(text)), "{error:?}");
             assert_eq!(answer.header("retry-after").is_some(), matches!(status, 429 | 503), "{error:?}");
         }
     }

@@ -13,26 +13,11 @@ async fn the_token_may_stand_in_four_places() {
         (format!("GET /v1/user HTTP/1.1\r\nAuthorization: Bearer {token}"), String::new()),
         (format!("GET /v1/user HTTP/1.1\r\nauthorization: bearer  {token}"), String::new()),
         (format!("GET /v1/user?access_token={token} HTTP/1.1"), String::new()),
-        (
-            format!("PUT /v1/devices/{DEVICE}/ping?access_token={token} HTTP/1.1"),
-            String::new(),
-        ),
-        (
-            format!("PUT /v1/devices/{DEVICE}/ping HTTP/1.1\r\n{form}"),
-            format!("access_token={token}"),
-        ),
-        (
-            format!("POST /v1/devices/{DEVICE}/led HTTP/1.1\r\nContent-Type: application/json"),
-            json!({ "access_token": token }).to_string(),
-        ),
-        (
-            format!("POST /v1/devices/{DEVICE}/led HTTP/1.1"),
-            json!({ "access_token": token }).to_string(),
-        ),
-        (
-            format!("DELETE /v1/access_tokens/current HTTP/1.1\r\n{form}"),
-            format!("access_token={token}"),
-        ),
+        (format!("PUT /v1/devices/{DEVICE}/ping?access_token={token} HTTP/1.1"), String::new()),
+        (format!("PUT /v1/devices/{DEVICE}/ping HTTP/1.1\r\n{form}"), format!("access_token={token}")),
+        (format!("POST /v1/devices/{DEVICE}/led HTTP/1.1\r\nContent-Type: application/json"), json!({ "access_token": token }).to_string()),
+        (format!("POST /v1/devices/{DEVICE}/led HTTP/1.1"), json!({ "access_token": token }).to_string()),
+        (format!("DELETE /v1/access_tokens/current HTTP/1.1\r\n{form}"), format!("access_token={token}")),
     ] {
         assert_eq!(rig.raw(&head, body.as_bytes()).await.status, 200, "{head}");
     }
@@ -53,14 +38,9 @@ async fn a_missing_and_a_wrong_token_are_told_in_known_words() {
         ("Authorization: Bearer 0123456789012345678901234567890123456789", 401, &wrong),
         (&too_long, 401, &wrong),
     ] {
-        for route in [
-            "GET /v1/user",
-            "GET /v1/devices",
-            "GET /v1/devices/events",
-            "POST /v1/devices/events",
-            "PUT /v1/devices/x",
-            "GET /v1/events",
-        ] {
+        for route in
+            ["GET /v1/user", "GET /v1/devices", "GET /v1/devices/events", "POST /v1/devices/events", "PUT /v1/devices/x", "GET /v1/events"]
+        {
             let answer = rig.raw(&format!("{route} HTTP/1.1\r\n{header}"), b"").await;
             assert_eq!((answer.status, &answer.json()), (status, body), "{route} {header:.40}");
         }
@@ -83,9 +63,7 @@ async fn every_refusal_is_json() {
         ("BREW /v1/devices", 405),
         ("GET /v1/devices/%ff", 400),
     ] {
-        let answer = rig
-            .raw(&format!("{route} HTTP/1.1\r\nAuthorization: Bearer {}", rig.token), b"")
-            .await;
+        let answer = rig.raw(&format!("{route} HTTP/1.1\r\nAuthorization: Bearer {}", rig.token), b"").await;
         assert_eq!((answer.status, &answer.json()["ok"]), (status, &json!(false)), "{route}");
         assert!(answer.json()["error"].is_string(), "{route}");
         assert_eq!(answer.header("allow").is_some(), status == 405, "{route}: {answer:?}");
@@ -95,13 +73,7 @@ async fn every_refusal_is_json() {
 #[tokio::test]
 async fn slashes_too_many_are_tolerated() {
     let rig = Rig::start().await;
-    for path in [
-        "//v1/user",
-        "/v1/user/",
-        "/v1//devices",
-        "//v1//devices//kitchen%20light//",
-        "/v1/devices/",
-    ] {
+    for path in ["//v1/user", "/v1/user/", "/v1//devices", "//v1//devices//kitchen%20light//", "/v1/devices/"] {
         assert_eq!(rig.get(path).await.status, 200, "{path}");
     }
     assert_eq!(rig.bare("GET", &format!("//v1/user/?access_token={}", rig.token)).await.status, 200);
@@ -118,11 +90,7 @@ async fn pages_of_any_origin_may_ask() {
     for header in ["authorization", "content-type", "x-particle-tool", "x-particle-project"] {
         assert!(allowed.contains(header), "{header} in {allowed}");
     }
-    for answer in [
-        rig.get("/v1/user").await,
-        rig.bare("GET", "/v1/user").await,
-        rig.bare("GET", "/nothing").await,
-    ] {
+    for answer in [rig.get("/v1/user").await, rig.bare("GET", "/v1/user").await, rig.bare("GET", "/nothing").await] {
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     }
 }
@@ -156,10 +124,7 @@ async fn a_token_is_good_for_its_scopes_only() {
         if status == 403 {
             assert_eq!(answer.json()["error"], "insufficient_scope");
             let description = answer.json()["error_description"].as_str().expect("text").to_owned();
-            assert!(
-                description.contains(scope) && !description.to_lowercase().contains("access token"),
-                "{description}"
-            );
+            assert!(description.contains(scope) && !description.to_lowercase().contains("access token"), "{description}");
         }
     }
 }
@@ -167,8 +132,6 @@ async fn a_token_is_good_for_its_scopes_only() {
 #[tokio::test]
 async fn head_answers_like_get_without_a_body() {
     let rig = Rig::start().await;
-    let answer = rig
-        .raw(&format!("HEAD /v1/user HTTP/1.1\r\nAuthorization: Bearer {}", rig.token), b"")
-        .await;
+    let answer = rig.raw(&format!("HEAD /v1/user HTTP/1.1\r\nAuthorization: Bearer {}", rig.token), b"").await;
     assert_eq!((answer.status, answer.body.len()), (200, 0));
 }

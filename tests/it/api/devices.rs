@@ -36,20 +36,10 @@ async fn a_device_has_all_the_fields_that_clients_read() {
 async fn a_device_that_never_was_online_is_shown_with_what_is_known() {
     let rig = Rig::start().await;
     let body = rig.get(&format!("/v1/devices/{DEVICE}")).await.json();
-    for field in [
-        "last_heard",
-        "last_handshake_at",
-        "last_ip_address",
-        "functions",
-        "variables",
-        "notes",
-    ] {
+    for field in ["last_heard", "last_handshake_at", "last_ip_address", "functions", "variables", "notes"] {
         assert_eq!(body.get(field), Some(&Json::Null), "{field}");
     }
-    assert_eq!(
-        (&body["connected"], &body["online"], &body["product_id"]),
-        (&json!(false), &json!(false), &json!(12))
-    );
+    assert_eq!((&body["connected"], &body["online"], &body["product_id"]), (&json!(false), &json!(false), &json!(12)));
 }
 
 #[tokio::test]
@@ -58,23 +48,9 @@ async fn names_and_ids_of_either_case_resolve_on_every_route() {
     for device in [DEVICE, &DEVICE.to_uppercase(), "kitchen%20light"] {
         assert_eq!(rig.get(&format!("/v1/devices/{device}")).await.json()["id"], DEVICE, "{device}");
         assert_eq!(rig.get(&format!("/v1/devices/{device}/temp")).await.status, 200, "{device}");
-        assert_eq!(
-            rig.json("POST", &format!("/v1/devices/{device}/led"), &json!({})).await.status,
-            200,
-            "{device}"
-        );
-        assert_eq!(
-            rig.json("PUT", &format!("/v1/devices/{device}/ping"), &json!({})).await.status,
-            200,
-            "{device}"
-        );
-        assert_eq!(
-            rig.json("PUT", &format!("/v1/devices/{device}"), &json!({ "notes": "n" }))
-                .await
-                .status,
-            200,
-            "{device}"
-        );
+        assert_eq!(rig.json("POST", &format!("/v1/devices/{device}/led"), &json!({})).await.status, 200, "{device}");
+        assert_eq!(rig.json("PUT", &format!("/v1/devices/{device}/ping"), &json!({})).await.status, 200, "{device}");
+        assert_eq!(rig.json("PUT", &format!("/v1/devices/{device}"), &json!({ "notes": "n" })).await.status, 200, "{device}");
     }
 }
 
@@ -84,18 +60,10 @@ async fn a_device_that_is_unknown_or_not_mine_is_denied_in_known_words() {
     rig.gateway.bring_online(id(FOREIGN_DEVICE));
     let info = "I didn't recognize that device name or ID, try opening https://cloud.example.com/v1/devices?access_token=…";
     for device in [FOREIGN_DEVICE, "theirs", "ffffffffffffffffffffffff", "nothing", "%00"] {
-        for (method, rest) in [
-            ("GET", ""),
-            ("PUT", ""),
-            ("PUT", "/ping"),
-            ("GET", "/temp"),
-            ("POST", "/led"),
-            ("GET", "/events"),
-            ("GET", "/events/x"),
-        ] {
-            let answer = rig
-                .json(method, &format!("/v1/devices/{device}{rest}"), &json!({ "signal": 1 }))
-                .await;
+        for (method, rest) in
+            [("GET", ""), ("PUT", ""), ("PUT", "/ping"), ("GET", "/temp"), ("POST", "/led"), ("GET", "/events"), ("GET", "/events/x")]
+        {
+            let answer = rig.json(method, &format!("/v1/devices/{device}{rest}"), &json!({ "signal": 1 })).await;
             assert_eq!(
                 (answer.status, answer.json()),
                 (403, json!({ "error": "Permission Denied", "info": info })),
@@ -110,45 +78,20 @@ async fn a_device_that_is_unknown_or_not_mine_is_denied_in_known_words() {
 #[tokio::test]
 async fn a_renamed_device_answers_with_the_very_name() {
     let rig = Rig::start().await;
-    let answer = rig
-        .json("PUT", &format!("/v1/devices/{DEVICE}"), &json!({ "name": "New Name_1" }))
-        .await;
+    let answer = rig.json("PUT", &format!("/v1/devices/{DEVICE}"), &json!({ "name": "New Name_1" })).await;
     let body = answer.json();
-    assert_eq!(
-        (answer.status, &body["id"], &body["name"]),
-        (200, &json!(DEVICE), &json!("New Name_1"))
-    );
+    assert_eq!((answer.status, &body["id"], &body["name"]), (200, &json!(DEVICE), &json!("New Name_1")));
     assert!(body["updated_at"].as_str().is_some_and(|time| time.ends_with('Z')));
     assert_eq!(rig.get("/v1/devices/New%20Name_1").await.json()["id"], DEVICE);
-    assert_eq!(
-        rig.form("PUT", "/v1/devices/New%20Name_1", "name=kitchen").await.json()["name"],
-        "kitchen"
-    );
+    assert_eq!(rig.form("PUT", "/v1/devices/New%20Name_1", "name=kitchen").await.json()["name"], "kitchen");
 
-    let second = NewDevice {
-        id: id("0123456789abcdef01234567"),
-        key: key(),
-        owner: Some(rig.user),
-        product: None,
-        platform_id: None,
-        name: None,
-    };
+    let second =
+        NewDevice { id: id("0123456789abcdef01234567"), key: key(), owner: Some(rig.user), product: None, platform_id: None, name: None };
     rig.registry.add_devices(vec![second]).await.expect("a device");
-    let taken = rig
-        .json("PUT", "/v1/devices/0123456789abcdef01234567", &json!({ "name": "kitchen" }))
-        .await;
-    assert_eq!(
-        (taken.status, taken.json()),
-        (403, json!({ "ok": false, "errors": ["Name already in use"] }))
-    );
+    let taken = rig.json("PUT", "/v1/devices/0123456789abcdef01234567", &json!({ "name": "kitchen" })).await;
+    assert_eq!((taken.status, taken.json()), (403, json!({ "ok": false, "errors": ["Name already in use"] })));
     for bad in ["", "a/b", "events", &"x".repeat(65)] {
-        assert_eq!(
-            rig.json("PUT", &format!("/v1/devices/{DEVICE}"), &json!({ "name": bad }))
-                .await
-                .status,
-            400,
-            "{bad}"
-        );
+        assert_eq!(rig.json("PUT", &format!("/v1/devices/{DEVICE}"), &json!({ "name": bad })).await.status, 400, "{bad}");
     }
 }
 
@@ -156,10 +99,7 @@ async fn a_renamed_device_answers_with_the_very_name() {
 async fn notes_are_kept_and_taken_away() {
     let rig = Rig::start().await;
     let path = format!("/v1/devices/{DEVICE}");
-    assert_eq!(
-        rig.json("PUT", &path, &json!({ "notes": "by the window" })).await.json()["notes"],
-        "by the window"
-    );
+    assert_eq!(rig.json("PUT", &path, &json!({ "notes": "by the window" })).await.json()["notes"], "by the window");
     assert_eq!(rig.get(&path).await.json()["notes"], "by the window");
     assert_eq!(rig.json("PUT", &path, &json!({ "notes": null })).await.json()["notes"], Json::Null);
     assert_eq!(rig.json("PUT", &path, &json!({ "notes": "n".repeat(5000) })).await.status, 400);
@@ -169,20 +109,11 @@ async fn notes_are_kept_and_taken_away() {
 async fn a_signal_is_taken_in_every_spelling() {
     let rig = Rig::start_online().await;
     let path = format!("/v1/devices/{DEVICE}");
-    for (body, on) in [
-        (json!("1"), true),
-        (json!("0"), false),
-        (json!(1), true),
-        (json!(0), false),
-        (json!(true), true),
-        (json!("false"), false),
-    ] {
+    for (body, on) in
+        [(json!("1"), true), (json!("0"), false), (json!(1), true), (json!(0), false), (json!(true), true), (json!("false"), false)]
+    {
         let answer = rig.json("PUT", &path, &json!({ "signal": body })).await;
-        assert_eq!(
-            (answer.status, answer.json()),
-            (200, json!({ "id": DEVICE, "connected": true, "signaling": on })),
-            "{body}"
-        );
+        assert_eq!((answer.status, answer.json()), (200, json!({ "id": DEVICE, "connected": true, "signaling": on })), "{body}");
     }
     assert_eq!(rig.form("PUT", &path, "signal=1").await.status, 200);
     assert_eq!(rig.gateway.touches().len(), 7);
@@ -196,24 +127,12 @@ async fn a_signal_is_taken_in_every_spelling() {
 async fn a_change_of_nothing_is_refused() {
     let rig = Rig::start_online().await;
     let path = format!("/v1/devices/{DEVICE}");
-    for body in [
-        json!({}),
-        json!({ "signal": "" }),
-        json!({ "signal": null }),
-        json!({ "unknown": 1 }),
-        json!({ "name": null }),
-    ] {
+    for body in [json!({}), json!({ "signal": "" }), json!({ "signal": null }), json!({ "unknown": 1 }), json!({ "name": null })] {
         let answer = rig.json("PUT", &path, &body).await;
-        assert_eq!(
-            (answer.status, answer.json()),
-            (400, json!({ "ok": false, "errors": [{ "error": "Nothing to do?" }] })),
-            "{body}"
-        );
+        assert_eq!((answer.status, answer.json()), (400, json!({ "ok": false, "errors": [{ "error": "Nothing to do?" }] })), "{body}");
     }
     let firmware = "PUT /v1/devices/kitchen%20light HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=x";
-    let answer = rig
-        .raw(&format!("{firmware}\r\nAuthorization: Bearer {}", rig.token), b"--x--")
-        .await;
+    let answer = rig.raw(&format!("{firmware}\r\nAuthorization: Bearer {}", rig.token), b"--x--").await;
     assert_eq!((answer.status, &answer.json()["ok"]), (501, &json!(false)));
 }
 
@@ -221,10 +140,7 @@ async fn a_change_of_nothing_is_refused() {
 async fn a_ping_asks_the_device() {
     let rig = Rig::start_online().await;
     let path = format!("/v1/devices/{DEVICE}/ping");
-    assert_eq!(
-        rig.json("PUT", &path, &json!({})).await.json(),
-        json!({ "online": true, "ok": true })
-    );
+    assert_eq!(rig.json("PUT", &path, &json!({})).await.json(), json!({ "online": true, "ok": true }));
     assert_eq!(rig.gateway.touches(), ["ping"]);
     rig.gateway.fail_with(CallError::TimedOut { delivered: false });
     let answer = rig.json("PUT", &path, &json!({})).await;
@@ -238,14 +154,7 @@ async fn a_long_list_is_whole_and_in_order() {
         let mut id = id("000000000000000000000000");
         id.0[0] = number.to_be_bytes()[1];
         id.0[1] = number.to_be_bytes()[0];
-        NewDevice {
-            id,
-            key: key(),
-            owner: Some(rig.user),
-            product: None,
-            platform_id: None,
-            name: None,
-        }
+        NewDevice { id, key: key(), owner: Some(rig.user), product: None, platform_id: None, name: None }
     };
     let devices: Vec<NewDevice> = (1..=600).map(device).collect();
     for device in devices.iter().take(300) {
@@ -256,8 +165,5 @@ async fn a_long_list_is_whole_and_in_order() {
     let list = body.as_array().expect("a bare array");
     assert_eq!(list.len(), 601);
     let times: Vec<Option<&str>> = list.iter().map(|device| device["last_handshake_at"].as_str()).collect();
-    assert!(
-        times.is_sorted_by(|earlier, later| earlier >= later),
-        "the latest handshake comes first"
-    );
+    assert!(times.is_sorted_by(|earlier, later| earlier >= later), "the latest handshake comes first");
 }

@@ -36,12 +36,7 @@ async fn a_stream_begins_at_once_and_carries_each_event_in_one_piece() {
     let mut stream = rig.stream("/v1/devices/events?nonce=353.644408").await;
     let head = stream.head.to_lowercase();
     assert!(head.starts_with("http/1.1 200 "), "{head}");
-    for header in [
-        "content-type: text/event-stream",
-        "cache-control: no-cache",
-        "connection: keep-alive",
-        "x-accel-buffering: no",
-    ] {
+    for header in ["content-type: text/event-stream", "cache-control: no-cache", "connection: keep-alive", "x-accel-buffering: no"] {
         assert!(head.contains(header), "{header} in {head}");
     }
     assert!(!head.contains("content-encoding"));
@@ -74,28 +69,17 @@ async fn each_route_opens_the_stream_it_names() {
         assert_eq!(chunk(&mut stream).await.as_deref(), Some(":ok\n\n"), "{path}");
         let filters = rig.gateway.filters();
         let filter = filters.last().expect("a stream is open");
-        assert_eq!(
-            (filter.owner, filter.device, filter.prefix.as_str()),
-            (rig.user, device.map(id), prefix),
-            "{path}"
-        );
+        assert_eq!((filter.owner, filter.device, filter.prefix.as_str()), (rig.user, device.map(id), prefix), "{path}");
     }
     let missing = rig.get("/v1/events").await;
-    assert_eq!(
-        (missing.status, missing.json()),
-        (400, json!({ "ok": false, "error": "event prefix filter is required" }))
-    );
+    assert_eq!((missing.status, missing.json()), (400, json!({ "ok": false, "error": "event prefix filter is required" })));
     assert_eq!(rig.get(&format!("/v1/devices/events/{}", "x".repeat(65))).await.status, 400);
 }
 
 #[tokio::test]
 async fn a_reader_that_comes_back_says_where_it_was() {
     let rig = Rig::start().await;
-    for (header, after) in [
-        ("Last-Event-ID: 41", Some(Position(41))),
-        ("Last-Event-ID: x", None),
-        ("Accept: */*", None),
-    ] {
+    for (header, after) in [("Last-Event-ID: 41", Some(Position(41))), ("Last-Event-ID: x", None), ("Accept: */*", None)] {
         let head = format!("GET /v1/devices/events HTTP/1.1\r\nAuthorization: Bearer {}\r\n{header}", rig.token);
         let _stream = OpenStream::open(rig.address, &head).await;
         assert_eq!(rig.gateway.filters().last().expect("a stream").after, after, "{header}");
@@ -104,11 +88,7 @@ async fn a_reader_that_comes_back_says_where_it_was() {
 
 #[tokio::test]
 async fn silence_is_broken_between_events_only() {
-    let rig = Rig::start_with(Settings {
-        heartbeat: Duration::from_millis(30),
-        ..settings()
-    })
-    .await;
+    let rig = Rig::start_with(Settings { heartbeat: Duration::from_millis(30), ..settings() }).await;
     let mut stream = rig.stream("/v1/devices/events").await;
     assert_eq!(chunk(&mut stream).await.as_deref(), Some(":ok\n\n"));
     for _ in 0..3 {
@@ -126,11 +106,7 @@ async fn silence_is_broken_between_events_only() {
 
 #[tokio::test]
 async fn a_stream_ends_with_the_token_and_with_the_server() {
-    let rig = Rig::start_with(Settings {
-        heartbeat: Duration::from_millis(30),
-        ..settings()
-    })
-    .await;
+    let rig = Rig::start_with(Settings { heartbeat: Duration::from_millis(30), ..settings() }).await;
     let mut first = rig.stream("/v1/devices/events").await;
     assert_eq!(rig.json("DELETE", "/v1/access_tokens/current", &json!({})).await.status, 200);
     let rest = timeout(PATIENCE, async { while first.chunk().await.is_some() {} }).await;
@@ -141,10 +117,7 @@ async fn a_stream_ends_with_the_token_and_with_the_server() {
     assert_eq!(chunk(&mut second).await.as_deref(), Some(":ok\n\n"));
     rig.shutdown.cancel();
     assert_eq!(chunk(&mut second).await, None);
-    timeout(PATIENCE, rig.served)
-        .await
-        .expect("the server stops")
-        .expect("and does not panic");
+    timeout(PATIENCE, rig.served).await.expect("the server stops").expect("and does not panic");
 }
 
 #[tokio::test]
@@ -165,22 +138,14 @@ async fn a_slow_reader_is_cut_off_and_others_are_not() {
     while let Some(text) = chunk(&mut slow).await {
         received += usize::from(text.starts_with("event: big\n") && text.ends_with("\n\n"));
     }
-    assert!(
-        (1..sent).contains(&received),
-        "{received} of {sent} whole events came before the end"
-    );
+    assert!((1..sent).contains(&received), "{received} of {sent} whole events came before the end");
     rig.gateway.emit(event(&rig, DEVICE, "after", ""));
     assert!(chunk(&mut quick).await.is_some_and(|text| text.starts_with("event: after\n")));
 }
 
 #[tokio::test]
 async fn streams_are_limited_and_given_back() {
-    let rig = Rig::start_with(Settings {
-        streams: Limit::AtMost(1),
-        heartbeat: Duration::from_millis(20),
-        ..settings()
-    })
-    .await;
+    let rig = Rig::start_with(Settings { streams: Limit::AtMost(1), heartbeat: Duration::from_millis(20), ..settings() }).await;
     let first = rig.stream("/v1/devices/events").await;
     let refused = rig.get("/v1/devices/events").await;
     assert_eq!((refused.status, &refused.json()["ok"]), (429, &json!(false)));
@@ -211,18 +176,9 @@ async fn what_a_caller_publishes_is_accepted_as_it_is() {
         assert_eq!((answer.status, answer.json()), (200, json!({ "ok": true })), "{body}");
         let event = rig.gateway.published().pop().expect("an event");
         assert_eq!((event.owner, event.source, event.name.as_str()), (rig.user, Source::Api, "e"));
-        assert_eq!(
-            (event.data.as_deref(), event.content_format, event.ttl_s),
-            (data, content_format, ttl_s),
-            "{body}"
-        );
+        assert_eq!((event.data.as_deref(), event.content_format, event.ttl_s), (data, content_format, ttl_s), "{body}");
     }
-    assert_eq!(
-        rig.form("POST", "/v1/devices/events", "name=a%2Fb&data=x%20y&private=true&ttl=60")
-            .await
-            .status,
-        200
-    );
+    assert_eq!(rig.form("POST", "/v1/devices/events", "name=a%2Fb&data=x%20y&private=true&ttl=60").await.status, 200);
     assert_eq!(rig.gateway.published().pop().expect("an event").data.as_deref(), Some(&b"x y"[..]));
 }
 
@@ -234,17 +190,9 @@ async fn a_published_event_reaches_the_callers_own_stream() {
     rig.json("POST", "/v1/devices/events", &json!({ "name": "other" })).await;
     rig.json("POST", "/v1/devices/events", &json!({ "name": "alarm" })).await;
     let text = chunk(&mut all).await.expect("an event");
-    let data: Json = serde_json::from_str(
-        text.lines()
-            .nth(2)
-            .and_then(|line| line.strip_prefix("data: "))
-            .expect("the data line"),
-    )
-    .expect("JSON");
-    assert_eq!(
-        (text.lines().next(), &data["coreid"], &data["data"]),
-        (Some("event: alarm"), &json!("api"), &Json::Null)
-    );
+    let data: Json =
+        serde_json::from_str(text.lines().nth(2).and_then(|line| line.strip_prefix("data: ")).expect("the data line")).expect("JSON");
+    assert_eq!((text.lines().next(), &data["coreid"], &data["data"]), (Some("event: alarm"), &json!("api"), &Json::Null));
 }
 
 #[tokio::test]
@@ -255,10 +203,7 @@ async fn events_of_others_are_not_mine() {
     for stream in [&mut mine, &mut of_device] {
         assert_eq!(chunk(stream).await.as_deref(), Some(":ok\n\n"));
     }
-    rig.gateway.emit(NewEvent {
-        owner: firmware_protocol::id::OwnerId(999),
-        ..event(&rig, FOREIGN_DEVICE, "theirs", "")
-    });
+    rig.gateway.emit(NewEvent { owner: firmware_protocol::id::OwnerId(999), ..event(&rig, FOREIGN_DEVICE, "theirs", "") });
     rig.gateway.emit(event(&rig, "0123456789abcdef01234567", "second", ""));
     rig.gateway.emit(event(&rig, DEVICE, "third", ""));
     assert!(chunk(&mut mine).await.is_some_and(|text| text.starts_with("event: second\n")));
@@ -283,16 +228,8 @@ async fn what_cannot_be_an_event_is_refused() {
         assert_eq!((answer.status, &answer.json()["ok"]), (status, &json!(false)), "{body:.60}");
     }
     assert!(rig.gateway.published().is_empty());
-    for (error, status) in [
-        (PublishError::TooLarge, 413),
-        (PublishError::Busy, 503),
-        (PublishError::Unavailable, 503),
-    ] {
+    for (error, status) in [(PublishError::TooLarge, 413), (PublishError::Busy, 503), (PublishError::Unavailable, 503)] {
         rig.gateway.refuse_events(error);
-        assert_eq!(
-            rig.json("POST", "/v1/devices/events", &json!({ "name": "e" })).await.status,
-            status,
-            "{error:?}"
-        );
+        assert_eq!(rig.json("POST", "/v1/devices/events", &json!({ "name": "e" })).await.status, status, "{error:?}");
     }
 }

@@ -16,16 +16,10 @@ async fn a_body_has_a_limit_with_and_without_an_announced_length() {
     let rig = Rig::start_online().await;
     let path = format!("/v1/devices/{DEVICE}/led");
     let announced = rig.json("POST", &path, &json!({ "args": "x".repeat(70_000) })).await;
-    assert_eq!(
-        (announced.status, announced.json()),
-        (413, json!({ "ok": false, "error": "The body is too large" }))
-    );
+    assert_eq!((announced.status, announced.json()), (413, json!({ "ok": false, "error": "The body is too large" })));
 
     let chunk = format!("{:x}\r\n{}\r\n", 10_000, "x".repeat(10_000));
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer {}",
-        rig.token
-    );
+    let head = format!("POST {path} HTTP/1.1\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer {}", rig.token);
     let chunked = crate::client::send(rig.address, &head, format!("{}0\r\n\r\n", chunk.repeat(7)).as_bytes()).await;
     assert_eq!(chunked.status, 413);
     assert!(rig.gateway.touches().is_empty());
@@ -42,16 +36,9 @@ async fn what_cannot_be_read_is_refused_clearly() {
         ("application/x-www-form-urlencoded", &many, 400, "There are too many fields"),
         ("multipart/form-data; boundary=x", "--x--", 415, "The body must be JSON or a form"),
     ] {
-        let head = format!(
-            "POST /v1/devices/{DEVICE}/led HTTP/1.1\r\nContent-Type: {content_type}\r\nAuthorization: Bearer {}",
-            rig.token
-        );
+        let head = format!("POST /v1/devices/{DEVICE}/led HTTP/1.1\r\nContent-Type: {content_type}\r\nAuthorization: Bearer {}", rig.token);
         let answer = rig.raw(&head, body.as_bytes()).await;
-        assert_eq!(
-            (answer.status, answer.json()),
-            (status, json!({ "ok": false, "error": text })),
-            "{body:.20}"
-        );
+        assert_eq!((answer.status, answer.json()), (status, json!({ "ok": false, "error": text })), "{body:.20}");
     }
 }
 
@@ -74,15 +61,8 @@ async fn a_head_has_a_limit() {
 
 #[tokio::test]
 async fn connections_are_limited_and_refused_in_json() {
-    let rig = Rig::start_with(Settings {
-        connections: Limit::AtMost(2),
-        ..settings()
-    })
-    .await;
-    let idle = [
-        TcpStream::connect(rig.address).await.expect("a connection"),
-        TcpStream::connect(rig.address).await.expect("a connection"),
-    ];
+    let rig = Rig::start_with(Settings { connections: Limit::AtMost(2), ..settings() }).await;
+    let idle = [TcpStream::connect(rig.address).await.expect("a connection"), TcpStream::connect(rig.address).await.expect("a connection")];
     // The refusal may cross the request, so only what was read counts.
     let refused = rig.get("/v1/user").await;
     assert_eq!((refused.status, refused.json()["ok"].clone()), (503, json!(false)));

@@ -34,20 +34,12 @@ fn certificate(directory: &Path) -> Tls {
     builder.set_subject_name(&name).expect("a subject");
     builder.set_issuer_name(&name).expect("an issuer");
     builder.set_pubkey(&key).expect("a key");
-    builder
-        .set_not_before(&Asn1Time::days_from_now(0).expect("a time"))
-        .expect("a time");
+    builder.set_not_before(&Asn1Time::days_from_now(0).expect("a time")).expect("a time");
     builder.set_not_after(&Asn1Time::days_from_now(2).expect("a time")).expect("a time");
-    let names = SubjectAlternativeName::new()
-        .dns("localhost")
-        .build(&builder.x509v3_context(None, None))
-        .expect("a name");
+    let names = SubjectAlternativeName::new().dns("localhost").build(&builder.x509v3_context(None, None)).expect("a name");
     builder.append_extension(names).expect("an extension");
     builder.sign(&key, MessageDigest::sha256()).expect("signed");
-    let files = Tls {
-        certificate: directory.join("certificate.pem"),
-        key: directory.join("key.pem"),
-    };
+    let files = Tls { certificate: directory.join("certificate.pem"), key: directory.join("key.pem") };
     fs::write(&files.certificate, builder.build().to_pem().expect("PEM")).expect("written");
     fs::write(&files.key, key.private_key_to_pem_pkcs8().expect("PEM")).expect("written");
     files
@@ -56,11 +48,7 @@ fn certificate(directory: &Path) -> Tls {
 async fn connect(port: u16, trusted: &Path) -> Result<SslStream<TcpStream>, openssl::ssl::Error> {
     let mut connector = SslConnector::builder(SslMethod::tls_client()).expect("a connector");
     connector.set_ca_file(trusted).expect("a certificate");
-    let ssl = connector
-        .build()
-        .configure()
-        .and_then(|config| config.into_ssl("localhost"))
-        .expect("a session");
+    let ssl = connector.build().configure().and_then(|config| config.into_ssl("localhost")).expect("a session");
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("a connection");
     let mut stream = SslStream::new(ssl, stream).expect("a session");
     Pin::new(&mut stream).connect().await?;
@@ -97,23 +85,8 @@ async fn the_api_speaks_tls_with_the_files_it_is_given() {
 fn files_that_are_of_no_use_are_named() {
     let (one, two) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let (first, second) = (certificate(one.path()), certificate(two.path()));
-    let mixed = Tls {
-        certificate: first.certificate.clone(),
-        key: second.key,
-    };
-    assert!(matches!(
-        Certificates::load(mixed),
-        Err(TlsError::Mismatch | TlsError::File { key: "http.tls.key", .. })
-    ));
-    let swapped = Tls {
-        certificate: first.key.clone(),
-        key: first.certificate,
-    };
-    assert!(matches!(
-        Certificates::load(swapped),
-        Err(TlsError::File {
-            key: "http.tls.certificate",
-            ..
-        })
-    ));
+    let mixed = Tls { certificate: first.certificate.clone(), key: second.key };
+    assert!(matches!(Certificates::load(mixed), Err(TlsError::Mismatch | TlsError::File { key: "http.tls.key", .. })));
+    let swapped = Tls { certificate: first.key.clone(), key: first.certificate };
+    assert!(matches!(Certificates::load(swapped), Err(TlsError::File { key: "http.tls.certificate", .. })));
 }

@@ -1,0 +1,71 @@
+//! Presence is a lease: a device counts as online until its last proof of life is too old. The server is not told how often a device pings, so
+//! the platform says it (device-os.md §1.2.6, §5.3).
+
+use std::time::Duration;
+
+use firmware_protocol::time::Millis;
+
+/// Platforms that ping every 23 minutes because each byte is paid for.
+const CELLULAR: [u16; 7] = [10, 13, 15, 23, 25, 26, 28];
+
+/// How long a proof of life is good for: the silence a device allows itself, the time it waits for an answer, and its repetitions.
+pub fn lease(platform: Option<u16>) -> Duration {
+    match platform {
+        Some(platform) if CELLULAR.contains(&platform) => Duration::from_secs(2 * 23 * 60),
+        _ => Duration::from_secs(25 + 30 + 30),
+    }
+}
+
+/// Whether a device is online, and until when that holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Presence {
+    until: Option<Millis>,
+}
+
+impl Presence {
+    /// Renews the lease. `true` if the device was offline.
+    pub fn renew(&mut self, now: Millis, platform: Option<u16>) -> bool {
+        let was_online = self.is_online(now);
+        self.until = Some(now + lease(platform));
+        !was_online
+    }
+
+    /// The device left, or its session ended. `true` if it was online.
+    pub fn end(&mut self, now: Millis) -> bool {
+        let was_online = self.is_online(now);
+        self.until = None;
+        was_online
+    }
+
+    /// The lease ran out.
+    pub(crate) fn lapse(&mut self) {
+        self.until = None;
+    }
+
+    /// Whether the lease holds.
+    pub fn is_online(&self, now: Millis) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// When the lease ends by itself.
+    pub fn until(&self) -> Option<Millis> {
+        self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_renewed_and_ends() {
+        let mut presence = Presence::default();
+        assert!(!presence.is_online(Millis(0)));
+        assert!(presence.renew(Millis(0), Some(32)), "it came online");
+        assert!(!presence.renew(Millis(84_999), Some(32)));
+        assert!(presence.is_online(Millis(169_998)) && !presence.is_online(Millis(169_999)));
+        assert!(presence.renew(Millis(200_000), Some(13)));
+        assert!(presence.is_online(Millis(200_000 + 45 * 60_000)), "cellular devices are silent for long");
+        assert!(presence.end(Millis(200_001)) && !presence.end(Millis(200_002)));
+    }
+}

@@ -1,0 +1,114 @@
+//! Requests that a shard has open with its devices.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use firmware_protocol::error::RequestError;
+use firmware_protocol::id::DeviceId;
+use firmware_protocol::session::describe::DescribeKind;
+use firmware_protocol::session::request::{Outcome, RequestId};
+use firmware_protocol::session::variable::VariableType;
+use firmware_protocol::time::{Millis, Now};
+
+use crate::ask::{Ask, AskError, answer};
+use crate::journal::Record;
+use crate::shard::{Output, Shard, Then, Timer};
+
+/// How much longer than its deadline a call is held, so that its terminator can say how it ended.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What a request is for.
+#[derive(Debug)]
+pub(super) enum Purpose<R> {
+    /// A caller waits; the type is that of the variable read.
+    Caller(R, Option<VariableType>),
+    /// An event for a subscribed device.
+    Delivery,
+    /// A describe that was missing.
+    Describe,
+}
+
+#[derive(Debug)]
+struct Open<R> {
+    device: DeviceId,
+    purpose: Purpose<R>,
+}
+
+/// The open requests of a shard.
+#[derive(Debug)]
+pub(super) struct Calls<R> {
+    open: HashMap<RequestId, Open<R>>,
+    last: u64,
+}
+
+impl<R> Default for Calls<R> {
+    fn default() -> Self {
+        Self { open: HashMap::new(), last: 0 }
+    }
+}
+
+impl<R> Calls<R> {
+    pub(super) fn open(&mut self, device: DeviceId, purpose: Purpose<R>) -> RequestId {
+        self.last += 1;
+        let id = RequestId(self.last);
+        self.open.insert(id, Open { device, purpose });
+        id
+    }
+}
+
+impl<R> Shard<R> {
+    /// A caller's question: answered at once where the device need not be asked.
+    pub(super) fn ask(&mut self, now: Now, id: DeviceId, ask: &Ask, deadline: Millis, reply: R, out: &mut Vec<Output<R>>) {
+        let device = self.devices.get(&id);
+        let online = device.filter(|device| device.presence.is_online(now.at));
+        let Some((device, link)) = online.and_then(|device| Some((device, device.link?))) else {
+            let asleep = device.and_then(|device| device.asleep_until).filter(|until| *until > now.unix);
+            let error = asleep.map_or(AskError::Offline, AskError::AsleepUntil);
+            return out.push(Output::Answer { reply, answer: Err(error) });
+        };
+        let variable = match (ask, &device.application) {
+            (Ask::Ping | Ask::Signal { .. }, _) => Ok(None),
+            (_, None) => Err(AskError::NotDescribed),
+            (Ask::Call { function, .. }, Some(application)) if application.has_function(function) => Ok(None),
+            (Ask::Call { .. }, Some(_)) => Err(AskError::NoSuchFunction),
+            (Ask::Read { variable }, Some(application)) => application.variable(variable).map(Some).ok_or(AskError::NoSuchVariable),
+        };
+        match variable {
+            Err(error) => out.push(Output::Answer { reply, answer: Err(error) }),
+            Ok(variable) => {
+                let request = self.calls.open(id, Purpose::Caller(reply, variable));
+                self.timers.push(Reverse((deadline + GRACE, Timer::Call(request))));
+                out.push(Output::Request { link, id: request, request: ask.request(), deadline });
+            }
+        }
+    }
+
+    pub(super) fn call_ended(&mut self, now: Now, id: RequestId, outcome: Result<Outcome, RequestError>, out: &mut Vec<Output<R>>) {
+        let Some(open) = self.calls.open.remove(&id) else { return };
+        match (open.purpose, outcome) {
+            (Purpose::Caller(reply, variable), Ok(outcome)) => {
+                let answer = answer(outcome, |bytes| variable.and_then(|kind| kind.decode(bytes)));
+                out.push(Output::Answer { reply, answer });
+            }
+            (Purpose::Caller(reply, _), Err(error)) => {
+                let error = match error {
+                    RequestError::Busy => AskError::Busy,
+                    RequestError::TooLarge => AskError::TooLarge,
+                };
+                out.push(Output::Answer { reply, answer: Err(error) });
+            }
+            (Purpose::Delivery, Ok(Outcome::Acknowledged)) => self.counts.delivered += 1,
+            (Purpose::Describe, Ok(Outcome::Described(kind, payload))) => self.described(now, open.device, kind, payload, out),
+            (Purpose::Delivery | Purpose::Describe, _) => {}
+        }
+    }
+
+    /// A describe that was asked for. It came as an answer, so it has no floor of its own.
+    fn described(&mut self, now: Now, id: DeviceId, kind: DescribeKind, payload: Vec<u8>, out: &mut Vec<Output<R>>) {
+        let Some(device) = self.devices.get_mut(&id) else { return };
+        device.describe(kind, &payload);
+        let record = Record::Describe { floor: None, device: id, kind, payload, at: now.unix };
+        out.push(Output::Append { record, then: Then::Nothing });
+    }
+}

@@ -1,0 +1,266 @@
+use super::*;
+use firmware_protocol::coap::{Kind, Message};
+use firmware_protocol::dtls::cid::ConnectionId;
+use firmware_protocol::entropy::SeededEntropy;
+use firmware_protocol::id::KeyHash;
+use firmware_protocol::session::hello::Hello;
+use firmware_protocol::session::publish::Publish;
+use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
+use firmware_protocol::session::variable::Value;
+
+use crate::event::Position;
+
+type Outputs = Vec<Output<u32>>;
+
+const DEVICE: DeviceId = DeviceId([1; 12]);
+const OTHER: DeviceId = DeviceId([2; 12]);
+
+struct Bench {
+    shard: Shard<u32>,
+    now: Now,
+    message: u16,
+}
+
+fn link(n: u8) -> Link {
+    Link { terminator: 0, connection: ConnectionId([n; 8]) }
+}
+
+fn identity(device: DeviceId) -> Identity {
+    Identity { device, key: KeyHash([device.0[0]; 32]), owner: Some(OwnerId(1)), product: None }
+}
+
+fn hello(device: DeviceId) -> Hello {
+    Hello {
+        product: 32,
+        product_version: 1,
+        flags: 0x36,
+        platform: 32,
+        device: Some(device),
+        system_version: Some(6200),
+        message_max: Some(1152),
+        binary_max: Some(0),
+        ota_chunk: Some(512),
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let now = Now { at: Millis(1_000), unix: UnixMillis(1_800_000_000_000) };
+        Self { shard: Shard::new(Box::new(SeededEntropy::new(1))), now, message: 0 }
+    }
+
+    fn apply(&mut self, input: Input<u32>) -> Outputs {
+        let mut out = Vec::new();
+        self.shard.apply(self.now, input, &mut out);
+        out
+    }
+
+    fn later(&mut self, span: Duration) -> Outputs {
+        self.now.at = self.now.at + span;
+        let mut out = Vec::new();
+        self.shard.handle_timeout(self.now, &mut out);
+        out
+    }
+
+    fn uplink(&mut self, n: u8, device: DeviceId, uplink: Uplink) -> Outputs {
+        self.message += 1;
+        let floor = Floor { connection: link(n).connection, sequence: self.message.into(), message_id: self.message, digest: 7 };
+        self.apply(Input::Received { link: link(n), device, receipt: receipt(), floor, uplink })
+    }
+
+    fn connect(&mut self, n: u8, device: DeviceId) {
+        self.apply(Input::Opened { link: link(n), identity: identity(device), ip: [127, 0, 0, 1].into() });
+        self.uplink(n, device, Uplink::Hello { hello: hello(device), payload: hello(device).encode() });
+        let payload = br#"{"f":["fn"],"v":{"t":9}}"#.to_vec();
+        self.uplink(n, device, Uplink::Describe { kind: DescribeKind::Application, payload });
+        self.uplink(n, device, Uplink::Describe { kind: DescribeKind::System, payload: vec![1] });
+        self.uplink(n, device, Uplink::Subscribe(Subscription { prefix: "news".into(), handler: HandlerKind::Text }));
+    }
+
+    fn ask(&mut self, ask: Ask) -> Outputs {
+        let deadline = self.now.at + Duration::from_secs(30);
+        self.apply(Input::Ask { device: DEVICE, ask, deadline, reply: 9 })
+    }
+}
+
+/// A receipt can only come from a session.
+fn receipt() -> Receipt {
+    use firmware_protocol::session::test_receipt;
+    test_receipt(&Message::new(Kind::Confirmable, Code::POST, 1, &[]))
+}
+
+fn call(function: &str) -> Ask {
+    Ask::Call { function: function.into(), argument: String::new() }
+}
+
+fn publish(name: &str) -> Uplink {
+    Uplink::Publish(Publish { name: name.into(), content_format: 0, data: Some(b"x".to_vec()), ttl_s: 60 })
+}
+
+fn names(outputs: &Outputs) -> Vec<String> {
+    let name = |output: &Output<u32>| match output {
+        Output::Append { record: Record::Event { event, .. }, .. } => Some(event.name.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(name).collect()
+}
+
+fn answer_of(outputs: &Outputs) -> Option<&Result<Answer, AskError>> {
+    outputs.iter().find_map(|output| match output {
+        Output::Answer { reply: 9, answer } => Some(answer),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_message_is_acknowledged_only_through_the_journal() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let out = bench.uplink(1, DEVICE, publish("temp"));
+    let [Output::Append { record: Record::Event { floor: Some(_), event }, then: Then::Acknowledge { link: to, .. } }] = &out[..] else {
+        panic!("{out:?}");
+    };
+    assert_eq!((event.name.as_str(), event.source, *to), ("temp", Source::Device(DEVICE), link(1)));
+}
+
+#[test]
+fn calls_that_need_no_device_end_at_once() {
+    let mut bench = Bench::new();
+    assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::Offline)));
+    bench.connect(1, DEVICE);
+    assert_eq!(answer_of(&bench.ask(call("other"))), Some(&Err(AskError::NoSuchFunction)));
+    assert_eq!(answer_of(&bench.ask(Ask::Read { variable: "fn".into() })), Some(&Err(AskError::NoSuchVariable)));
+    bench.apply(Input::Closed { device: DEVICE, link: link(1) });
+    assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::Offline)));
+}
+
+#[test]
+fn a_read_is_decoded_by_the_describe_and_ends_once() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let out = bench.ask(Ask::Read { variable: "t".into() });
+    let [Output::Request { id, request: Request::Read { .. }, .. }] = out[..] else { panic!("{out:?}") };
+    let value = Outcome::Value(1.5f64.to_le_bytes().to_vec());
+    let out = bench.apply(Input::Settled { request: id, outcome: Ok(value.clone()) });
+    assert_eq!(answer_of(&out), Some(&Ok(Answer::Value(Value::Double(1.5)))));
+    assert!(bench.apply(Input::Settled { request: id, outcome: Ok(value) }).is_empty(), "a late repetition");
+    assert!(bench.later(Duration::from_secs(40)).is_empty());
+}
+
+#[test]
+fn a_silent_terminator_does_not_hang_a_caller() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    bench.ask(call("fn"));
+    assert_eq!(answer_of(&bench.later(Duration::from_millis(30_999))), None);
+    assert_eq!(answer_of(&bench.later(Duration::from_millis(1))), Some(&Err(AskError::TimedOut { received: false })));
+}
+
+#[test]
+fn the_newest_session_wins_and_the_old_one_is_not_heard() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let out = bench.apply(Input::Opened { link: link(2), identity: identity(DEVICE), ip: [127, 0, 0, 1].into() });
+    assert!(matches!(out[..], [Output::Append { .. }, Output::Retire { link: old, reason: RetireReason::Replaced }] if old == link(1)));
+    assert!(bench.uplink(1, DEVICE, publish("temp")).is_empty());
+    assert!(bench.apply(Input::Closed { device: DEVICE, link: link(1) }).is_empty());
+    assert_eq!(bench.shard.counts().stale, 2);
+}
+
+#[test]
+fn a_hello_of_another_device_ends_the_session() {
+    let mut bench = Bench::new();
+    bench.apply(Input::Opened { link: link(1), identity: identity(DEVICE), ip: [127, 0, 0, 1].into() });
+    let out = bench.uplink(1, DEVICE, Uplink::Hello { hello: hello(OTHER), payload: vec![] });
+    assert!(matches!(out[..], [Output::Append { .. }, Output::Retire { reason: RetireReason::WrongDevice, .. }]));
+}
+
+#[test]
+fn system_events_are_taken_but_only_known_ones_are_shown() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    assert_eq!(names(&bench.uplink(1, DEVICE, publish("spark/device/last_reset"))), ["spark/device/last_reset"]);
+    for name in ["spark/device/claim/code", "Particle/anything", "spark/device/key/restore"] {
+        let out = bench.uplink(1, DEVICE, publish(name));
+        assert!(matches!(out[..], [Output::Append { record: Record::Seen { .. }, then: Then::Acknowledge { .. } }]), "{name}");
+    }
+}
+
+#[test]
+fn subscribed_devices_of_the_same_owner_get_events() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    bench.connect(2, OTHER);
+    let committed = |name: &str, owner| {
+        let new = NewEvent { owner, product: None, source: Source::Api, name: name.into(), content_format: 0, data: None, ttl_s: 60 };
+        Input::Committed([(Position(1), new.accept(UnixMillis(0), [0; 10]).into())].into())
+    };
+    let out = bench.apply(committed("news/today", OwnerId(1)));
+    assert!(matches!(out[..], [Output::Request { link: a, .. }, Output::Request { link: b, .. }] if (a, b) == (link(1), link(2))));
+    assert!(bench.apply(committed("weather", OwnerId(1))).is_empty());
+    assert!(bench.apply(committed("news/today", OwnerId(2))).is_empty());
+}
+
+#[test]
+fn leases_end_and_say_so_once() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    bench.now.at = bench.now.at + Duration::from_secs(60);
+    bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
+    assert!(bench.later(Duration::from_secs(84)).is_empty());
+    assert_eq!(names(&bench.later(Duration::from_secs(1))), ["spark/status"]);
+    assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::Offline)));
+    assert!(bench.later(Duration::from_secs(1000)).is_empty());
+    let out = bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
+    assert_eq!(names(&out), ["spark/status"], "back online");
+}
+
+#[test]
+fn a_sleeping_device_says_until_when() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let payload = vec![0x05, 0x06, 0x90, 0x1c];
+    let goodbye = firmware_protocol::session::goodbye::Goodbye::parse(&payload).unwrap();
+    bench.uplink(1, DEVICE, Uplink::Goodbye { goodbye, payload });
+    let until = UnixMillis(bench.now.unix.0 + 3_600_000);
+    assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::AsleepUntil(until))));
+}
+
+fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDevice {
+    let subscription = Subscription { prefix: "spark".into(), handler: HandlerKind::Text };
+    RestoredDevice {
+        identity: identity(DEVICE),
+        link: link(1),
+        established_at: UnixMillis(5),
+        ip: [127, 0, 0, 1].into(),
+        hello: hello_known.then(|| hello(DEVICE).encode()),
+        application: described.then(|| b"{}".to_vec()),
+        has_system_describe: true,
+        subscriptions: subscribed.then_some(subscription).into_iter().collect(),
+    }
+}
+
+#[test]
+fn a_restored_session_is_online_and_complete_or_completed() {
+    for (hello_known, described, subscribed) in [(true, true, true), (true, false, true), (true, true, false), (false, false, false)] {
+        let mut bench = Bench::new();
+        bench.shard.restore(bench.now, restored(hello_known, described, subscribed));
+        assert_eq!(bench.shard.online(bench.now.at), 1);
+        assert!(bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix }).is_empty(), "nothing to announce");
+        let out = bench.later(Duration::from_secs(15));
+        match (hello_known && subscribed, described) {
+            (true, true) => assert!(out.is_empty()),
+            (true, false) => assert!(matches!(out[..], [Output::Request { request: Request::Describe(DescribeKind::Application), .. }])),
+            (false, _) => assert!(matches!(out[..], [Output::Append { .. }, Output::Retire { reason: RetireReason::StateLost, .. }])),
+        }
+    }
+}
+
+#[test]
+fn a_revoked_device_is_retired_and_forgotten() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let out = bench.apply(Input::Revoked(DEVICE));
+    assert!(matches!(out[..], [Output::Append { .. }, Output::Retire { reason: RetireReason::Revoked, .. }]));
+    assert!(bench.uplink(1, DEVICE, publish("temp")).is_empty());
+}

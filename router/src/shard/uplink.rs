@@ -1,0 +1,96 @@
+//! What a shard does with each message of a device.
+
+use firmware_protocol::coap::Code;
+use firmware_protocol::id::DeviceId;
+use firmware_protocol::session::publish::Publish;
+use firmware_protocol::session::stored::Floor;
+use firmware_protocol::session::{Receipt, Uplink};
+use firmware_protocol::time::Now;
+
+use crate::device::Link;
+use crate::event::{NewEvent, Source};
+use crate::journal::{Record, RetireReason};
+use crate::shard::{Output, Shard, Then, retire};
+
+/// System events of a device that its owner gets to see (device-os.md §3.18). Others are taken and led nowhere.
+const SHOWN: [&str; 5] = [
+    "spark/device/last_reset",
+    "spark/device/safemode",
+    "spark/device/key/error",
+    "particle/device/updates/enabled",
+    "particle/device/updates/forced",
+];
+
+impl<R> Shard<R> {
+    pub(super) fn received(
+        &mut self,
+        now: Now,
+        link: Link,
+        id: DeviceId,
+        receipt: Receipt,
+        floor: Floor,
+        uplink: Uplink,
+        out: &mut Vec<Output<R>>,
+    ) {
+        // A message of a session that is no longer the device's: not acknowledged, because it has no effect.
+        if self.current(id, link).is_none() {
+            return;
+        }
+        self.alive(now, id, now.unix, out);
+        let then = Then::Acknowledge { link, receipt };
+        let Some(device) = self.devices.get_mut(&id) else { return };
+        let record = match uplink {
+            Uplink::Hello { hello, .. } if hello.device.is_some_and(|claimed| claimed != id) => {
+                device.link = None;
+                device.presence.end(now.at);
+                return retire(now, id, link, RetireReason::WrongDevice, out);
+            }
+            Uplink::Hello { hello, payload } => {
+                device.introduce(hello);
+                Record::Hello { floor, device: id, payload, at: now.unix }
+            }
+            Uplink::Describe { kind, payload } => {
+                device.describe(kind, &payload);
+                Record::Describe { floor: Some(floor), device: id, kind, payload, at: now.unix }
+            }
+            Uplink::Subscribe(subscription) => {
+                if !device.subscribe(subscription.clone()) {
+                    self.counts.subscriptions_refused += 1;
+                    return out.push(Output::Acknowledge { link, receipt, code: Code::FORBIDDEN });
+                }
+                Record::Subscribed { floor, device: id, subscription }
+            }
+            Uplink::Goodbye { goodbye, payload } => {
+                let was_online = device.presence.end(now.at);
+                device.say_goodbye(now, &goodbye);
+                if was_online {
+                    self.publish_status(now, id, "offline", out);
+                }
+                Record::Goodbye { floor, device: id, payload, at: now.unix }
+            }
+            Uplink::Publish(publish) => return self.published(now, id, floor, publish, then, out),
+        };
+        self.index(id);
+        out.push(Output::Append { record, then });
+    }
+
+    fn published(&mut self, now: Now, id: DeviceId, floor: Floor, publish: Publish, then: Then<R>, out: &mut Vec<Output<R>>) {
+        let Some(identity) = self.devices.get(&id).map(|device| device.identity) else { return };
+        let shown = !publish.is_system() || SHOWN.contains(&publish.name.as_str());
+        let Some(owner) = identity.owner.filter(|_| shown) else {
+            self.counts.unrouted += 1;
+            return out.push(Output::Append { record: Record::Seen { floor }, then });
+        };
+        self.counts.events += 1;
+        let event = NewEvent {
+            owner,
+            product: identity.product,
+            source: Source::Device(id),
+            name: publish.name,
+            content_format: publish.content_format,
+            data: publish.data,
+            ttl_s: publish.ttl_s,
+        };
+        self.append_event(now, Some(floor), event, then, out);
+    }
+}

@@ -1,0 +1,150 @@
+//! The generation: how often this data directory has been served. It is the upper part of every send sequence, so it must rise with each start
+//! and never be the same in two of them, whatever happened to the disk in between.
+//!
+//! * A start takes the larger of "one more than stored" and "minutes since 2025": a lost or old file does not turn the count back.
+//! * The file knows its own inode and birth time. Where they differ, it is a copy: a restored backup or a cloned directory, whose original may have gone
+//!   on since. Then a day's worth is added, and the seconds since the file was written, so that two copies of one original differ as well.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use firmware_protocol::session::stored::Generation;
+use firmware_protocol::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::journal::durable;
+
+/// 2025-01-01, in minutes since 1970.
+const EPOCH_MIN: u64 = 28_928_160;
+const DAY_MIN: u64 = 24 * 60;
+/// The seconds of this many at most are added for a copy.
+const COPY_SECONDS_MAX: u64 = 1 << 17;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    format: u32,
+    generation: u32,
+    written_at_s: u64,
+    inode: u64,
+    born_ns: u64,
+}
+
+/// The generation file cannot be used.
+#[derive(Debug, Error)]
+pub enum GenerationError {
+    /// Reading or writing failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not what this program writes.
+    #[error(
+        "{path} is damaged or was written by a newer version; without it record numbers could repeat, so it must be restored from a backup"
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// 33 million starts.
+    #[error("the generation is used up")]
+    Exhausted,
+}
+
+/// Takes the next generation of `directory` and makes it durable.
+pub fn raise(directory: &Path, now: UnixMillis) -> Result<Generation, GenerationError> {
+    let path = directory.join("generation");
+    let io = |source| GenerationError::Io { path: path.clone(), source };
+    let damaged = || GenerationError::Damaged { path: path.clone() };
+    let now_s = now.0 / 1000;
+    let minutes = (now_s / 60).saturating_sub(EPOCH_MIN);
+    let next = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => minutes,
+        Err(error) => return Err(io(error)),
+        Ok(bytes) => {
+            let stored: Stored = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+            if stored.format != 1 {
+                return Err(damaged());
+            }
+            let next = minutes.max(u64::from(stored.generation) + 1);
+            let own = identity(&File::open(&path).map_err(io)?).map_err(io)?;
+            match own == (stored.inode, stored.born_ns) {
+                true => next,
+                false => next + DAY_MIN + now_s.saturating_sub(stored.written_at_s).min(COPY_SECONDS_MAX),
+            }
+        }
+    };
+    let generation = u32::try_from(next).map_err(|_| GenerationError::Exhausted)?;
+    write(directory, &path, generation, now_s).map_err(io)?;
+    Ok(Generation(generation))
+}
+
+/// Writes a new file that knows its own identity, then puts it in the old one's place.
+fn write(directory: &Path, path: &Path, generation: u32, written_at_s: u64) -> io::Result<()> {
+    let temporary = directory.join("generation.new");
+    let mut file = File::create(&temporary)?;
+    let (inode, born_ns) = identity(&file)?;
+    let stored = Stored { format: 1, generation, written_at_s, inode, born_ns };
+    file.write_all(&serde_json::to_vec(&stored)?)?;
+    durable::sync_file(&file)?;
+    fs::rename(&temporary, path)?;
+    durable::sync_directory(directory)
+}
+
+/// What a copy of the file does not share with it. Where the file system knows no birth time, the inode must do.
+fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let metadata = file.metadata()?;
+    let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    Ok((metadata.ino(), u64::try_from(born.as_nanos()).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: UnixMillis = UnixMillis(1_800_000_000_000);
+
+    fn later(seconds: u64) -> UnixMillis {
+        UnixMillis(NOON.0 + seconds * 1000)
+    }
+
+    #[test]
+    fn every_start_gets_a_generation_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let starts: Vec<u32> = [0, 0, 1, 61, 3600].map(|s| raise(directory.path(), later(s)).unwrap().0).into();
+        let minutes = u32::try_from(NOON.0 / 60_000 - EPOCH_MIN).unwrap();
+        assert_eq!(starts, [minutes, minutes + 1, minutes + 2, minutes + 3, minutes + 60]);
+        assert_eq!(raise(directory.path(), UnixMillis(0)).unwrap().0, minutes + 61, "a clock that went back changes nothing");
+    }
+
+    #[test]
+    fn copies_are_a_day_ahead_and_differ() {
+        let original = tempfile::tempdir().unwrap();
+        let first = raise(original.path(), NOON).unwrap().0;
+        let mut seen = vec![raise(original.path(), later(1)).unwrap().0];
+        for seconds in [2, 3, 4] {
+            let copy = tempfile::tempdir().unwrap();
+            fs::copy(original.path().join("generation"), copy.path().join("generation")).unwrap();
+            let generation = raise(copy.path(), later(seconds)).unwrap().0;
+            assert!(generation > first + 1440 && !seen.contains(&generation));
+            seen.push(generation);
+            assert_eq!(raise(copy.path(), later(seconds)).unwrap().0, generation + 1, "then it is an original");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_not_taken_for_a_missing_one() {
+        let directory = tempfile::tempdir().unwrap();
+        for bytes in [&b""[..], b"{}", b"{\"format\":2,\"generation\":1,\"written_at_s\":1,\"inode\":1,\"born_ns\":1}"] {
+            fs::write(directory.path().join("generation"), bytes).unwrap();
+            assert!(matches!(raise(directory.path(), NOON), Err(GenerationError::Damaged { .. })));
+        }
+    }
+}

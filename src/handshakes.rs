@@ -1,0 +1,191 @@
+//! The handshake thread: everything expensive that strangers can ask for happens here, so that sessions never wait for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use firmware_protocol::crypto::{KeyPair, PublicKey};
+use firmware_protocol::dtls::cid::ConnectionId;
+use firmware_protocol::dtls::demux::{Datagram, demux};
+use firmware_protocol::dtls::server::{Handshaker, Pending, ServerCertificate};
+use firmware_protocol::error::KeyError;
+use firmware_protocol::path::Path;
+use firmware_protocol::time::{Millis, Now};
+
+use crate::clock::Clock;
+use crate::entropy::SystemEntropy;
+use crate::mailbox::{Lane, Mailbox};
+use crate::metrics::HandshakeMetrics;
+use crate::store::KeyRing;
+use crate::strangers::Strangers;
+use crate::terminators::{Holder, ToHandshakes, ToTerminator, owner_of};
+
+/// Messages taken in one turn.
+const MESSAGES: usize = 64;
+
+/// How much of a handshake may be under way.
+#[derive(Clone, Copy, Debug)]
+pub struct HandshakeLimits {
+    /// Half-open handshakes of one address.
+    pub per_address: usize,
+    /// Half-open handshakes of all.
+    pub total: usize,
+    /// How long one may stay half-open.
+    pub life: Duration,
+}
+
+struct HalfOpen {
+    pending: Pending,
+    terminator: u16,
+    since: Millis,
+}
+
+/// The thread's state.
+pub struct Handshakes {
+    handshaker: Handshaker,
+    half_open: HashMap<SocketAddr, HalfOpen>,
+    by_ip: HashMap<IpAddr, usize>,
+    /// Half-open handshakes in the order they began; entries of those that ended are skipped.
+    order: VecDeque<(Millis, SocketAddr)>,
+    limits: HandshakeLimits,
+    mailbox: Mailbox<ToHandshakes>,
+    terminators: Vec<Lane<ToTerminator>>,
+    keys: Arc<KeyRing>,
+    strangers: Arc<Strangers>,
+    clock: Clock,
+    metrics: Arc<HandshakeMetrics>,
+}
+
+impl std::fmt::Debug for Handshakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handshakes").field("half_open", &self.half_open.len()).finish_non_exhaustive()
+    }
+}
+
+impl Handshakes {
+    /// With the server's key.
+    #[expect(clippy::too_many_arguments, reason = "wiring: each part comes from another place")]
+    pub fn new(
+        key: KeyPair,
+        limits: HandshakeLimits,
+        mailbox: Mailbox<ToHandshakes>,
+        terminators: Vec<Lane<ToTerminator>>,
+        keys: Arc<KeyRing>,
+        strangers: Arc<Strangers>,
+        clock: Clock,
+        metrics: Arc<HandshakeMetrics>,
+    ) -> Result<Self, KeyError> {
+        Ok(Self {
+            handshaker: Handshaker::new(key, ServerCertificate::Omitted)?,
+            half_open: HashMap::new(),
+            by_ip: HashMap::new(),
+            order: VecDeque::new(),
+            limits,
+            mailbox,
+            terminators,
+            keys,
+            strangers,
+            clock,
+            metrics,
+        })
+    }
+
+    /// Runs until `stop` is set.
+    pub fn run(mut self, stop: &AtomicBool) {
+        let mut messages = Vec::new();
+        while !stop.load(Ordering::Acquire) {
+            self.mailbox.wait(Duration::from_secs(1));
+            let now = self.clock.now();
+            self.expire(now.at);
+            self.mailbox.drain(MESSAGES, |message| messages.push(message));
+            for message in messages.drain(..) {
+                match message {
+                    ToHandshakes::Hello { terminator, path, datagram, connection } => {
+                        self.hello(now, terminator, path, &datagram, connection);
+                    }
+                    ToHandshakes::Flight { path, datagram } => self.flight(now, path, &datagram),
+                }
+                self.terminators.iter().for_each(Lane::ring);
+            }
+            self.metrics.pending.set(i64::try_from(self.half_open.len()).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// A hello whose cookie was right: begins a handshake, or repeats our flight of the one under way.
+    fn hello(&mut self, now: Now, terminator: u16, path: Path, datagram: &[u8], connection: ConnectionId) {
+        let Datagram::Hello(hello) = demux(datagram) else { return };
+        let repeated = self.half_open.get(&path.peer).is_some_and(|half_open| half_open.pending.answers(&hello));
+        if !repeated {
+            self.forget(path.peer);
+            let of_address = self.by_ip.get(&path.peer.ip()).copied().unwrap_or_default();
+            if of_address >= self.limits.per_address {
+                return self.metrics.refused("address_limit");
+            }
+            if self.half_open.len() >= self.limits.total {
+                return self.metrics.refused("total_limit");
+            }
+            let Ok(pending) = self.handshaker.begin(&hello, Some(connection), &mut SystemEntropy) else {
+                return self.metrics.refused("internal");
+            };
+            self.half_open.insert(path.peer, HalfOpen { pending, terminator, since: now.at });
+            *self.by_ip.entry(path.peer.ip()).or_default() += 1;
+            self.order.push_back((now.at, path.peer));
+        }
+        let Some(half_open) = self.half_open.get_mut(&path.peer) else { return };
+        let datagram = half_open.pending.flight(hello.record_sequence);
+        let terminator = usize::from(half_open.terminator);
+        self.to_terminator(terminator, ToTerminator::Flight { path, datagram });
+    }
+
+    fn flight(&mut self, now: Now, path: Path, datagram: &[u8]) {
+        let Some(half_open) = self.half_open.get(&path.peer) else { return self.metrics.refused("no_handshake") };
+        let (keys, strangers) = (&self.keys, &self.strangers);
+        let lookup = |key: &PublicKey| match keys.identity(&key.hash()) {
+            Some(identity) => Some(Holder::Known(identity)),
+            None => strangers.admit(now.unix).then_some(Holder::Stranger),
+        };
+        match self.handshaker.finish(&half_open.pending, datagram, lookup) {
+            Ok(established) => {
+                self.forget(path.peer);
+                let Some(connection) = established.connection else { return };
+                let owner = owner_of(connection, self.terminators.len());
+                self.to_terminator(owner, ToTerminator::Established { path, established: Box::new(established) });
+            }
+            Err(refusal) => self.metrics.refusal(refusal),
+        }
+    }
+
+    fn to_terminator(&mut self, terminator: usize, message: ToTerminator) {
+        if self.terminators[terminator].push(message).is_err() {
+            self.metrics.refused("terminator_full");
+        }
+    }
+
+    fn expire(&mut self, now: Millis) {
+        while let Some((since, peer)) = self.order.front().copied() {
+            let current = self.half_open.get(&peer).is_some_and(|half_open| half_open.since == since);
+            if current && now.since(since) < self.limits.life {
+                break;
+            }
+            self.order.pop_front();
+            if current {
+                self.metrics.refused("expired");
+                self.forget(peer);
+            }
+        }
+    }
+
+    fn forget(&mut self, peer: SocketAddr) {
+        if self.half_open.remove(&peer).is_none() {
+            return;
+        }
+        if let Some(count) = self.by_ip.get_mut(&peer.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_ip.remove(&peer.ip());
+            }
+        }
+    }
+}

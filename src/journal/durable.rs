@@ -1,0 +1,116 @@
+//! The few ways in which this server makes bytes and names durable. Everything that must survive power loss goes through here.
+//!
+//! None of these may be retried on the same file after it has failed: the kernel may have dropped the unwritten pages and would report
+//! success for data that is gone.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Makes the content of `file` durable, and its length if that is needed to read it back (`fdatasync`).
+pub fn sync_file(file: &File) -> io::Result<()> {
+    file.sync_data()
+}
+
+/// Makes the names in `dir` durable: files created, renamed and removed there.
+pub fn sync_directory(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Creates `dir` and what is missing above it, each name durable. Returns whether anything was created.
+pub fn create_directory(dir: &Path) -> io::Result<bool> {
+    if dir.is_dir() {
+        return Ok(false);
+    }
+    let parent = parent_of(dir);
+    create_directory(&parent)?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => sync_directory(&parent)?,
+    }
+    Ok(true)
+}
+
+/// Puts `bytes` at `path` so that after a crash there is either what was there before or all of `bytes`.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_file_with(path, |file| file.write_all(bytes)).map(drop)
+}
+
+/// [`replace_file`] for content that `write` produces. Returns the open file, which is readable and writable.
+///
+/// On an error the temporary file is removed, and `path` is as it was unless the last step, the sync of the directory, failed.
+pub fn replace_file_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
+    let temporary = temporary_name(path);
+    let filled = File::options().read(true).write(true).create(true).truncate(true).open(&temporary).and_then(|mut file| {
+        write(&mut file)?;
+        sync_file(&file)?;
+        Ok(file)
+    });
+    let renamed = filled.and_then(|file| fs::rename(&temporary, path).map(|()| file));
+    match renamed {
+        Ok(file) => sync_directory(&parent_of(path)).map(|()| file),
+        Err(error) => {
+            // Left over if this fails too; whoever opens the directory next removes it.
+            let _ = fs::remove_file(&temporary);
+            Err(error)
+        }
+    }
+}
+
+/// Removes the file, durably: it is not seen again after a crash.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)?;
+    sync_directory(&parent_of(path))
+}
+
+/// The directory that holds the name of `path`.
+pub fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        Some(_) => PathBuf::from("."),
+        None => path.to_path_buf(),
+    }
+}
+
+/// The name under which the content of `path` is prepared.
+pub fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".tmp");
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        replace_file(&path, b"one").unwrap();
+        let failed = replace_file_with(&path, |file| {
+            file.write_all(b"tw")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the temporary file is gone");
+        replace_file(&path, b"three").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+    }
+
+    #[test]
+    fn directories_are_created_with_what_is_above_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        assert!(create_directory(&deep).unwrap());
+        assert!(!create_directory(&deep).unwrap());
+        assert!(deep.is_dir());
+    }
+
+    #[test]
+    fn a_bare_name_lives_in_the_working_directory() {
+        assert_eq!(parent_of(Path::new("name")), Path::new("."));
+        assert_eq!(parent_of(Path::new("/")), Path::new("/"));
+    }
+}

@@ -1,0 +1,317 @@
+//! The journal itself: one writer that appends batches and syncs each once.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use router::event::Position;
+use router::journal::Record;
+
+use super::compaction::{Covered, remove_segments};
+use super::durable;
+use super::error::{CommitError, CompactionError, OpenError};
+use super::events::Events;
+use super::frame::{self, FRAME_BYTES_MAX, Place};
+use super::recovery::{self, Recovered, Reopened};
+use super::segment::{self, SEGMENT_HEADER_LEN, SealedSegment, SegmentHeader, SegmentId};
+
+/// How a journal is written. Any journal can be opened with any options.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// A segment that has reached this size is followed by another.
+    pub segment_bytes: u64,
+    /// A batch is split into frames of about this size, at most 8 MiB.
+    pub frame_bytes: usize,
+    /// A random number, different at each start of the process.
+    pub salt: u64,
+}
+
+impl Options {
+    /// Segments of 64 MiB, frames of 1 MiB.
+    pub fn new(salt: u64) -> Options {
+        Options { segment_bytes: 64 << 20, frame_bytes: 1 << 20, salt }
+    }
+}
+
+/// What became of a batch: all of it is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// The position of its first event; that of the next event if it had none.
+    pub first: Position,
+    /// How many events it had. Their positions follow each other from `first`, in the order of the batch.
+    pub events: u64,
+}
+
+/// The durable log of the acknowledgement path. One per directory: the caller holds a lock on it.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    options: Options,
+    sealed: Vec<SealedSegment>,
+    current: Current,
+    next: Position,
+    events: Events,
+    /// The frames of the batch that is being committed; kept for its memory.
+    batch: Vec<u8>,
+    /// Why nothing can be committed any more.
+    broken: Option<String>,
+}
+
+/// The segment that is being written.
+#[derive(Debug)]
+struct Current {
+    file: File,
+    id: SegmentId,
+    salt: u64,
+    /// Up to here everything is written and synced.
+    offset: u64,
+    chain: u32,
+}
+
+impl Journal {
+    /// Opens the journal in `dir`, and makes an empty one if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Refuses whatever would mean to go on without data that had been acknowledged; nothing is changed then, except that temporary
+    /// files may be gone.
+    pub fn open(dir: &Path, options: Options) -> Result<(Journal, Recovered), OpenError> {
+        let created = durable::create_directory(dir).map_err(OpenError::io("create", dir))?;
+        recovery::remove_temporary_files(dir)?;
+        let (recovered, sealed, reopened) = recovery::recover(dir)?;
+        let current = match reopened {
+            Some(reopened) => {
+                // A process that was killed may have renamed this segment without coming to the sync of its name.
+                durable::sync_directory(dir).map_err(OpenError::io("sync", dir))?;
+                Current::from(reopened)
+            }
+            None => {
+                if !created {
+                    // Nor do we know whether whoever created the directory came to that.
+                    let parent = durable::parent_of(dir);
+                    durable::sync_directory(&parent).map_err(OpenError::io("sync", &parent))?;
+                }
+                let header = SegmentHeader { previous: 0, id: SegmentId { number: 1, first: Position(1) }, salt: options.salt };
+                let failed = |error: CommitError| OpenError::io("create the first segment in", dir)(error.into_io());
+                Current::create(dir, header).map_err(failed)?
+            }
+        };
+        let next = recovered.next_position;
+        let events = Events::new(dir.to_path_buf(), Position(next.0 - 1));
+        let journal = Journal { dir: dir.to_path_buf(), options, sealed, current, next, events, batch: Vec::new(), broken: None };
+        Ok((journal, recovered))
+    }
+
+    /// Appends `batch` and syncs it. An empty batch is an empty frame: proof that the disk still works.
+    ///
+    /// # Errors
+    ///
+    /// A full disk and a record that is too large leave the journal as it was. After any other error every later commit is refused. A
+    /// batch that was refused for lack of space may still be found, in part, if power is lost before the next commit succeeds.
+    pub fn commit(&mut self, batch: &[Record]) -> Result<Committed, CommitError> {
+        if let Some(cause) = &self.broken {
+            return Err(CommitError::Broken(cause.clone()));
+        }
+        let committed = self.append(batch);
+        if let Err(error @ (CommitError::Write(_) | CommitError::Sync(_))) = &committed {
+            self.broken = Some(error.to_string());
+        }
+        committed
+    }
+
+    fn append(&mut self, batch: &[Record]) -> Result<Committed, CommitError> {
+        if self.current.offset >= self.options.segment_bytes {
+            self.roll()?;
+        }
+        let Current { salt, offset, chain, .. } = self.current;
+        let place = Place { salt, first: self.next, durable_up_to: offset, chain };
+        self.batch.clear();
+        let encoded = frame::put_frames(&mut self.batch, batch, self.options.frame_bytes.min(FRAME_BYTES_MAX), place);
+        let encoded = encoded.map_err(|error| CommitError::RecordTooLarge { bytes: error.bytes, limit: error.limit })?;
+        self.current.write(&self.batch)?;
+        durable::sync_file(&self.current.file).map_err(CommitError::Sync)?;
+
+        self.current.offset += self.batch.len() as u64;
+        self.current.chain = encoded.chain;
+        let first = self.next;
+        self.next = Position(first.0 + encoded.events);
+        self.events.advance(Position(self.next.0 - 1));
+        self.batch.shrink_to(2 * FRAME_BYTES_MAX);
+        Ok(Committed { first, events: encoded.events })
+    }
+
+    fn roll(&mut self) -> Result<(), CommitError> {
+        let id = SegmentId { number: self.current.id.number + 1, first: self.next };
+        let next = Current::create(&self.dir, SegmentHeader { previous: self.current.chain, id, salt: self.options.salt })?;
+        self.sealed.push(SealedSegment { id: self.current.id, next: self.next });
+        self.current = next;
+        Ok(())
+    }
+
+    /// The position that the next event will get.
+    pub fn next_position(&self) -> Position {
+        self.next
+    }
+
+    /// A handle from which any thread can read events.
+    pub fn events(&self) -> Events {
+        self.events.clone()
+    }
+
+    /// The segments that will not change any more, oldest first.
+    pub fn sealed_segments(&self) -> &[SealedSegment] {
+        &self.sealed
+    }
+
+    /// Whether [`prepare_spare`](super::prepare_spare) should be called, with [`Options::segment_bytes`]: half of the current segment is
+    /// full and there is no spare yet.
+    pub fn wants_spare(&self) -> bool {
+        self.current.offset >= self.options.segment_bytes / 2 && !segment::has_spare(&self.dir)
+    }
+
+    /// Gives up the oldest segments, as far as a snapshot covers them and all their events are before `keep_from`. The files are still
+    /// there: [`remove_segments`] removes them, on any thread.
+    pub fn release_segments(&mut self, covered: &Covered, keep_from: Position) -> Vec<SealedSegment> {
+        let kept = self.sealed.iter().position(|segment| segment.number() > covered.segment() || segment.next > keep_from);
+        self.sealed.drain(..kept.unwrap_or(self.sealed.len())).collect()
+    }
+
+    /// [`Journal::release_segments`], and removes the files at once.
+    pub fn drop_segments(&mut self, covered: &Covered, keep_from: Position) -> Result<Vec<SealedSegment>, CompactionError> {
+        let released = self.release_segments(covered, keep_from);
+        remove_segments(&self.dir, &released)?;
+        Ok(released)
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// The file that is being written, and up to where it is synced.
+    pub(super) fn end(&self) -> (PathBuf, u64) {
+        (self.current.id.path(&self.dir), self.current.offset)
+    }
+}
+
+impl Current {
+    fn create(dir: &Path, header: SegmentHeader) -> Result<Current, CommitError> {
+        let file = segment::create_segment(dir, header)?;
+        Ok(Current { file, id: header.id, salt: header.salt, offset: SEGMENT_HEADER_LEN, chain: header.chain() })
+    }
+
+    /// Writes the frames of a batch. If there is no space for them, takes back what was written of them.
+    fn write(&self, frames: &[u8]) -> Result<(), CommitError> {
+        let Err(error) = self.file.write_all_at(frames, self.offset) else {
+            return Ok(());
+        };
+        let error = CommitError::from_write(error);
+        if matches!(error, CommitError::NoSpace(_)) {
+            self.file.set_len(self.offset).map_err(CommitError::Write)?;
+        }
+        Err(error)
+    }
+}
+
+impl From<Reopened> for Current {
+    fn from(Reopened { file, id, salt, end, chain }: Reopened) -> Current {
+        Current { file, id, salt, offset: end, chain }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::test_records::{event, one_of_each};
+
+    fn journal() -> (tempfile::TempDir, Journal) {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(dir.path(), Options::new(1)).unwrap();
+        (dir, journal)
+    }
+
+    fn device(path: &str) -> File {
+        File::options().read(true).write(true).open(path).unwrap()
+    }
+
+    fn an_event() -> [Record; 1] {
+        [Record::Event { floor: None, event: event(1) }]
+    }
+
+    #[test]
+    fn after_a_failed_sync_every_commit_is_refused() {
+        let (_dir, mut journal) = journal();
+        let good = std::mem::replace(&mut journal.current.file, device("/dev/null"));
+        assert!(matches!(journal.commit(&an_event()), Err(CommitError::Sync(_))));
+        journal.current.file = good;
+        assert!(matches!(journal.commit(&an_event()), Err(CommitError::Broken(_))));
+        assert!(matches!(journal.commit(&[]), Err(CommitError::Broken(_))));
+        assert_eq!(journal.events().last(), Position(0));
+    }
+
+    #[test]
+    fn after_a_failed_write_every_commit_is_refused() {
+        let (_dir, mut journal) = journal();
+        let good = std::mem::replace(&mut journal.current.file, File::open("/dev/null").unwrap());
+        assert!(matches!(journal.commit(&an_event()), Err(CommitError::Write(_))));
+        journal.current.file = good;
+        assert!(matches!(journal.commit(&an_event()), Err(CommitError::Broken(_))));
+    }
+
+    #[test]
+    fn a_full_disk_that_cannot_be_tidied_up_is_a_failed_write() {
+        let (_dir, mut journal) = journal();
+        journal.current.file = device("/dev/full");
+        assert!(matches!(journal.commit(&an_event()), Err(CommitError::Write(_))));
+    }
+
+    #[test]
+    fn a_record_that_is_too_large_leaves_the_journal_as_it_was() {
+        let (_dir, mut journal) = journal();
+        let Record::Hello { floor, device, at, .. } = one_of_each()[3].clone() else { unreachable!() };
+        let large = Record::Hello { floor, device, payload: vec![0; 17 << 20], at };
+        let refused = journal.commit(&[an_event()[0].clone(), large]);
+        assert!(matches!(refused, Err(CommitError::RecordTooLarge { .. })));
+        assert_eq!(journal.commit(&an_event()).unwrap(), Committed { first: Position(1), events: 1 });
+    }
+
+    #[test]
+    fn an_empty_batch_is_written_and_uses_no_position() {
+        let (dir, mut journal) = journal();
+        let before = journal.end().1;
+        assert_eq!(journal.commit(&[]).unwrap(), Committed { first: Position(1), events: 0 });
+        assert!(journal.end().1 > before);
+        let (_, recovered) = Journal::open(dir.path(), Options::new(1)).unwrap();
+        assert_eq!((recovered.next_position, recovered.report.records), (Position(1), 0));
+    }
+
+    #[test]
+    #[ignore = "needs root: mounts a small tmpfs"]
+    fn a_full_disk_refuses_batches_until_there_is_space_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |program: &str, arguments: &[&str]| {
+            assert!(std::process::Command::new(program).args(arguments).arg(dir.path()).status().unwrap().success());
+        };
+        run("mount", &["-t", "tmpfs", "-o", "size=256k", "tmpfs"]);
+        let path = dir.path().join("journal");
+        let options = Options { segment_bytes: 50_000, frame_bytes: 3_000, salt: 9 };
+        let (mut journal, _) = Journal::open(&path, options).unwrap();
+        let batch: Vec<_> = (0..60).map(|number| Record::Event { floor: None, event: event(number) }).collect();
+        let mut accepted = 0;
+        let refused = loop {
+            match journal.commit(&batch) {
+                Ok(committed) => accepted += committed.events,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, CommitError::NoSpace(_)), "{refused}");
+        assert!(matches!(journal.commit(&batch), Err(CommitError::NoSpace(_))));
+        assert_eq!(journal.events().last(), Position(accepted));
+        assert!(!journal.sealed_segments().is_empty());
+        run("mount", &["-o", "remount,size=1m"]);
+        assert_eq!(journal.commit(&batch).unwrap().first, Position(accepted + 1));
+        let (_, recovered) = Journal::open(&path, options).unwrap();
+        assert_eq!(recovered.next_position, Position(accepted + 61));
+        assert!(recovered.report.torn_tail.is_none());
+        drop(journal);
+        run("umount", &[]);
+    }
+}

@@ -1,0 +1,147 @@
+//! Records for tests: a few fixed ones, and a strategy for any.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
+
+use firmware_protocol::dtls::cid::ConnectionId;
+use firmware_protocol::dtls::keys::KeyBlock;
+use firmware_protocol::dtls::server::FinalFlight;
+use firmware_protocol::id::{DeviceId, Identity, KeyHash, OwnerId, ProductId};
+use firmware_protocol::path::Path;
+use firmware_protocol::session::stored::{Floor, Generation, StoredSession};
+use firmware_protocol::time::UnixMillis;
+use proptest::prelude::*;
+use router::event::{Event, EventId, Source};
+use router::journal::{DescribeKind, HandlerKind, Record, RetireReason, Subscription};
+
+/// Session `number`, in one of the shapes that options and address families allow.
+pub(super) fn session(number: u8) -> StoredSession {
+    let final_flight = FinalFlight { verify: [number ^ 0x33; 12], message_sequence: 7, record_sequence: number.into() };
+    let v6 = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number.into()), 5684, 3, 2);
+    StoredSession {
+        connection: ConnectionId([number; 8]),
+        identity: Identity {
+            device: DeviceId([number / 2; 12]),
+            key: KeyHash([number ^ 0x55; 32]),
+            owner: (number & 1 == 0).then_some(OwnerId(u64::MAX - u64::from(number))),
+            product: (number & 2 == 0).then_some(ProductId(number.into())),
+        },
+        keys: KeyBlock(std::array::from_fn(|index| number ^ u8::try_from(index).unwrap().wrapping_mul(77))),
+        birth: Generation(70_000 + u32::from(number)),
+        established_at: UnixMillis(1_767_225_600_000 + u64::from(number)),
+        final_flight,
+        path: Path {
+            peer: if number & 4 == 0 { SocketAddr::from((Ipv4Addr::new(192, 0, 2, number), 40_000)) } else { v6.into() },
+            local: match number % 3 {
+                0 => None,
+                1 => Some(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1))),
+                _ => Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            },
+        },
+    }
+}
+
+/// Record `sequence` of session `number`.
+pub(super) fn floor(number: u8, sequence: u64) -> Floor {
+    let connection = session(number).connection;
+    Floor { connection, sequence, message_id: u16::try_from(sequence & 0xffff).unwrap(), digest: sequence.wrapping_mul(0x9e37_79b9) }
+}
+
+/// An event that can be told from others by its id.
+pub(super) fn event(number: u64) -> Arc<Event> {
+    let mut id = [0x70; 16];
+    id[8..].copy_from_slice(&number.to_be_bytes());
+    Arc::new(Event {
+        id: EventId(id),
+        owner: OwnerId(number),
+        product: None,
+        source: Source::Device(DeviceId([3; 12])),
+        name: format!("sensor/{number}"),
+        content_format: 0,
+        data: Some(format!("{{\"value\":{number}}}").into_bytes()),
+        ttl_s: 60,
+        published_at: UnixMillis(1_767_225_600_000),
+    })
+}
+
+/// Every kind of record once, in the order of their kinds.
+pub(super) fn one_of_each() -> [Record; 9] {
+    let (opened, at) = (session(4), UnixMillis(1_767_225_700_000));
+    let device = opened.identity.device;
+    [
+        Record::SessionOpened(opened.clone()),
+        Record::SessionRetired { connection: session(2).connection, device, reason: RetireReason::Replaced, at },
+        Record::SessionMoved { connection: opened.connection, path: session(8).path },
+        Record::Hello { floor: floor(4, 1), device, payload: vec![0, 1, 0xff], at },
+        Record::Describe { floor: Some(floor(4, 2)), device, kind: DescribeKind::System, payload: vec![7; 40], at },
+        Record::Subscribed {
+            floor: floor(4, 3),
+            device,
+            subscription: Subscription { prefix: "particle".into(), handler: HandlerKind::Cbor },
+        },
+        Record::Goodbye { floor: floor(4, 4), device, payload: vec![5, 6, 0x90, 0x1c], at },
+        Record::Event { floor: Some(floor(4, 5)), event: event(1) },
+        Record::Seen { floor: floor(4, 6) },
+    ]
+}
+
+/// Any record, of one of a dozen sessions and devices so that records meet.
+pub(super) fn any_record() -> impl Strategy<Value = Record> {
+    let number = 0u8..12;
+    let at = (0u64..1 << 42).prop_map(UnixMillis);
+    let payload = proptest::collection::vec(any::<u8>(), 0..120);
+    prop_oneof![
+        2 => number.clone().prop_map(|number| Record::SessionOpened(session(number))),
+        1 => (number.clone(), any_reason(), at.clone()).prop_map(|(number, reason, at)| Record::SessionRetired {
+            connection: session(number).connection, device: session(number).identity.device, reason, at }),
+        1 => (number.clone(), number.clone()).prop_map(|(number, other)| Record::SessionMoved {
+            connection: session(number).connection, path: session(other).path }),
+        1 => (any_floor(), number.clone(), payload.clone(), at.clone()).prop_map(|(floor, number, payload, at)| Record::Hello {
+            floor, device: session(number).identity.device, payload, at }),
+        1 => (proptest::option::of(any_floor()), number.clone(), any_describe(), payload.clone(), at.clone()).prop_map(|(floor, number, kind, payload, at)|
+            Record::Describe { floor, device: session(number).identity.device, kind, payload, at }),
+        1 => (any_floor(), number.clone(), any_subscription()).prop_map(|(floor, number, subscription)| Record::Subscribed {
+            floor, device: session(number).identity.device, subscription }),
+        1 => (any_floor(), number, payload, at).prop_map(|(floor, number, payload, at)| Record::Goodbye {
+            floor, device: session(number).identity.device, payload, at }),
+        6 => (proptest::option::of(any_floor()), any_event()).prop_map(|(floor, event)| Record::Event { floor, event: Arc::new(event) }),
+        3 => any_floor().prop_map(|floor| Record::Seen { floor }),
+    ]
+}
+
+fn any_floor() -> impl Strategy<Value = Floor> {
+    (0u8..12, 0u64..1 << 48).prop_map(|(number, sequence)| floor(number, sequence))
+}
+
+fn any_reason() -> impl Strategy<Value = RetireReason> {
+    use RetireReason::*;
+    proptest::sample::select(vec![Replaced, Revoked, ClosedByDevice, WrongDevice, StateLost])
+}
+
+fn any_describe() -> impl Strategy<Value = DescribeKind> {
+    proptest::sample::select(vec![DescribeKind::System, DescribeKind::Application, DescribeKind::Metrics])
+}
+
+fn any_subscription() -> impl Strategy<Value = Subscription> {
+    let handler = proptest::sample::select(vec![HandlerKind::Text, HandlerKind::Binary, HandlerKind::Cbor]);
+    ("[a-z/]{0,64}", handler).prop_map(|(prefix, handler)| Subscription { prefix, handler })
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let source = prop_oneof![any::<[u8; 12]>().prop_map(|id| Source::Device(DeviceId(id))), Just(Source::Api), Just(Source::Cloud)];
+    let data = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..900));
+    let product = proptest::option::of(any::<u32>().prop_map(ProductId));
+    (any::<[u8; 16]>(), any::<u64>(), product, source, "\\PC{1,20}", any::<u16>(), data, any::<u32>(), any::<u64>()).prop_map(
+        |(id, owner, product, source, name, content_format, data, ttl_s, at)| Event {
+            id: EventId(id),
+            owner: OwnerId(owner),
+            product,
+            source,
+            name,
+            content_format,
+            data,
+            ttl_s,
+            published_at: UnixMillis(at),
+        },
+    )
+}

@@ -1,0 +1,189 @@
+//! Bounded queues between threads. A mailbox has one lane per producer, so that nobody waits for anybody: a producer whose lane is full is told
+//! so at once, and one that is frozen in the middle of a push stops no one else.
+//!
+//! A consumer sleeps on an event file descriptor, which it can wait for together with a socket. A producer makes the system call that wakes it
+//! only if it sleeps.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+/// A mailbox under construction: lanes are made before its thread starts.
+#[derive(Debug)]
+pub struct MailboxBuilder<T> {
+    lanes: Vec<rtrb::Consumer<T>>,
+    bell: Arc<Bell>,
+}
+
+/// The consumer's end.
+#[derive(Debug)]
+pub struct Mailbox<T> {
+    lanes: Vec<rtrb::Consumer<T>>,
+    next: usize,
+    bell: Arc<Bell>,
+}
+
+/// One producer's end.
+#[derive(Debug)]
+pub struct Lane<T> {
+    queue: rtrb::Producer<T>,
+    bell: Arc<Bell>,
+}
+
+/// What a consumer sleeps on.
+#[derive(Debug)]
+pub struct Bell {
+    event: EventFd,
+    sleeping: AtomicBool,
+}
+
+impl<T> MailboxBuilder<T> {
+    /// An empty mailbox without lanes.
+    pub fn new() -> std::io::Result<Self> {
+        let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        Ok(Self { lanes: Vec::new(), bell: Arc::new(Bell { event, sleeping: AtomicBool::new(false) }) })
+    }
+
+    /// A lane for one producer, with room for `capacity` items.
+    pub fn lane(&mut self, capacity: usize) -> Lane<T> {
+        let (queue, lane) = rtrb::RingBuffer::new(capacity);
+        self.lanes.push(lane);
+        Lane { queue, bell: Arc::clone(&self.bell) }
+    }
+
+    /// The consumer's end, once all lanes are made.
+    pub fn build(self) -> Mailbox<T> {
+        Mailbox { lanes: self.lanes, next: 0, bell: self.bell }
+    }
+}
+
+impl<T> Lane<T> {
+    /// Adds an item; gives it back if there is no room. [`Lane::ring`] must follow the last of a batch.
+    pub fn push(&mut self, item: T) -> Result<(), T> {
+        self.queue.push(item).map_err(|rtrb::PushError::Full(item)| item)
+    }
+
+    /// Wakes the consumer if it sleeps.
+    pub fn ring(&self) {
+        self.bell.ring();
+    }
+
+    /// Adds an item and wakes the consumer.
+    pub fn send(&mut self, item: T) -> Result<(), T> {
+        let result = self.push(item);
+        self.ring();
+        result
+    }
+}
+
+impl<T> Mailbox<T> {
+    /// Takes at most `limit` items, lane by lane in turn, so that a full lane does not starve the others.
+    pub fn drain(&mut self, limit: usize, mut take: impl FnMut(T)) -> usize {
+        let lanes = self.lanes.len().max(1);
+        let share = limit.div_ceil(lanes).max(1);
+        let mut taken = 0;
+        for step in 0..self.lanes.len() {
+            let lane = &mut self.lanes[(self.next + step) % lanes];
+            for _ in 0..share {
+                let Ok(item) = lane.pop() else { break };
+                take(item);
+                taken += 1;
+            }
+        }
+        self.next = (self.next + 1) % lanes;
+        taken
+    }
+
+    /// Whether there is nothing to take.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.iter().all(rtrb::Consumer::is_empty)
+    }
+
+    /// Sleeps until something arrives or the time is over.
+    pub fn wait(&self, timeout: Duration) {
+        self.wait_with(None, timeout);
+    }
+
+    /// Sleeps until something arrives, `socket` can be read, or the time is over.
+    pub fn wait_with(&self, socket: Option<BorrowedFd<'_>>, timeout: Duration) {
+        self.bell.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.is_empty() {
+            let mut fds = vec![PollFd::new(self.bell.event.as_fd(), PollFlags::POLLIN)];
+            fds.extend(socket.map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
+            let timeout = PollTimeout::try_from(timeout.as_millis().min(60_000)).unwrap_or(PollTimeout::MAX);
+            // An interruption is a wake-up like any other.
+            let _ = poll(&mut fds, timeout);
+        }
+        self.bell.sleeping.store(false, Ordering::Relaxed);
+        // Empties the event; there is nothing to read when something else woke us.
+        let _ = self.bell.event.read();
+    }
+
+    /// What wakes this mailbox, for signals that are no messages.
+    pub fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.bell)
+    }
+}
+
+impl Bell {
+    /// Wakes the consumer if it sleeps.
+    pub fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
+            // The counter cannot overflow: it is emptied at every wake-up.
+            let _ = self.event.write(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_lane_refuses_and_the_others_go_on() {
+        let mut builder = MailboxBuilder::new().unwrap();
+        let (mut a, mut b) = (builder.lane(2), builder.lane(2));
+        let mut mailbox = builder.build();
+        assert_eq!((a.push(1), a.push(2), a.push(3), b.push(4)), (Ok(()), Ok(()), Err(3), Ok(())));
+        let mut taken = Vec::new();
+        assert_eq!(mailbox.drain(2, |item| taken.push(item)), 2);
+        assert_eq!(taken, [1, 4], "each lane gets its share");
+        assert!(!mailbox.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_slept_through() {
+        let mut builder = MailboxBuilder::new().unwrap();
+        let mut lanes: Vec<_> = (0..2).map(|_| builder.lane(8)).collect();
+        let mut mailbox = builder.build();
+        let threads: Vec<_> = lanes
+            .drain(..)
+            .map(|mut lane| {
+                std::thread::spawn(move || {
+                    for mut n in 0..20_000u32 {
+                        while let Err(back) = lane.send(n) {
+                            n = back;
+                            std::thread::yield_now();
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut seen = 0;
+        while seen < 40_000 {
+            let before = seen;
+            seen += mailbox.drain(16, |_| {});
+            if seen == before {
+                mailbox.wait(Duration::from_secs(60));
+            }
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(mailbox.is_empty());
+    }
+}

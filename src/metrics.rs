@@ -1,0 +1,209 @@
+//! Every metric once, with one line that says what it counts. Labels are of fixed sets; nothing here names a device.
+
+use firmware_protocol::dtls::demux::Junk;
+use firmware_protocol::dtls::server::Refusal;
+use firmware_protocol::session::Dropped;
+use prometheus::core::Collector;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+/// All metrics of the server.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+}
+
+/// What one terminator counts.
+#[derive(Clone, Debug)]
+pub struct TerminatorMetrics {
+    /// Datagrams read.
+    pub datagrams_received: IntCounter,
+    /// Datagrams sent.
+    pub datagrams_sent: IntCounter,
+    /// Messages of devices handed to shards.
+    pub messages_received: IntCounter,
+    /// Messages of devices acknowledged after commit.
+    pub messages_acknowledged: IntCounter,
+    /// Stateless answers to first hellos.
+    pub cookies_sent: IntCounter,
+    /// Handshakes proved.
+    pub handshakes: IntCounter,
+    /// Sessions in use.
+    pub sessions: IntGauge,
+    dropped: IntCounterVec,
+}
+
+/// What the handshake thread counts.
+#[derive(Clone, Debug)]
+pub struct HandshakeMetrics {
+    /// Handshakes begun and not yet proved.
+    pub pending: IntGauge,
+    refused: IntCounterVec,
+}
+
+/// What the journal's writer counts.
+#[derive(Clone, Debug)]
+pub struct JournalMetrics {
+    /// Records made durable.
+    pub records: IntCounter,
+    /// Events made durable.
+    pub events: IntCounter,
+    /// Commits: one write and one sync each.
+    pub commits: IntCounter,
+    /// Microseconds spent in commits.
+    pub commit_us: IntCounter,
+}
+
+/// What the shards count, all together.
+#[derive(Clone, Debug)]
+pub struct ShardMetrics {
+    /// Outputs that found a full lane, by destination.
+    pub lane_full: IntCounterVec,
+    /// Inputs handled.
+    pub inputs: IntCounter,
+}
+
+/// What the event streams count.
+#[derive(Clone, Debug)]
+pub struct StreamMetrics {
+    /// Streams open.
+    pub open: IntGauge,
+    /// Events handed to streams.
+    pub events: IntCounter,
+    /// Streams cut because their reader was too slow.
+    pub cut: IntCounter,
+    /// Batches that no stream saw because the fan-out was behind.
+    pub missed: IntCounter,
+}
+
+impl Metrics {
+    /// No metrics yet.
+    pub fn new() -> Self {
+        Self { registry: Registry::new() }
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+
+    fn add<C: Collector + Clone + 'static>(&self, metric: Result<C, prometheus::Error>) -> C {
+        let metric = metric.expect("names and labels in this file are well-formed");
+        self.registry.register(Box::new(metric.clone())).expect("each name in this file is used once");
+        metric
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::new(name, help))
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(name, help), &[label]))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::new(name, help))
+    }
+
+    /// Metrics of all terminators together.
+    pub fn terminators(&self) -> TerminatorMetrics {
+        TerminatorMetrics {
+            datagrams_received: self.counter("holdfast_udp_datagrams_received_total", "Datagrams read."),
+            datagrams_sent: self.counter("holdfast_udp_datagrams_sent_total", "Datagrams sent."),
+            messages_received: self.counter("holdfast_messages_received_total", "Messages of devices handed to shards."),
+            messages_acknowledged: self
+                .counter("holdfast_messages_acknowledged_total", "Messages of devices acknowledged after their commit."),
+            cookies_sent: self.counter("holdfast_dtls_cookies_sent_total", "Stateless answers to first hellos."),
+            handshakes: self.counter("holdfast_dtls_handshakes_total", "Handshakes proved."),
+            sessions: self.gauge("holdfast_sessions", "Sessions in use."),
+            dropped: self.counters("holdfast_datagrams_dropped_total", "Datagrams and messages without effect.", "reason"),
+        }
+    }
+
+    /// Metrics of the handshake thread.
+    pub fn handshakes(&self) -> HandshakeMetrics {
+        HandshakeMetrics {
+            pending: self.gauge("holdfast_dtls_handshakes_pending", "Handshakes begun and not yet proved."),
+            refused: self.counters("holdfast_dtls_handshakes_refused_total", "Flights and hellos that were refused.", "reason"),
+        }
+    }
+
+    /// Metrics of the journal.
+    pub fn journal(&self) -> JournalMetrics {
+        JournalMetrics {
+            records: self.counter("holdfast_journal_records_total", "Records made durable."),
+            events: self.counter("holdfast_journal_events_total", "Events made durable."),
+            commits: self.counter("holdfast_journal_commits_total", "Commits: one write and one sync each."),
+            commit_us: self.counter("holdfast_journal_commit_microseconds_total", "Microseconds spent in commits."),
+        }
+    }
+
+    /// Metrics of the shards.
+    pub fn shards(&self) -> ShardMetrics {
+        ShardMetrics {
+            lane_full: self.counters("holdfast_shard_lane_full_total", "Outputs of shards that found a full lane.", "destination"),
+            inputs: self.counter("holdfast_shard_inputs_total", "Inputs handled by shards."),
+        }
+    }
+
+    /// Metrics of event streams.
+    pub fn streams(&self) -> StreamMetrics {
+        StreamMetrics {
+            open: self.gauge("holdfast_streams_open", "Event streams open."),
+            events: self.counter("holdfast_streams_events_total", "Events handed to streams."),
+            cut: self.counter("holdfast_streams_cut_total", "Streams cut because their reader was too slow."),
+            missed: self.counter("holdfast_streams_missed_total", "Batches no stream saw because the fan-out was behind."),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TerminatorMetrics {
+    /// Something was dropped for `reason`.
+    pub fn dropped(&self, reason: &str) {
+        self.dropped.with_label_values(&[reason]).inc();
+    }
+
+    /// A datagram was nothing for us.
+    pub fn junk(&self, junk: Junk) {
+        self.dropped(match junk {
+            Junk::KeepAlive => "keep_alive",
+            Junk::TooLong => "too_long",
+            Junk::Malformed => "malformed",
+            Junk::Handshake => "handshake",
+            Junk::NoConnectionId => "no_connection_id",
+        });
+    }
+
+    /// A session did nothing with a datagram.
+    pub fn session_drop(&self, dropped: Dropped) {
+        self.dropped(match dropped {
+            Dropped::Replayed => "replayed",
+            Dropped::Forged => "forged",
+            Dropped::Unexpected => "unexpected",
+            Dropped::Malformed => "malformed_message",
+        });
+    }
+}
+
+impl HandshakeMetrics {
+    /// A hello or flight was refused for `reason`.
+    pub fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// A flight was refused.
+    pub fn refusal(&self, refusal: Refusal) {
+        self.refused(match refusal {
+            Refusal::Malformed => "malformed",
+            Refusal::UnknownKey => "unknown_key",
+            Refusal::BadSignature => "bad_signature",
+            Refusal::BadPoint => "bad_point",
+            Refusal::BadFinished => "bad_finished",
+        });
+    }
+}

@@ -1,0 +1,167 @@
+//! One thread per shard: it waits for its mailbox, lets the shard decide, and passes on what comes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use firmware_protocol::id::DeviceId;
+use router::ask::{Answer, AskError};
+use router::device::DeviceView;
+use router::event::Position;
+use router::shard::{Input, Output, Shard, Then};
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::mailbox::{Lane, Mailbox};
+use crate::metrics::ShardMetrics;
+use crate::terminators::ToTerminator;
+use crate::writer::{After, Append};
+
+/// Inputs taken in one turn.
+const INPUTS: usize = 512;
+
+/// How a caller of the API is answered.
+#[derive(Debug)]
+pub enum Reply {
+    /// It asked something of a device.
+    Answer(oneshot::Sender<Result<Answer, AskError>>),
+    /// It wanted to see devices.
+    Views(oneshot::Sender<Vec<DeviceView>>),
+    /// It published.
+    Published(oneshot::Sender<Position>),
+}
+
+impl Reply {
+    /// A caller that has gone away is no error.
+    fn answer(self, answer: Result<Answer, AskError>) {
+        if let Self::Answer(sender) = self {
+            let _ = sender.send(answer);
+        }
+    }
+
+    fn views(self, views: Vec<DeviceView>) {
+        if let Self::Views(sender) = self {
+            let _ = sender.send(views);
+        }
+    }
+
+    /// The event is durable.
+    pub fn published(self, position: Position) {
+        if let Self::Published(sender) = self {
+            let _ = sender.send(position);
+        }
+    }
+}
+
+/// Which shard a device belongs to.
+pub fn shard_of(device: DeviceId, shards: usize) -> usize {
+    // FNV-1a: devices of a batch differ in few bytes, in no pattern that matters.
+    let hash = device.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    usize::try_from(hash >> 32).unwrap_or_default() % shards.max(1)
+}
+
+/// Where a shard's outputs go.
+#[derive(Debug)]
+pub struct ShardLanes {
+    /// To the terminators.
+    pub terminators: Vec<Lane<ToTerminator>>,
+    /// To the journal.
+    pub writer: Lane<Append>,
+}
+
+/// A shard on its thread.
+#[derive(Debug)]
+pub struct ShardThread {
+    shard: Shard<Reply>,
+    mailbox: Mailbox<Input<Reply>>,
+    lanes: ShardLanes,
+    clock: Clock,
+    metrics: Arc<ShardMetrics>,
+}
+
+impl ShardThread {
+    /// A thread's worth of shard.
+    pub fn new(shard: Shard<Reply>, mailbox: Mailbox<Input<Reply>>, lanes: ShardLanes, clock: Clock, metrics: Arc<ShardMetrics>) -> Self {
+        Self { shard, mailbox, lanes, clock, metrics }
+    }
+
+    /// Runs until `stop` is set.
+    pub fn run(mut self, stop: &AtomicBool) {
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        while !stop.load(Ordering::Acquire) {
+            let now = self.clock.now();
+            let deadline = self.shard.timeout_at().map_or(Duration::from_secs(1), |at| at.since(now.at));
+            self.mailbox.wait(deadline.min(Duration::from_secs(1)));
+            let now = self.clock.now();
+            self.mailbox.drain(INPUTS, |input| inputs.push(input));
+            self.metrics.inputs.inc_by(inputs.len() as u64);
+            for input in inputs.drain(..) {
+                self.shard.apply(now, input, &mut outputs);
+            }
+            self.shard.handle_timeout(now, &mut outputs);
+            for output in outputs.drain(..) {
+                self.pass_on(output);
+            }
+            self.lanes.writer.ring();
+            self.lanes.terminators.iter().for_each(Lane::ring);
+        }
+    }
+
+    fn pass_on(&mut self, output: Output<Reply>) {
+        match output {
+            Output::Append { record, then } => self.append(record, then),
+            Output::Request { link, id, request, deadline } => {
+                self.to_terminator(link.terminator, ToTerminator::Request { connection: link.connection, id, request, deadline });
+            }
+            Output::Acknowledge { link, receipt, code } => {
+                self.to_terminator(link.terminator, ToTerminator::Acknowledge { connection: link.connection, receipt, code });
+            }
+            Output::Retire { link, reason } => {
+                self.to_terminator(link.terminator, ToTerminator::Retire { connection: link.connection, reason });
+            }
+            Output::Identify { link, identity } => {
+                self.to_terminator(link.terminator, ToTerminator::Identify { connection: link.connection, identity });
+            }
+            Output::Answer { reply, answer } => reply.answer(answer),
+            Output::Views { reply, views } => reply.views(views),
+        }
+    }
+
+    fn append(&mut self, record: router::journal::Record, then: Then<Reply>) {
+        let after = match then {
+            Then::Nothing => After::Nothing,
+            Then::Acknowledge { link, receipt } => After::Acknowledge { link, receipt },
+            Then::Tell(reply) => After::Tell(reply),
+        };
+        if let Err(refused) = self.lanes.writer.push(Append { record, after }) {
+            self.metrics.lane_full.with_label_values(&["writer"]).inc();
+            // Not accepted, so not acknowledged: the device's repetition shall be new, and a caller sees its reply dropped.
+            if let After::Acknowledge { link, receipt } = refused.after {
+                self.to_terminator(link.terminator, ToTerminator::Forget { connection: link.connection, receipt });
+            }
+        }
+    }
+
+    fn to_terminator(&mut self, terminator: u16, message: ToTerminator) {
+        let taken = self.lanes.terminators.get_mut(usize::from(terminator)).is_some_and(|lane| lane.push(message).is_ok());
+        if !taken {
+            self.metrics.lane_full.with_label_values(&["terminator"]).inc();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_of_a_batch_spread_over_the_shards() {
+        let mut counts = [0; 16];
+        for n in 0..16_000u32 {
+            let mut id = [0xe0; 12];
+            id[8..].copy_from_slice(&n.to_be_bytes());
+            counts[shard_of(DeviceId(id), 16)] += 1;
+        }
+        assert!(counts.iter().all(|count| (700..1300).contains(count)), "{counts:?}");
+    }
+}

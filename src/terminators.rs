@@ -1,0 +1,145 @@
+//! Terminators: workers that own a UDP socket and the sessions of their buckets. Each decrypts, recognises repetitions and answers what needs no
+//! routing by itself; typed messages go to shards, proven hellos to the handshake thread, sessions to the journal.
+//!
+//! A session belongs to the worker its connection id names. A datagram that reaches another worker's socket is handed over.
+
+pub mod cid_keys;
+mod sessions;
+mod udp;
+mod worker;
+
+use firmware_protocol::coap::Code;
+use firmware_protocol::crypto::PublicKey;
+use firmware_protocol::dtls::cid::ConnectionId;
+use firmware_protocol::dtls::server::Established;
+use firmware_protocol::id::Identity;
+use firmware_protocol::path::Path;
+use firmware_protocol::session::Receipt;
+use firmware_protocol::session::request::{Request, RequestId};
+use firmware_protocol::time::Millis;
+use router::journal::RetireReason;
+
+pub use self::udp::{BindError, bind_group};
+pub use self::worker::{Worker, WorkerLanes};
+
+/// Which worker owns a connection id's bucket.
+pub fn owner_of(connection: ConnectionId, workers: usize) -> usize {
+    usize::from(connection.bucket()) % workers
+}
+
+/// Who stands behind a key that was proved.
+#[derive(Clone, Copy, Debug)]
+pub enum Holder {
+    /// A registered device.
+    Known(Identity),
+    /// A stranger, let through to its Hello so that the operator sees it. Nothing else of it counts.
+    Stranger,
+}
+
+/// Something a terminator is told.
+#[derive(Debug)]
+pub enum ToTerminator {
+    /// A datagram for one of its sessions that came to another worker.
+    Datagram {
+        /// Where it came from.
+        path: Path,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// Send this as it is: a handshake flight.
+    Flight {
+        /// To whom.
+        path: Path,
+        /// The bytes.
+        datagram: Vec<u8>,
+    },
+    /// A handshake was proved.
+    Established {
+        /// From where.
+        path: Path,
+        /// What it left.
+        established: Box<Established<Holder>>,
+    },
+    /// A new session is durable: the device may be told.
+    Opened {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// What a message asked for is durable, or was refused.
+    Acknowledge {
+        /// Which session.
+        connection: ConnectionId,
+        /// Which message.
+        receipt: Receipt,
+        /// Empty, or why not.
+        code: Code,
+    },
+    /// A message could not be taken: its repetition shall be new.
+    Forget {
+        /// Which session.
+        connection: ConnectionId,
+        /// Which message.
+        receipt: Receipt,
+    },
+    /// Send a request.
+    Request {
+        /// Over which session.
+        connection: ConnectionId,
+        /// Under which name.
+        id: RequestId,
+        /// What.
+        request: Request,
+        /// Until when.
+        deadline: Millis,
+    },
+    /// The session is over on our side.
+    Retire {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        reason: RetireReason,
+    },
+    /// The registry's new word about a session's holder.
+    Identify {
+        /// Which.
+        connection: ConnectionId,
+        /// Who.
+        identity: Identity,
+    },
+}
+
+/// What a terminator sends to the handshake thread.
+#[derive(Debug)]
+pub enum ToHandshakes {
+    /// A hello whose cookie was right.
+    Hello {
+        /// Which terminator.
+        terminator: u16,
+        /// From where.
+        path: Path,
+        /// The datagram.
+        datagram: Vec<u8>,
+        /// The id reserved for the session.
+        connection: ConnectionId,
+    },
+    /// A device's second flight.
+    Flight {
+        /// From where.
+        path: Path,
+        /// The datagram.
+        datagram: Vec<u8>,
+    },
+}
+
+/// A stranger that proved a key and said Hello while the operator looked.
+#[derive(Clone, Debug)]
+pub struct StrangerSeen {
+    /// Its key.
+    pub key: PublicKey,
+    /// The device id it claims.
+    pub device: firmware_protocol::id::DeviceId,
+    /// Platform id.
+    pub platform: u16,
+    /// System firmware version.
+    pub system_version: Option<u16>,
+}

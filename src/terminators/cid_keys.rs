@@ -1,0 +1,31 @@
+//! The keys of connection-id tags: primary data, because devices keep their ids for weeks.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use firmware_protocol::dtls::cid::{ConnectionIds, TagKey};
+use firmware_protocol::entropy::Entropy;
+
+use crate::entropy::SystemEntropy;
+use crate::journal::durable;
+
+/// Reads the tag keys of `directory`, or makes them at the first start. The file holds one or two keys of 32 bytes, the current one first.
+pub fn load(directory: &Path, node: u16) -> io::Result<ConnectionIds> {
+    let path = directory.join("cid-keys");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key: TagKey = SystemEntropy.array();
+            durable::replace_file(&path, &key)?;
+            key.to_vec()
+        }
+        Err(error) => return Err(error),
+    };
+    let keys: Vec<&TagKey> = bytes.as_chunks::<32>().0.iter().collect();
+    match (&keys[..], bytes.len() % 32) {
+        ([current], 0) => Ok(ConnectionIds::new(node, current, None)),
+        ([current, previous], 0) => Ok(ConnectionIds::new(node, current, Some(previous))),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "cid-keys must hold one or two keys of 32 bytes")),
+    }
+}

@@ -1,0 +1,101 @@
+//! The sessions of one terminator, and when each wants to be looked at.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::time::Duration;
+
+use firmware_protocol::crypto::PublicKey;
+use firmware_protocol::dtls::cid::ConnectionId;
+use firmware_protocol::session::Session;
+use firmware_protocol::time::Millis;
+
+/// How often at most a shard is told that a device was heard.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// What a session is at the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// Its record is on the way to the disk; the device does not know yet that it has a session.
+    Opening,
+    /// In use.
+    Live,
+    /// Over on our side. Whoever still speaks with its keys is told to make a new one.
+    Tombstone,
+    /// A stranger's, until its Hello.
+    Stranger(PublicKey),
+}
+
+/// A session and what its terminator keeps beside it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) session: Session,
+    pub(super) standing: Standing,
+    timer_at: Option<Millis>,
+    reported_at: Option<Millis>,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    entries: HashMap<ConnectionId, Entry>,
+    timers: BinaryHeap<Reverse<(Millis, ConnectionId)>>,
+}
+
+impl Sessions {
+    pub(super) fn insert(&mut self, session: Session, standing: Standing) {
+        let connection = session.connection();
+        self.entries.insert(connection, Entry { session, standing, timer_at: None, reported_at: None });
+        self.schedule(connection);
+    }
+
+    pub(super) fn entry(&mut self, connection: ConnectionId) -> Option<&mut Entry> {
+        self.entries.get_mut(&connection)
+    }
+
+    pub(super) fn contains(&self, connection: ConnectionId) -> bool {
+        self.entries.contains_key(&connection)
+    }
+
+    pub(super) fn remove(&mut self, connection: ConnectionId) {
+        self.entries.remove(&connection);
+    }
+
+    /// Notes when the session wants to be looked at next. To be called after anything was done to it.
+    pub(super) fn schedule(&mut self, connection: ConnectionId) {
+        let Some(entry) = self.entries.get_mut(&connection) else { return };
+        let Some(at) = entry.session.timeout_at() else { return };
+        if entry.timer_at.is_none_or(|scheduled| at < scheduled) {
+            entry.timer_at = Some(at);
+            self.timers.push(Reverse((at, connection)));
+        }
+    }
+
+    /// The next session whose time has come.
+    pub(super) fn pop_due(&mut self, now: Millis) -> Option<ConnectionId> {
+        while let Some(Reverse((at, connection))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+            self.timers.pop();
+            let Some(entry) = self.entries.get_mut(&connection).filter(|entry| entry.timer_at == Some(at)) else { continue };
+            entry.timer_at = None;
+            if entry.session.timeout_at().is_some_and(|wanted| wanted <= now) {
+                return Some(connection);
+            }
+            self.schedule(connection);
+        }
+        None
+    }
+
+    pub(super) fn timeout_at(&self) -> Option<Millis> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+}
+
+impl Entry {
+    /// Whether the shard should be told that the device was heard just now.
+    pub(super) fn report_due(&mut self, now: Millis) -> bool {
+        let due = self.reported_at.is_none_or(|at| now.since(at) >= REPORT_EVERY);
+        if due {
+            self.reported_at = Some(now);
+        }
+        due
+    }
+}

@@ -1,0 +1,460 @@
+//! The loop of a terminator: it waits, takes what came in batches, and decides nothing that a session or a shard could decide.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use firmware_protocol::coap::Code;
+use firmware_protocol::crypto::{Aead, PublicKey};
+use firmware_protocol::dtls::cid::{ConnectionId, ConnectionIds};
+use firmware_protocol::dtls::cookie::Cookies;
+use firmware_protocol::dtls::demux::{Datagram, demux};
+use firmware_protocol::dtls::hello::ClientHello;
+use firmware_protocol::dtls::probe::ProbeLimits;
+use firmware_protocol::dtls::server::Established;
+use firmware_protocol::entropy::Entropy;
+use firmware_protocol::error::KeyError;
+use firmware_protocol::id::{DeviceId, Identity, KeyHash};
+use firmware_protocol::path::Path;
+use firmware_protocol::session::hello::Hello;
+use firmware_protocol::session::request::{Outcome, Request, RequestId};
+use firmware_protocol::session::stored::StoredSession;
+use firmware_protocol::session::{Context, Output, Receipt, Session, Uplink};
+use firmware_protocol::time::{Millis, Now};
+use router::device::Link;
+use router::journal::{Record, RetireReason};
+use router::shard::Input;
+
+use crate::clock::Clock;
+use crate::entropy::SystemEntropy;
+use crate::generations::Generations;
+use crate::mailbox::{Lane, Mailbox};
+use crate::metrics::TerminatorMetrics;
+use crate::shards::{Reply, shard_of};
+use crate::strangers::Strangers;
+use crate::terminators::sessions::{Sessions, Standing};
+use crate::terminators::udp::Udp;
+use crate::terminators::{Holder, StrangerSeen, ToHandshakes, ToTerminator, owner_of};
+use crate::writer::{After, Append};
+
+/// Datagrams read in one turn before the mailbox is looked at again.
+const BATCHES: usize = 8;
+/// Messages taken in one turn.
+const MESSAGES: usize = 512;
+/// How often a random connection id is drawn that no session has.
+const DRAWS: usize = 16;
+
+/// Where a worker sends what it does not do itself.
+#[derive(Debug)]
+pub struct WorkerLanes {
+    /// To the other workers, by index; its own is not used.
+    pub workers: Vec<Lane<ToTerminator>>,
+    /// To the shards.
+    pub shards: Vec<Lane<Input<Reply>>>,
+    /// To the journal.
+    pub writer: Lane<Append>,
+    /// To the handshake thread.
+    pub handshakes: Lane<ToHandshakes>,
+}
+
+/// One terminator.
+#[derive(Debug)]
+pub struct Worker {
+    index: u16,
+    workers: usize,
+    udp: Udp,
+    mailbox: Mailbox<ToTerminator>,
+    lanes: WorkerLanes,
+    sessions: Sessions,
+    ids: ConnectionIds,
+    cookies: Cookies,
+    probes: ProbeLimits,
+    aead: Aead,
+    clock: Clock,
+    now: Now,
+    generations: Arc<Generations>,
+    strangers: Arc<Strangers>,
+    metrics: Arc<TerminatorMetrics>,
+    outputs: Vec<Output>,
+}
+
+impl Worker {
+    /// A worker that owns every bucket whose number is `index` modulo `workers`.
+    #[expect(clippy::too_many_arguments, reason = "wiring: each part comes from another place")]
+    pub fn new(
+        index: u16,
+        workers: usize,
+        udp: Udp,
+        mailbox: Mailbox<ToTerminator>,
+        lanes: WorkerLanes,
+        ids: ConnectionIds,
+        clock: Clock,
+        generations: Arc<Generations>,
+        strangers: Arc<Strangers>,
+        metrics: Arc<TerminatorMetrics>,
+    ) -> Result<Self, KeyError> {
+        let now = clock.now();
+        Ok(Self {
+            index,
+            workers,
+            udp,
+            mailbox,
+            lanes,
+            sessions: Sessions::default(),
+            ids,
+            cookies: Cookies::new(now.at, &mut SystemEntropy),
+            probes: ProbeLimits::new(u64::from_be_bytes(SystemEntropy.array())),
+            aead: Aead::new()?,
+            clock,
+            now,
+            generations,
+            strangers,
+            metrics,
+            outputs: Vec::new(),
+        })
+    }
+
+    /// Takes over a session of a former process. `retired` ones stay as tombstones.
+    pub fn restore(&mut self, session: Session, retired: bool) {
+        let standing = if retired { Standing::Tombstone } else { Standing::Live };
+        if !retired {
+            self.metrics.sessions.inc();
+        }
+        self.sessions.insert(session, standing);
+    }
+
+    /// Runs until `stop` is set and the mailbox's bell was rung.
+    pub fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        let deadline = self.sessions.timeout_at().map_or(Duration::from_secs(1), |at| at.since(self.now.at));
+        self.mailbox.wait_with(Some(self.udp.as_fd()), deadline.min(Duration::from_secs(1)));
+        self.now = self.clock.now();
+        self.cookies.rotate(self.now.at, &mut SystemEntropy);
+        self.receive();
+        self.take_messages();
+        while let Some(connection) = self.sessions.pop_due(self.now.at) {
+            self.with_session(connection, |session, cx| session.handle_timeout(cx));
+        }
+        self.ring();
+    }
+
+    fn ring(&self) {
+        self.lanes.workers.iter().for_each(Lane::ring);
+        self.lanes.shards.iter().for_each(Lane::ring);
+        self.lanes.writer.ring();
+        self.lanes.handshakes.ring();
+    }
+
+    fn receive(&mut self) {
+        let mut batch = Vec::new();
+        for _ in 0..BATCHES {
+            if self.udp.receive(|datagram, path| batch.push((datagram.to_vec(), path))) == 0 {
+                break;
+            }
+            for (datagram, path) in batch.drain(..) {
+                self.metrics.datagrams_received.inc();
+                self.handle_datagram(&datagram, path);
+            }
+        }
+    }
+
+    fn handle_datagram(&mut self, datagram: &[u8], path: Path) {
+        match demux(datagram) {
+            Datagram::Record { connection } => self.handle_record(connection, datagram, path),
+            Datagram::Hello(hello) => self.handle_hello(&hello, datagram, path),
+            Datagram::Flight { connection } if self.owns(connection) && !self.sessions.contains(connection) => {
+                self.to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() });
+            }
+            Datagram::Flight { connection } => self.handle_record(connection, datagram, path),
+            Datagram::Probe if self.probes.allow(self.now.at, path.peer.ip()) => self.transmit(path, datagram),
+            Datagram::Probe => self.metrics.dropped("probe_limit"),
+            Datagram::Junk(junk) => self.metrics.junk(junk),
+        }
+    }
+
+    fn owns(&self, connection: ConnectionId) -> bool {
+        owner_of(connection, self.workers) == usize::from(self.index)
+    }
+
+    fn handle_hello(&mut self, hello: &ClientHello<'_>, datagram: &[u8], path: Path) {
+        if !hello.offers_connection_id {
+            return self.metrics.dropped("no_connection_id");
+        }
+        if !self.cookies.proves(path.peer, hello) {
+            let challenge = self.cookies.challenge(path.peer, hello);
+            self.metrics.cookies_sent.inc();
+            return self.transmit(path, &challenge);
+        }
+        let Some(connection) = self.draw_connection() else { return self.metrics.dropped("no_free_connection_id") };
+        self.to_handshakes(ToHandshakes::Hello { terminator: self.index, path, datagram: datagram.to_vec(), connection });
+    }
+
+    /// An id of one of this worker's buckets that no session has.
+    fn draw_connection(&self) -> Option<ConnectionId> {
+        let buckets = (usize::from(u8::MAX) + 1 - usize::from(self.index)).div_ceil(self.workers);
+        let [random] = SystemEntropy.array::<1>();
+        let bucket = usize::from(self.index) + usize::from(random) % buckets * self.workers;
+        let bucket = u8::try_from(bucket).ok()?;
+        (0..DRAWS).map(|_| self.ids.allocate(bucket, &mut SystemEntropy)).find(|id| !self.sessions.contains(*id))
+    }
+
+    fn to_handshakes(&mut self, message: ToHandshakes) {
+        // The device repeats its flight.
+        if self.lanes.handshakes.push(message).is_err() {
+            self.metrics.dropped("handshakes_full");
+        }
+    }
+
+    fn handle_record(&mut self, connection: ConnectionId, datagram: &[u8], path: Path) {
+        if !self.owns(connection) {
+            if !self.ids.gave_out(connection) {
+                return self.metrics.dropped("unknown_connection");
+            }
+            let message = ToTerminator::Datagram { path, bytes: datagram.to_vec() };
+            if self.lanes.workers[owner_of(connection, self.workers)].push(message).is_err() {
+                self.metrics.dropped("worker_full");
+            }
+            return;
+        }
+        let Some(entry) = self.sessions.entry(connection) else {
+            // A right tag on an id that nobody has: a device that talks with keys we lost.
+            let reason = if self.ids.gave_out(connection) { "orphan" } else { "unknown_connection" };
+            return self.metrics.dropped(reason);
+        };
+        if entry.standing == Standing::Opening {
+            return self.metrics.dropped("opening");
+        }
+        let mut result = Ok(());
+        self.with_session(connection, |session, cx| result = session.handle_datagram(cx, datagram, path));
+        match result {
+            Ok(()) => self.heard(connection),
+            Err(dropped) => self.metrics.session_drop(dropped),
+        }
+    }
+
+    /// An authentic record came.
+    fn heard(&mut self, connection: ConnectionId) {
+        let now = self.now;
+        let Some(entry) = self.sessions.entry(connection) else { return };
+        match entry.standing {
+            Standing::Live => {
+                if entry.report_due(now.at) {
+                    let device = entry.session.identity().device;
+                    self.to_shard(device, Input::Heard { device, link: self.link(connection), at: now.unix });
+                }
+            }
+            Standing::Tombstone => self.with_session(connection, |session, cx| session.close(cx)),
+            Standing::Opening | Standing::Stranger(_) => {}
+        }
+    }
+
+    fn link(&self, connection: ConnectionId) -> Link {
+        Link { terminator: self.index, connection }
+    }
+
+    /// `false` if the shard's lane is full.
+    fn to_shard(&mut self, device: DeviceId, input: Input<Reply>) -> bool {
+        let shard = shard_of(device, self.lanes.shards.len());
+        let taken = self.lanes.shards[shard].push(input).is_ok();
+        if !taken {
+            self.metrics.dropped("shard_full");
+        }
+        taken
+    }
+
+    fn with_session(&mut self, connection: ConnectionId, action: impl FnOnce(&mut Session, &mut Context<'_>)) {
+        let Some(entry) = self.sessions.entry(connection) else { return };
+        let (identity, standing) = (*entry.session.identity(), entry.standing);
+        let mut outputs = std::mem::take(&mut self.outputs);
+        if entry.session.needs_generation() {
+            self.generations.renew(&mut entry.session, self.now.unix);
+        }
+        let mut entropy = SystemEntropy;
+        action(&mut entry.session, &mut Context { now: self.now, aead: &mut self.aead, entropy: &mut entropy, out: &mut outputs });
+        self.sessions.schedule(connection);
+        for output in outputs.drain(..) {
+            match (output, standing) {
+                (Output::Transmit { path, datagram }, _) => self.transmit(path, &datagram),
+                (output, Standing::Live) => self.handle_output(connection, identity, output),
+                (Output::Received { uplink: Uplink::Hello { hello, .. }, .. }, Standing::Stranger(key)) => {
+                    self.stranger_said_hello(connection, key, &hello);
+                }
+                (_, Standing::Opening | Standing::Tombstone | Standing::Stranger(_)) => {}
+            }
+        }
+        self.outputs = outputs;
+    }
+
+    /// What an operator wanted to see of an unknown key. There the session ends: nothing of it was written down.
+    fn stranger_said_hello(&mut self, connection: ConnectionId, key: PublicKey, hello: &Hello) {
+        if let Some(device) = hello.device {
+            let seen = StrangerSeen { key, device, platform: hello.platform, system_version: hello.system_version };
+            self.strangers.seen(seen, self.now.unix);
+        }
+        let Some(entry) = self.sessions.entry(connection) else { return };
+        let mut outputs = Vec::new();
+        let mut entropy = SystemEntropy;
+        entry.session.close(&mut Context { now: self.now, aead: &mut self.aead, entropy: &mut entropy, out: &mut outputs });
+        for output in outputs {
+            if let Output::Transmit { path, datagram } = output {
+                self.transmit(path, &datagram);
+            }
+        }
+        self.sessions.remove(connection);
+    }
+
+    fn handle_output(&mut self, connection: ConnectionId, identity: Identity, output: Output) {
+        let (device, link) = (identity.device, self.link(connection));
+        match output {
+            Output::Received { receipt, floor, uplink } => {
+                self.metrics.messages_received.inc();
+                if !self.to_shard(device, Input::Received { link, device, receipt, floor, uplink }) {
+                    self.forget(connection, receipt);
+                }
+            }
+            Output::Settled { request, outcome } => {
+                self.to_shard(device, Input::Settled { request, outcome: Ok(outcome) });
+            }
+            Output::Moved { path } => {
+                self.append(Record::SessionMoved { connection, path }, After::Nothing);
+                self.to_shard(device, Input::Moved { device, ip: path.peer.ip() });
+            }
+            Output::DescribeLost(kind) => {
+                self.to_shard(device, Input::DescribeLost { device, kind });
+            }
+            Output::Closed => {
+                self.sessions.remove(connection);
+                self.metrics.sessions.dec();
+                self.to_shard(device, Input::Closed { device, link });
+            }
+            Output::Transmit { .. } => {}
+        }
+    }
+
+    fn forget(&mut self, connection: ConnectionId, receipt: Receipt) {
+        if let Some(entry) = self.sessions.entry(connection) {
+            entry.session.forget(receipt);
+        }
+    }
+
+    fn append(&mut self, record: Record, after: After) -> bool {
+        let taken = self.lanes.writer.push(Append { record, after }).is_ok();
+        if !taken {
+            self.metrics.dropped("writer_full");
+        }
+        taken
+    }
+
+    fn transmit(&self, path: Path, datagram: &[u8]) {
+        match self.udp.send(path, datagram) {
+            Ok(()) => self.metrics.datagrams_sent.inc(),
+            Err(_) => self.metrics.dropped("send_failed"),
+        }
+    }
+
+    fn take_messages(&mut self) {
+        let mut messages = Vec::new();
+        self.mailbox.drain(MESSAGES, |message| messages.push(message));
+        for message in messages {
+            self.take_message(message);
+        }
+    }
+
+    fn take_message(&mut self, message: ToTerminator) {
+        match message {
+            ToTerminator::Datagram { path, bytes } => self.handle_datagram(&bytes, path),
+            ToTerminator::Flight { path, datagram } => self.transmit(path, &datagram),
+            ToTerminator::Established { path, established } => self.established(path, *established),
+            ToTerminator::Opened { connection } => self.opened(connection),
+            ToTerminator::Acknowledge { connection, receipt, code } => {
+                if code == Code::EMPTY {
+                    self.metrics.messages_acknowledged.inc();
+                }
+                self.with_session(connection, |session, cx| session.acknowledge(cx, receipt, code));
+            }
+            ToTerminator::Forget { connection, receipt } => self.forget(connection, receipt),
+            ToTerminator::Request { connection, id, request, deadline } => self.request(connection, id, request, deadline),
+            ToTerminator::Retire { connection, reason } => self.retire(connection, reason),
+            ToTerminator::Identify { connection, identity } => {
+                if let Some(entry) = self.sessions.entry(connection) {
+                    entry.session.set_identity(identity);
+                }
+            }
+        }
+    }
+
+    fn established(&mut self, path: Path, established: Established<Holder>) {
+        let Some(connection) = established.connection.filter(|id| !self.sessions.contains(*id)) else {
+            return self.metrics.dropped("connection_taken");
+        };
+        let identity = match established.holder {
+            Holder::Known(identity) => identity,
+            // Never written down, never routed: the id is filled in by its Hello for the operator's list only.
+            Holder::Stranger => Identity { device: DeviceId([0; 12]), key: KeyHash([0; 32]), owner: None, product: None },
+        };
+        let generation = self.generations.current();
+        let stored = StoredSession {
+            connection,
+            identity,
+            keys: established.keys,
+            birth: generation,
+            established_at: self.now.unix,
+            path,
+            final_flight: established.final_flight,
+        };
+        let Some(session) = Session::established(&stored, established.finished_sequence, generation) else { return };
+        self.metrics.handshakes.inc();
+        match established.holder {
+            Holder::Known(_) => {
+                // A full journal lane leaves the device without an answer; it repeats its flight and is tried again.
+                if self.append(Record::SessionOpened(stored), After::Opened { terminator: self.index, connection }) {
+                    self.metrics.sessions.inc();
+                    self.sessions.insert(session, Standing::Opening);
+                }
+            }
+            Holder::Stranger => {
+                self.sessions.insert(session, Standing::Stranger(established.public_key));
+                self.with_session(connection, Session::confirm);
+            }
+        }
+    }
+
+    fn opened(&mut self, connection: ConnectionId) {
+        let Some(entry) = self.sessions.entry(connection) else { return };
+        entry.standing = Standing::Live;
+        let (identity, ip) = (*entry.session.identity(), entry.session.path().peer.ip());
+        tracing::info!(device = %identity.device, session = %connection, peer = %entry.session.path().peer, "session established");
+        // The shard must know the session before its first message; a full lane means that it is not told, and the device starts over.
+        if self.to_shard(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {
+            self.with_session(connection, Session::confirm);
+        } else {
+            self.sessions.remove(connection);
+            self.metrics.sessions.dec();
+        }
+    }
+
+    fn request(&mut self, connection: ConnectionId, id: RequestId, request: Request, deadline: Millis) {
+        let device = self.sessions.entry(connection).filter(|entry| entry.standing == Standing::Live);
+        let Some(device) = device.map(|entry| entry.session.identity().device) else { return };
+        let mut result = Ok(());
+        self.with_session(connection, |session, cx| result = session.request(cx, id, request, deadline));
+        if let Err(error) = result {
+            self.to_shard(device, Input::Settled { request: id, outcome: Err::<Outcome, _>(error) });
+        }
+    }
+
+    fn retire(&mut self, connection: ConnectionId, reason: RetireReason) {
+        let Some(entry) = self.sessions.entry(connection) else { return };
+        tracing::info!(device = %entry.session.identity().device, session = %connection, ?reason, "session retired");
+        entry.standing = Standing::Tombstone;
+        // A replaced session's device has forgotten its keys; all others are told.
+        if reason != RetireReason::Replaced {
+            self.with_session(connection, Session::close);
+        }
+    }
+}

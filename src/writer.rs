@@ -1,0 +1,206 @@
+//! The journal's thread: takes what shards and terminators want written, commits it in batches, and tells everybody who waits.
+//!
+//! A commit starts when the last one has returned, so that a batch is whatever came meanwhile. If the journal fails, the process ends: what was not
+//! acknowledged was not accepted, and devices repeat it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use firmware_protocol::coap::Code;
+use firmware_protocol::dtls::cid::ConnectionId;
+use firmware_protocol::session::Receipt;
+use router::device::Link;
+use router::event::{CommittedEvents, Event, Position};
+use router::journal::Record;
+use router::shard::Input;
+
+use crate::journal::Journal;
+use crate::mailbox::{Lane, Mailbox};
+use crate::metrics::JournalMetrics;
+use crate::shards::Reply;
+use crate::terminators::ToTerminator;
+
+/// Most records in one commit.
+const BATCH_MAX: usize = 4_096;
+/// Most news held back for a terminator that is behind.
+const BACKLOG_MAX: usize = 65_536;
+
+/// A record to write, and what follows.
+#[derive(Debug)]
+pub struct Append {
+    /// What.
+    pub record: Record,
+    /// And then.
+    pub after: After,
+}
+
+/// What follows a commit.
+#[derive(Debug)]
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// A device is told that its message was taken.
+    Acknowledge {
+        /// Over which session.
+        link: Link,
+        /// Which message.
+        receipt: Receipt,
+    },
+    /// A session may be used.
+    Opened {
+        /// By which terminator.
+        terminator: u16,
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A caller is told the position.
+    Tell(Reply),
+}
+
+/// Where the writer reports to.
+#[derive(Debug)]
+pub struct WriterLanes {
+    /// The terminators.
+    pub terminators: Vec<Lane<ToTerminator>>,
+    /// The shards, which deliver events to subscribed devices.
+    pub shards: Vec<Lane<Input<Reply>>>,
+    /// The event streams.
+    pub streams: tokio::sync::mpsc::Sender<CommittedEvents>,
+}
+
+/// The writer.
+#[derive(Debug)]
+pub struct Writer {
+    journal: Journal,
+    mailbox: Mailbox<Append>,
+    lanes: WriterLanes,
+    /// News that found a full lane. An acknowledgement must not be lost: its device would repeat the message in vain.
+    backlog: Vec<VecDeque<ToTerminator>>,
+    metrics: Arc<JournalMetrics>,
+    missed: prometheus::IntCounter,
+}
+
+impl Writer {
+    /// A writer of `journal`.
+    pub fn new(
+        journal: Journal,
+        mailbox: Mailbox<Append>,
+        lanes: WriterLanes,
+        metrics: Arc<JournalMetrics>,
+        missed: prometheus::IntCounter,
+    ) -> Self {
+        let backlog = lanes.terminators.iter().map(|_| VecDeque::new()).collect();
+        Self { journal, mailbox, lanes, backlog, metrics, missed }
+    }
+
+    /// Runs until `stop` is set and everything that was sent before is written. Ends the process if the journal cannot be written.
+    pub fn run(mut self, stop: &AtomicBool) {
+        let (mut records, mut afters) = (Vec::new(), Vec::new());
+        loop {
+            let stopping = stop.load(Ordering::Acquire);
+            self.mailbox.drain(BATCH_MAX, |append: Append| {
+                records.push(append.record);
+                afters.push(append.after);
+            });
+            if records.is_empty() {
+                if stopping {
+                    return;
+                }
+                let behind = self.flush_backlog();
+                self.mailbox.wait(if behind { Duration::from_millis(5) } else { Duration::from_secs(1) });
+                continue;
+            }
+            self.commit(&records, &mut afters);
+            records.clear();
+            self.flush_backlog();
+        }
+    }
+
+    fn commit(&mut self, records: &[Record], afters: &mut Vec<After>) {
+        let began = Instant::now();
+        let committed = match self.journal.commit(records) {
+            Ok(committed) => committed,
+            Err(error) => {
+                // Nothing of this batch was acknowledged. A restart serves every session again within seconds; going on would not.
+                tracing::error!(%error, "the journal cannot be written; ending the process");
+                std::process::exit(70);
+            }
+        };
+        self.metrics.commits.inc();
+        self.metrics.commit_us.inc_by(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+        self.metrics.records.inc_by(records.len() as u64);
+        self.metrics.events.inc_by(committed.events);
+
+        let (mut next, mut events) = (committed.first, Vec::new());
+        for (record, after) in records.iter().zip(afters.drain(..)) {
+            let position = match record {
+                Record::Event { event, .. } => {
+                    events.push((next, Arc::clone(event)));
+                    let position = next;
+                    next = next.next();
+                    Some(position)
+                }
+                _ => None,
+            };
+            self.follow_up(after, position);
+        }
+        self.lanes.terminators.iter().for_each(Lane::ring);
+        if !events.is_empty() {
+            self.fan_out(events);
+        }
+    }
+
+    fn follow_up(&mut self, after: After, position: Option<Position>) {
+        match after {
+            After::Nothing => {}
+            After::Acknowledge { link, receipt } => {
+                let message = ToTerminator::Acknowledge { connection: link.connection, receipt, code: Code::EMPTY };
+                self.tell_terminator(link.terminator, message);
+            }
+            After::Opened { terminator, connection } => self.tell_terminator(terminator, ToTerminator::Opened { connection }),
+            After::Tell(reply) => reply.published(position.unwrap_or_default()),
+        }
+    }
+
+    fn tell_terminator(&mut self, terminator: u16, message: ToTerminator) {
+        let index = usize::from(terminator);
+        let (Some(lane), Some(backlog)) = (self.lanes.terminators.get_mut(index), self.backlog.get_mut(index)) else { return };
+        let refused = if backlog.is_empty() { lane.push(message).err() } else { Some(message) };
+        if let Some(message) = refused {
+            if backlog.len() >= BACKLOG_MAX {
+                // A terminator that is so far behind has stopped.
+                tracing::error!(terminator, "a terminator does not take acknowledgements; ending the process");
+                std::process::exit(70);
+            }
+            backlog.push_back(message);
+        }
+    }
+
+    /// Passes on what was held back. `true` if something still is.
+    fn flush_backlog(&mut self) -> bool {
+        for (lane, backlog) in self.lanes.terminators.iter_mut().zip(&mut self.backlog) {
+            while let Some(message) = backlog.pop_front() {
+                if let Err(message) = lane.push(message) {
+                    backlog.push_front(message);
+                    break;
+                }
+            }
+            lane.ring();
+        }
+        self.backlog.iter().any(|backlog| !backlog.is_empty())
+    }
+
+    fn fan_out(&mut self, events: Vec<(Position, Arc<Event>)>) {
+        let events: CommittedEvents = events.into();
+        for lane in &mut self.lanes.shards {
+            if lane.send(Input::Committed(Arc::clone(&events))).is_err() {
+                self.missed.inc();
+            }
+        }
+        if self.lanes.streams.try_send(events).is_err() {
+            self.missed.inc();
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A simulated device on a real socket.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use firmware_protocol::crypto::{Curve, KeyPair, PublicKey};
+use firmware_protocol::device::{App, Device, DeviceConfig, DeviceEvent, DeviceTools};
+use firmware_protocol::entropy::SeededEntropy;
+use firmware_protocol::id::DeviceId;
+use firmware_protocol::session::subscribe::HandlerKind;
+use firmware_protocol::session::variable::Value;
+use firmware_protocol::time::Millis;
+
+/// A device with its socket, its clock, and all that happened to it.
+pub(crate) struct Driver {
+    pub(crate) device: Device,
+    tools: DeviceTools,
+    socket: UdpSocket,
+    server: SocketAddr,
+    began: Instant,
+    pub(crate) events: Vec<DeviceEvent>,
+}
+
+/// The key pair of the device with number `n`.
+pub(crate) fn key(n: u8) -> KeyPair {
+    KeyPair::generate(&mut Curve::new().unwrap(), &mut SeededEntropy::new(n.into())).unwrap()
+}
+
+/// The id of the device with number `n`.
+pub(crate) fn id(n: u8) -> DeviceId {
+    DeviceId([0xe0, 0, n, n, n, n, n, n, n, n, n, n])
+}
+
+impl Driver {
+    /// Device `n`, which will speak to `server` from any local address.
+    pub(crate) fn new(n: u8, server: SocketAddr, server_key: PublicKey) -> Self {
+        let app = App::default()
+            .function("length", |argument| i32::try_from(argument.len()).unwrap())
+            .variable("temperature", Value::Double(21.5))
+            .variable("name", Value::String("kelp".into()))
+            .subscription("news", HandlerKind::Text);
+        let config = DeviceConfig {
+            id: id(n),
+            key: key(n),
+            server_key,
+            platform: 32,
+            keep_alive: Duration::from_secs(25),
+            app,
+            system_describe: vec![0x0a, 0x00],
+            audit: true,
+        };
+        let device = Device::new(config, n.into(), Millis(0));
+        let mut driver = Self {
+            device,
+            tools: DeviceTools::new().unwrap(),
+            socket: connected(server),
+            server,
+            began: Instant::now(),
+            events: Vec::new(),
+        };
+        driver.turn();
+        driver
+    }
+
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.began.elapsed().as_millis()).unwrap())
+    }
+
+    /// Runs until `done`; panics with what happened if that takes longer than `limit`.
+    pub(crate) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + limit;
+        while !done(self) {
+            assert!(Instant::now() < end, "not in {limit:?}: {:?}", self.events);
+            self.turn();
+        }
+    }
+
+    pub(crate) fn run_for(&mut self, span: Duration) {
+        let end = Instant::now() + span;
+        while Instant::now() < end {
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        let now = self.now();
+        self.device.handle_timeout(now, &mut self.tools);
+        self.send();
+        let mut buffer = [0; 2048];
+        // A time-out, or a refusal while the server is down.
+        if let Ok(len) = self.socket.recv(&mut buffer) {
+            let now = self.now();
+            self.device.handle_datagram(now, &mut self.tools, &buffer[..len]);
+        }
+        self.send();
+        while let Some(event) = self.device.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    fn send(&mut self) {
+        while let Some(datagram) = self.device.poll_transmit() {
+            let _ = self.socket.send(&datagram);
+        }
+    }
+
+    pub(crate) fn connect(&mut self) {
+        self.run_until(Duration::from_secs(20), |driver| driver.device.is_connected());
+    }
+
+    pub(crate) fn publish(&mut self, name: &str, data: &[u8]) -> u64 {
+        let now = self.now();
+        let publish = self.device.publish(now, &mut self.tools, name, 0, data);
+        self.send();
+        publish
+    }
+
+    pub(crate) fn published(&self, publish: u64) -> bool {
+        self.events.contains(&DeviceEvent::Published { publish, accepted: true })
+    }
+
+    pub(crate) fn handshakes(&self) -> usize {
+        self.events.iter().filter(|event| **event == DeviceEvent::HandshakeStarted).count()
+    }
+
+    /// Another socket, from which the session goes on as after a reset.
+    pub(crate) fn restart(&mut self) {
+        self.socket = connected(self.server);
+        self.device.power_off();
+        let now = self.now();
+        self.device.power_on(now);
+    }
+}
+
+/// A device connects its socket: it hears nothing from any other address.
+fn connected(server: SocketAddr) -> UdpSocket {
+    let any: SocketAddr = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
+    let socket = UdpSocket::bind(any).unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    socket
+}

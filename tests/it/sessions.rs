@@ -1,0 +1,190 @@
+//! Sessions over real sockets: they come up, are used from both ends, and outlive the server.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use firmware_protocol::device::DeviceEvent;
+use firmware_protocol::id::OwnerId;
+use holdfast::config::Config;
+use holdfast::server::{DataPlane, Opened};
+use holdfast::shards::Reply;
+use holdfast::store::PublicKey;
+use holdfast::store::registry::NewDevice;
+use holdfast::streams::StreamFilter;
+use router::ask::{Answer, Ask, AskError};
+use router::shard::Input;
+use tokio::sync::oneshot;
+
+use crate::device_driver::{Driver, id, key};
+
+struct Running {
+    opened: Opened,
+    plane: DataPlane,
+    owner: OwnerId,
+}
+
+fn config(directory: &Path, listen: &str) -> Config {
+    let text = format!("data_dir = {:?}\n[udp]\nlisten = {listen:?}\nworkers = 2\n[shards]\ncount = 4\n", directory.display().to_string());
+    Config::parse(&text, []).unwrap()
+}
+
+impl Running {
+    async fn start(directory: &Path, listen: &str) -> Self {
+        let config = config(directory, listen);
+        let opened = Opened::new(&config).await.unwrap();
+        let owner = match opened.registry.user_by_email("a@example.com").await.unwrap() {
+            Some(user) => user.id,
+            None => opened.registry.add_user("a@example.com", "long enough a password").await.unwrap().id,
+        };
+        let plane = DataPlane::start(&config, &opened).unwrap();
+        Self { opened, plane, owner }
+    }
+
+    async fn register(&self, n: u8) {
+        let device = NewDevice {
+            id: id(n),
+            key: PublicKey::from_spki(key(n).public().spki()).unwrap(),
+            owner: Some(self.owner),
+            product: None,
+            platform_id: None,
+            name: None,
+        };
+        self.opened.registry.add_devices(vec![device]).await.unwrap();
+    }
+
+    fn server_key(&self) -> firmware_protocol::crypto::PublicKey {
+        *self.opened.keys.ec().public()
+    }
+
+    fn ask(&self, n: u8, ask: Ask) -> oneshot::Receiver<Result<Answer, AskError>> {
+        let (sender, receiver) = oneshot::channel();
+        let handle = self.plane.handle();
+        let deadline = handle.clock.now().at + Duration::from_secs(10);
+        handle.tell(id(n), Input::Ask { device: id(n), ask, deadline, reply: Reply::Answer(sender) }).unwrap();
+        receiver
+    }
+
+    /// Like a crash as far as the data is concerned: nothing is told to devices, nothing is tidied up.
+    fn stop(self) {
+        self.plane.stop();
+    }
+}
+
+fn on_port(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse().unwrap(), port)
+}
+
+fn call() -> Ask {
+    Ask::Call { function: "length".into(), argument: "four".into() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_connects_is_called_publishes_and_outlives_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path(), "127.0.0.1:0").await;
+    let (server, server_key) = (running.plane.udp(), running.server_key());
+    running.register(1).await;
+
+    let mut stream = running.plane.handle().streams.open(StreamFilter { owner: running.owner, device: None, prefix: "temp".into() });
+    let mut driver = Driver::new(1, server, server_key);
+    driver.connect();
+    let publish = driver.publish("temperature", b"21.5");
+    driver.run_until(Duration::from_secs(5), |driver| driver.published(publish));
+    let (position, event) = stream.next().await.unwrap();
+    assert_eq!((event.name.as_str(), event.data.as_deref()), ("temperature", Some(&b"21.5"[..])));
+    assert!(position.0 >= 1);
+
+    let mut answer = running.ask(1, call());
+    driver.run_for(Duration::from_millis(300));
+    assert_eq!(answer.try_recv().unwrap(), Ok(Answer::Returned(4)));
+    assert_eq!(
+        running.ask(1, Ask::Call { function: "none".into(), argument: String::new() }).await.unwrap(),
+        Err(AskError::NoSuchFunction)
+    );
+    assert_eq!(running.ask(2, call()).await.unwrap(), Err(AskError::Offline));
+
+    running.stop();
+    for _ in 0..3 {
+        let running = Running::start(directory.path(), &server.to_string()).await;
+        let publish = driver.publish("temperature", b"22");
+        driver.run_until(Duration::from_secs(10), |driver| driver.published(publish));
+        let mut answer = running.ask(1, call());
+        driver.run_for(Duration::from_millis(300));
+        assert_eq!(answer.try_recv().unwrap(), Ok(Answer::Returned(4)), "what the device said of itself is still known");
+        running.stop();
+    }
+    let running = Running::start(directory.path(), &server.to_string()).await;
+    driver.restart();
+    driver.connect();
+    assert_eq!(driver.handshakes(), 1);
+    assert!(!driver.events.iter().any(|event| matches!(event, DeviceEvent::SequenceRepeated(_) | DeviceEvent::Disconnected { .. })));
+    running.stop();
+}
+
+/// Replies leave from the address the device talks to, which the wildcard socket alone would not do.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wildcard_answers_from_the_address_that_was_asked_over_both_families() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path(), "[::]:0").await;
+    let port = running.plane.udp().port();
+    for (n, address) in [(1, "127.0.0.2"), (2, "127.0.0.1"), (3, "::1")] {
+        running.register(n).await;
+        let mut driver = Driver::new(n, on_port(address, port), running.server_key());
+        driver.connect();
+        let mut answer = running.ask(n, call());
+        driver.run_for(Duration::from_millis(300));
+        assert_eq!(answer.try_recv().unwrap(), Ok(Answer::Returned(4)), "a call over {address}");
+    }
+    running.stop();
+}
+
+/// Devices of one account get each other's events.
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribed_devices_get_each_others_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path(), "127.0.0.1:0").await;
+    running.register(1).await;
+    running.register(2).await;
+    let (server, server_key) = (running.plane.udp(), running.server_key());
+    let (mut one, mut two) = (Driver::new(1, server, server_key), Driver::new(2, server, server_key));
+    one.connect();
+    two.connect();
+    one.publish("news/today", b"rain");
+    one.run_for(Duration::from_millis(300));
+    two.run_for(Duration::from_millis(300));
+    let expected = DeviceEvent::EventReceived { name: "news/today".into(), data: b"rain".to_vec(), content_format: 0 };
+    assert!(two.events.contains(&expected) && one.events.contains(&expected));
+    running.stop();
+}
+
+/// An unknown key is refused without a word, and a removed one closed and refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_and_removed_devices_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path(), "127.0.0.1:0").await;
+    let (server, server_key) = (running.plane.udp(), running.server_key());
+    let mut driver = Driver::new(1, server, server_key);
+    driver.run_for(Duration::from_secs(2));
+    assert!(!driver.device.is_connected() && driver.events == [DeviceEvent::HandshakeStarted]);
+    assert!(running.plane.handle().strangers.list().is_empty());
+
+    let clock = running.plane.handle().clock;
+    running.plane.handle().strangers.open(clock.now().unix, Duration::from_secs(60));
+    driver.run_until(Duration::from_secs(10), |_| !running.plane.handle().strangers.list().is_empty());
+    let stranger = running.plane.handle().strangers.list().remove(0);
+    assert_eq!((stranger.seen.device, stranger.seen.platform, stranger.seen.system_version), (id(1), 32, Some(6200)));
+    assert_eq!(stranger.seen.key, *key(1).public());
+    assert!(!driver.device.is_connected());
+
+    running.register(1).await;
+    driver.run_until(Duration::from_secs(20), |driver| driver.device.is_connected());
+    running.opened.registry.remove_device(id(1)).await.unwrap();
+    let closed = DeviceEvent::Disconnected { reason: "the server closed the session", session_kept: false };
+    driver.run_until(Duration::from_secs(5), |driver| {
+        driver.events.last() == Some(&DeviceEvent::HandshakeStarted) && driver.events.contains(&closed)
+    });
+    driver.run_for(Duration::from_secs(1));
+    assert!(!driver.device.is_connected());
+    running.stop();
+}
