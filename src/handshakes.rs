@@ -66,7 +66,6 @@ impl std::fmt::Debug for Handshakes {
 
 impl Handshakes {
     /// With the server's key.
-    #[expect(clippy::too_many_arguments, reason = "wiring: each part comes from another place")]
     pub fn new(
         key: KeyPair,
         limits: HandshakeLimits,
@@ -136,7 +135,7 @@ impl Handshakes {
         let Some(half_open) = self.half_open.get_mut(&path.peer) else { return };
         let datagram = half_open.pending.flight(hello.record_sequence);
         let terminator = usize::from(half_open.terminator);
-        self.to_terminator(terminator, ToTerminator::Flight { path, datagram });
+        self.tell_terminator(terminator, ToTerminator::Flight { path, datagram });
     }
 
     fn flight(&mut self, now: Now, path: Path, datagram: &[u8]) {
@@ -151,13 +150,13 @@ impl Handshakes {
                 self.forget(path.peer);
                 let Some(connection) = established.connection else { return };
                 let owner = owner_of(connection, self.terminators.len());
-                self.to_terminator(owner, ToTerminator::Established { path, established: Box::new(established) });
+                self.tell_terminator(owner, ToTerminator::Established { path, established: Box::new(established) });
             }
             Err(refusal) => self.metrics.refusal(refusal),
         }
     }
 
-    fn to_terminator(&mut self, terminator: usize, message: ToTerminator) {
+    fn tell_terminator(&mut self, terminator: usize, message: ToTerminator) {
         if self.terminators[terminator].push(message).is_err() {
             self.metrics.refused("terminator_full");
         }

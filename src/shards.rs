@@ -111,16 +111,16 @@ impl ShardThread {
         match output {
             Output::Append { record, then } => self.append(record, then),
             Output::Request { link, id, request, deadline } => {
-                self.to_terminator(link.terminator, ToTerminator::Request { connection: link.connection, id, request, deadline });
+                self.tell_terminator(link.terminator, ToTerminator::Request { connection: link.connection, id, request, deadline });
             }
             Output::Acknowledge { link, receipt, code } => {
-                self.to_terminator(link.terminator, ToTerminator::Acknowledge { connection: link.connection, receipt, code });
+                self.tell_terminator(link.terminator, ToTerminator::Acknowledge { connection: link.connection, receipt, code });
             }
             Output::Retire { link, reason } => {
-                self.to_terminator(link.terminator, ToTerminator::Retire { connection: link.connection, reason });
+                self.tell_terminator(link.terminator, ToTerminator::Retire { connection: link.connection, reason });
             }
             Output::Identify { link, identity } => {
-                self.to_terminator(link.terminator, ToTerminator::Identify { connection: link.connection, identity });
+                self.tell_terminator(link.terminator, ToTerminator::Identify { connection: link.connection, identity });
             }
             Output::Answer { reply, answer } => reply.answer(answer),
             Output::Views { reply, views } => reply.views(views),
@@ -137,12 +137,12 @@ impl ShardThread {
             self.metrics.lane_full.with_label_values(&["writer"]).inc();
             // Not accepted, so not acknowledged: the device's repetition shall be new, and a caller sees its reply dropped.
             if let After::Acknowledge { link, receipt } = refused.after {
-                self.to_terminator(link.terminator, ToTerminator::Forget { connection: link.connection, receipt });
+                self.tell_terminator(link.terminator, ToTerminator::Forget { connection: link.connection, receipt });
             }
         }
     }
 
-    fn to_terminator(&mut self, terminator: u16, message: ToTerminator) {
+    fn tell_terminator(&mut self, terminator: u16, message: ToTerminator) {
         let taken = self.lanes.terminators.get_mut(usize::from(terminator)).is_some_and(|lane| lane.push(message).is_ok());
         if !taken {
             self.metrics.lane_full.with_label_values(&["terminator"]).inc();

@@ -177,7 +177,7 @@ impl Curve {
 
     /// Whether `signature` (DER) over `digest` is `key`'s. Whatever is malformed is simply not valid.
     pub fn verify(&mut self, key: &PublicKey, digest: &[u8; 32], signature: &[u8]) -> bool {
-        self.try_verify(key, digest, signature).unwrap_or_else(|_: ErrorStack| false)
+        self.try_verify(key, digest, signature).unwrap_or(false)
     }
 
     fn try_verify(&mut self, key: &PublicKey, digest: &[u8; 32], signature: &[u8]) -> Result<bool, ErrorStack> {
@@ -339,7 +339,7 @@ mod tests {
     fn what_is_sealed_opens_and_what_is_changed_does_not() {
         let mut aead = Aead::new().unwrap();
         for len in [1, 15, 16, 17, 64, 1152] {
-            let plain: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let plain: Vec<u8> = (0..=u8::MAX).cycle().take(len).collect();
             let mut sealed = Vec::new();
             aead.seal(&[1; 16], &[2; 12], b"header", &plain, &mut sealed).unwrap();
             assert_eq!(sealed.len(), plain.len() + TAG_LEN);

@@ -74,14 +74,14 @@ impl fmt::Debug for DataPlaneHandle {
 }
 
 impl DataPlaneHandle {
-    /// Tells the shard of `device` something; gives it back if there is no room.
-    pub fn tell(&self, device: DeviceId, input: Input<Reply>) -> Result<(), Input<Reply>> {
+    /// Tells the shard of `device` something. `false` if there is no room: whoever waits for an answer sees that none will come.
+    pub fn tell(&self, device: DeviceId, input: Input<Reply>) -> bool {
         self.tell_shard(shard_of(device, self.shards.len()), input)
     }
 
-    /// Tells a shard something.
-    pub fn tell_shard(&self, shard: usize, input: Input<Reply>) -> Result<(), Input<Reply>> {
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner).send(input)
+    /// Tells a shard something, likewise.
+    pub fn tell_shard(&self, shard: usize, input: Input<Reply>) -> bool {
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner).send(input).is_ok()
     }
 
     /// Tells shards what the registry says now. A lane that is full is tried again: a revocation must not be lost.
@@ -103,7 +103,7 @@ impl DataPlaneHandle {
     }
 
     fn insist(&self, shard: usize, input: impl Fn() -> Input<Reply>) {
-        while self.tell_shard(shard, input()).is_err() {
+        while !self.tell_shard(shard, input()) {
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -168,7 +168,7 @@ impl Worker {
             Datagram::Record { connection } => self.handle_record(connection, datagram, path),
             Datagram::Hello(hello) => self.handle_hello(&hello, datagram, path),
             Datagram::Flight { connection } if self.owns(connection) && !self.sessions.contains(connection) => {
-                self.to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() });
+                self.pass_to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() });
             }
             Datagram::Flight { connection } => self.handle_record(connection, datagram, path),
             Datagram::Probe if self.probes.allow(self.now.at, path.peer.ip()) => self.transmit(path, datagram),
@@ -191,7 +191,7 @@ impl Worker {
             return self.transmit(path, &challenge);
         }
         let Some(connection) = self.draw_connection() else { return self.metrics.dropped("no_free_connection_id") };
-        self.to_handshakes(ToHandshakes::Hello { terminator: self.index, path, datagram: datagram.to_vec(), connection });
+        self.pass_to_handshakes(ToHandshakes::Hello { terminator: self.index, path, datagram: datagram.to_vec(), connection });
     }
 
     /// An id of one of this worker's buckets that no session has.
@@ -203,7 +203,7 @@ impl Worker {
         (0..DRAWS).map(|_| self.ids.allocate(bucket, &mut SystemEntropy)).find(|id| !self.sessions.contains(*id))
     }
 
-    fn to_handshakes(&mut self, message: ToHandshakes) {
+    fn pass_to_handshakes(&mut self, message: ToHandshakes) {
         // The device repeats its flight.
         if self.lanes.handshakes.push(message).is_err() {
             self.metrics.dropped("handshakes_full");
@@ -245,7 +245,7 @@ impl Worker {
             Standing::Live => {
                 if entry.report_due(now.at) {
                     let device = entry.session.identity().device;
-                    self.to_shard(device, Input::Heard { device, link: self.link(connection), at: now.unix });
+                    self.tell_shard(device, Input::Heard { device, link: self.link(connection), at: now.unix });
                 }
             }
             Standing::Tombstone => self.with_session(connection, |session, cx| session.close(cx)),
@@ -258,7 +258,7 @@ impl Worker {
     }
 
     /// `false` if the shard's lane is full.
-    fn to_shard(&mut self, device: DeviceId, input: Input<Reply>) -> bool {
+    fn tell_shard(&mut self, device: DeviceId, input: Input<Reply>) -> bool {
         let shard = shard_of(device, self.lanes.shards.len());
         let taken = self.lanes.shards[shard].push(input).is_ok();
         if !taken {
@@ -313,24 +313,24 @@ impl Worker {
         match output {
             Output::Received { receipt, floor, uplink } => {
                 self.metrics.messages_received.inc();
-                if !self.to_shard(device, Input::Received { link, device, receipt, floor, uplink }) {
+                if !self.tell_shard(device, Input::Received { link, device, receipt, floor, uplink }) {
                     self.forget(connection, receipt);
                 }
             }
             Output::Settled { request, outcome } => {
-                self.to_shard(device, Input::Settled { request, outcome: Ok(outcome) });
+                self.tell_shard(device, Input::Settled { request, outcome: Ok(outcome) });
             }
             Output::Moved { path } => {
                 self.append(Record::SessionMoved { connection, path }, After::Nothing);
-                self.to_shard(device, Input::Moved { device, ip: path.peer.ip() });
+                self.tell_shard(device, Input::Moved { device, ip: path.peer.ip() });
             }
             Output::DescribeLost(kind) => {
-                self.to_shard(device, Input::DescribeLost { device, kind });
+                self.tell_shard(device, Input::DescribeLost { device, kind });
             }
             Output::Closed => {
                 self.sessions.remove(connection);
                 self.metrics.sessions.dec();
-                self.to_shard(device, Input::Closed { device, link });
+                self.tell_shard(device, Input::Closed { device, link });
             }
             Output::Transmit { .. } => {}
         }
@@ -430,7 +430,7 @@ impl Worker {
         let (identity, ip) = (*entry.session.identity(), entry.session.path().peer.ip());
         tracing::info!(device = %identity.device, session = %connection, peer = %entry.session.path().peer, "session established");
         // The shard must know the session before its first message; a full lane means that it is not told, and the device starts over.
-        if self.to_shard(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {
+        if self.tell_shard(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {
             self.with_session(connection, Session::confirm);
         } else {
             self.sessions.remove(connection);
@@ -444,7 +444,7 @@ impl Worker {
         let mut result = Ok(());
         self.with_session(connection, |session, cx| result = session.request(cx, id, request, deadline));
         if let Err(error) = result {
-            self.to_shard(device, Input::Settled { request: id, outcome: Err::<Outcome, _>(error) });
+            self.tell_shard(device, Input::Settled { request: id, outcome: Err::<Outcome, _>(error) });
         }
     }
 

@@ -1,5 +1,7 @@
 //! The server from outside: real sockets on loopback, real files, real clients.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod api;
 mod client;
 mod device_driver;

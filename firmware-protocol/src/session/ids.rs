@@ -35,7 +35,7 @@ impl MessageIds {
     /// An id that has not been used for 45 seconds, or `None` if there is none just now.
     pub(crate) fn take(&mut self, now: Millis) -> Option<u16> {
         let half = usize::from(self.next / HALF);
-        let entering = self.next % HALF == 0;
+        let entering = self.next.is_multiple_of(HALF);
         if entering && self.used_at[half].is_some_and(|used| now.since(used) < SPAN) {
             return None;
         }

@@ -1,5 +1,7 @@
 //! Our session and our device over a seeded link that loses, repeats and reorders, with a virtual clock. A failing seed is printed.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 mod world;
 
 use std::time::Duration;

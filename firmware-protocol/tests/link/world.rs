@@ -415,7 +415,7 @@ impl World {
             let mut datagram = vec![25, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0xff, 0, 0];
             datagram.extend_from_slice(&connection.0);
             datagram.extend_from_slice(&[0, 32]);
-            datagram.extend((0..32).map(|i| (n * 31 + i) as u8));
+            datagram.extend((0..32).map(|i| u8::try_from((n * 31 + i) % 256).unwrap()));
             let from = self.address;
             self.server_receives(&datagram, from);
         }
