@@ -4,14 +4,19 @@
 //! before its datagrams are read. A planned stop tells devices nothing: they go on with the next process.
 
 mod data_plane;
+mod operations;
 mod recovery;
+mod run;
 
 pub use data_plane::{DataPlane, DataPlaneHandle};
+pub use run::run;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::api::tls::TlsError;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
@@ -48,6 +53,17 @@ pub enum StartError {
     Listen {
         /// Which.
         address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The certificate for HTTPS is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The socket for commands cannot be opened.
+    #[error("cannot open the control socket {path}: {source}", path = path.display())]
+    Control {
+        /// Where.
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
