@@ -25,7 +25,6 @@ mod publish;
 mod request;
 mod serve;
 mod sse;
-pub mod stream;
 mod throttle;
 pub mod tls;
 mod users;

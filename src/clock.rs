@@ -22,4 +22,9 @@ impl Clock {
         let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Now { at: Millis(millis(self.origin.elapsed())), unix: UnixMillis(millis(unix)) }
     }
+
+    /// A moment of the operating system's monotonic clock on this one.
+    pub fn at(&self, moment: Instant) -> Millis {
+        Millis(u64::try_from(moment.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX))
+    }
 }

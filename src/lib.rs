@@ -1,5 +1,6 @@
 //! Holdfast's server: sockets, threads, journal, stores, REST and wiring. The only place that knows all parts.
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod clock;
@@ -10,6 +11,7 @@ pub mod dates;
 pub mod demo;
 pub mod durable_file;
 pub mod entropy;
+pub mod gateway;
 pub mod generation;
 pub mod generations;
 pub mod handshakes;

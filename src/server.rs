@@ -11,15 +11,22 @@ mod run;
 pub use data_plane::{DataPlane, DataPlaneHandle};
 pub use run::run;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::api::tls::TlsError;
+use crate::admin::{self, Ready};
+use crate::api::tls::{Certificates, TlsError};
+use crate::api::{self, Api, Gateway, Settings};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::gateway::Devices;
 use crate::generation::GenerationError;
 use crate::journal::OpenError;
 use crate::keys::{KeysError, ServerKeys};
@@ -52,11 +59,11 @@ pub enum StartError {
     #[error("cannot listen on tcp {address}: {source}")]
     Listen {
         /// Which.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// Why.
         source: std::io::Error,
     },
-    /// The certificate for HTTPS is of no use.
+    /// The HTTPS certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The socket for commands cannot be opened.
@@ -97,4 +104,74 @@ impl Opened {
         let registry = Arc::new(Registry::open(&data.registry_file()).await?);
         Ok(Self { data, registry, keys, metrics: Metrics::new(), clock: Clock::start() })
     }
+}
+
+/// A server that serves.
+pub struct Server {
+    opened: Opened,
+    plane: DataPlane,
+    http: SocketAddr,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("plane", &self.plane).field("http", &self.http).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Starts everything. The TCP ports are bound before the data plane starts, so that a taken port stops the start early.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let opened = Opened::new(config).await?;
+        let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
+        let admin = listen(config.admin.listen).await?;
+        let api = listen(config.http.listen).await?;
+        let (http, ready, shutdown, tasks) = (api.local_addr()?, Ready::default(), CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(admin::serve(admin, opened.metrics.clone(), ready.clone(), shutdown.clone()));
+
+        let plane = DataPlane::start(config, &opened)?;
+        let gateway: Arc<dyn Gateway> = Arc::new(Devices::new(plane.handle()));
+        let rest = Api::new((*opened.registry).clone(), gateway, Settings::from(config), shutdown.clone());
+        if let Some(certificates) = certificates.clone() {
+            tasks.spawn(certificates.keep_fresh(shutdown.clone()));
+        }
+        tasks.spawn(api::serve(api, rest, certificates, shutdown.clone()));
+        ready.set();
+        Ok(Self { opened, plane, http, shutdown, tasks })
+    }
+
+    /// Address of the REST API.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Address of the devices' UDP port.
+    pub fn udp(&self) -> SocketAddr {
+        self.plane.udp()
+    }
+
+    /// What is open.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// The data plane.
+    pub fn plane(&self) -> &DataPlane {
+        &self.plane
+    }
+
+    /// Stops: requests that are open get their answers, what shards accepted is written, devices are told nothing.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.plane.stop();
+        self.opened.registry.close().await;
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }

@@ -1,6 +1,8 @@
 //! Event streams: every committed batch goes past here once, and each open stream gets what its filter wants. A stream has a bounded queue; a
 //! reader that falls behind is cut, and nobody else notices.
 
+mod queue;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,58 +10,28 @@ use firmware_protocol::id::{DeviceId, OwnerId};
 use router::event::{CommittedEvents, Event, Position, Source};
 use tokio::sync::mpsc;
 
+use self::queue::StreamEnd;
 use crate::metrics::StreamMetrics;
 
-/// Events a stream may have waiting.
-const QUEUE_EVENTS: usize = 256;
-/// Bytes of names and data a stream may have waiting.
-const QUEUE_BYTES: usize = 64 * 1024;
+pub use self::queue::{EventSender, EventStream, Placed, event_stream};
 
-/// Which events a stream wants.
-#[derive(Clone, Debug)]
+/// Which events a stream carries.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StreamFilter {
-    /// Whose.
+    /// Events of this account,
     pub owner: OwnerId,
-    /// Of which device, if not of all.
+    /// of this device if one is named,
     pub device: Option<DeviceId>,
-    /// Name prefix, empty for all.
+    /// whose name starts so,
     pub prefix: String,
-}
-
-/// One event on its way to a reader.
-pub type Item = (Position, Arc<Event>);
-
-/// The reader's end.
-#[derive(Debug)]
-pub struct Stream {
-    items: mpsc::Receiver<Item>,
-    waiting: Arc<std::sync::atomic::AtomicUsize>,
-    _open: OpenGauge,
-}
-
-#[derive(Debug)]
-struct OpenGauge(prometheus::IntGauge);
-
-impl Drop for OpenGauge {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-impl Stream {
-    /// The next event; `None` when the stream was cut or the server stops.
-    pub async fn next(&mut self) -> Option<Item> {
-        let item = self.items.recv().await?;
-        self.waiting.fetch_sub(size(&item.1), std::sync::atomic::Ordering::Relaxed);
-        Some(item)
-    }
+    /// and which come after this one. `None` starts with the next event accepted, as does a position that is no longer kept.
+    pub after: Option<Position>,
 }
 
 #[derive(Debug)]
 struct Open {
     filter: StreamFilter,
-    items: mpsc::Sender<Item>,
-    waiting: Arc<std::sync::atomic::AtomicUsize>,
+    sender: EventSender,
 }
 
 /// All open streams, by owner.
@@ -67,10 +39,6 @@ struct Open {
 pub struct Streams {
     open: Mutex<HashMap<OwnerId, Vec<Open>>>,
     metrics: Arc<StreamMetrics>,
-}
-
-fn size(event: &Event) -> usize {
-    event.name.len() + event.data.as_ref().map_or(0, Vec::len)
 }
 
 impl StreamFilter {
@@ -87,13 +55,10 @@ impl Streams {
     }
 
     /// Opens a stream of what is committed from now on.
-    pub fn open(&self, filter: StreamFilter) -> Stream {
-        let (sender, items) = mpsc::channel(QUEUE_EVENTS);
-        let waiting = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        self.metrics.open.inc();
-        let open = Open { items: sender, waiting: Arc::clone(&waiting), filter };
-        self.with(|streams| streams.entry(open.filter.owner).or_default().push(open));
-        Stream { items, waiting, _open: OpenGauge(self.metrics.open.clone()) }
+    pub fn open(&self, filter: StreamFilter) -> EventStream {
+        let (sender, stream) = event_stream();
+        self.with(|streams| streams.entry(filter.owner).or_default().push(Open { filter, sender }));
+        stream
     }
 
     /// Passes batches on until the writer is gone.
@@ -105,29 +70,28 @@ impl Streams {
         self.with(HashMap::clear);
     }
 
-    fn pass_on(&self, batch: &[Item]) {
+    fn pass_on(&self, batch: &[Placed]) {
         self.with(|streams| {
             for (position, event) in batch {
                 let Some(of_owner) = streams.get_mut(&event.owner) else { continue };
-                of_owner.retain(|open| !open.filter.wants(event) || self.offer(open, *position, event));
+                of_owner.retain(|open| !open.filter.wants(event) || self.offer(&open.sender, *position, event));
                 if of_owner.is_empty() {
                     streams.remove(&event.owner);
                 }
             }
+            self.metrics.open.set(streams.values().map(Vec::len).sum::<usize>().try_into().unwrap_or(i64::MAX));
         });
     }
 
-    /// `false` cuts the stream.
-    fn offer(&self, open: &Open, position: Position, event: &Arc<Event>) -> bool {
-        let bytes = size(event);
-        let waiting = open.waiting.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-        let taken = waiting + bytes <= QUEUE_BYTES && open.items.try_send((position, Arc::clone(event))).is_ok();
-        match taken {
-            true => self.metrics.events.inc(),
-            false if !open.items.is_closed() => self.metrics.cut.inc(),
-            false => {}
+    /// `false` ends the stream.
+    fn offer(&self, sender: &EventSender, position: Position, event: &Arc<Event>) -> bool {
+        let sent = sender.send(position, event);
+        match sent {
+            Ok(()) => self.metrics.events.inc(),
+            Err(StreamEnd::Full) => self.metrics.cut.inc(),
+            Err(StreamEnd::Left) => {}
         }
-        taken
+        sent.is_ok()
     }
 
     fn with<T>(&self, action: impl FnOnce(&mut HashMap<OwnerId, Vec<Open>>) -> T) -> T {
@@ -159,7 +123,7 @@ mod tests {
     }
 
     fn filter(prefix: &str, device: Option<u8>) -> StreamFilter {
-        StreamFilter { owner: OwnerId(1), device: device.map(|n| DeviceId([n; 12])), prefix: prefix.into() }
+        StreamFilter { owner: OwnerId(1), device: device.map(|n| DeviceId([n; 12])), prefix: prefix.into(), after: None }
     }
 
     #[tokio::test]
@@ -179,18 +143,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_reader_is_cut_at_64_kib() {
+    async fn a_slow_reader_is_cut_and_the_others_go_on() {
         let metrics = Arc::new(Metrics::new().streams());
         let streams = Streams::new(Arc::clone(&metrics));
-        let mut slow = streams.open(filter("", None));
-        streams.pass_on(&batch(&["temp"; 80]));
-        assert_eq!(metrics.cut.get(), 1);
-        let mut read = 0;
-        while slow.next().await.is_some() {
-            read += 1;
+        let (mut slow, mut quick) = (streams.open(filter("", None)), streams.open(filter("", None)));
+        for _ in 0..80 {
+            streams.pass_on(&batch(&["temp"]));
+            assert!(quick.next().await.is_some());
         }
-        assert_eq!(read, QUEUE_BYTES / 1004, "what was queued before can still be read");
-        drop(slow);
-        assert_eq!(metrics.open.get(), 0);
+        assert_eq!((metrics.cut.get(), metrics.open.get()), (1, 1));
+        while slow.next().await.is_some() {}
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use firmware_protocol::id::DeviceId;
 use tokio_util::sync::CancellationToken;
 
 use super::counters::Counters;
 use super::error::ApiError;
-use super::gateway::{CallError, Gateway, Later};
+use super::gateway::{CallError, Gateway, Later, Presence};
 use super::request::Caller;
 use super::throttle::Throttle;
 use crate::config::{Config, Limit, Network, SignUp};
@@ -116,6 +117,11 @@ impl Context {
     pub(super) fn device(&self, caller: &Caller, id_or_name: &str) -> Result<Arc<Device>, ApiError> {
         let found = self.registry().devices().find_owned(caller.user, id_or_name);
         found.ok_or_else(|| ApiError::unknown_device(&self.settings().public_url))
+    }
+
+    /// What is known about one device.
+    pub(super) async fn presence(&self, device: DeviceId) -> Presence {
+        self.gateway().presences(vec![device]).await.pop().unwrap_or_default()
     }
 
     /// When a request to a device that begins now has to be answered.

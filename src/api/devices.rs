@@ -7,13 +7,13 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use firmware_protocol::id::DeviceId;
-use firmware_protocol::time::UnixMillis;
 use futures_util::stream;
 use serde_json::{Map, Value as Json, json};
 
 use super::Context;
 use super::device_object::DeviceObject;
 use super::error::ApiError;
+use super::gateway::Presence;
 use super::json::{ok, ok_written};
 use super::request::Call;
 use crate::dates::{self, Iso};
@@ -27,14 +27,13 @@ const LIST_CHUNK: usize = 256;
 pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     call.caller.require("devices:list")?;
     let ids = context.registry().devices().owned_by(call.caller.user);
-    let last_handshake = |id| Reverse(context.gateway().presence(id).last_handshake_at);
-    let mut order: Vec<(Reverse<Option<UnixMillis>>, DeviceId)> = ids.into_iter().map(|id| (last_handshake(id), id)).collect();
-    order.sort_unstable();
-    let ids: Vec<DeviceId> = order.into_iter().map(|(_, id)| id).collect();
-    if ids.len() <= LIST_CHUNK {
-        return Ok(ok_written([&b"["[..], &objects(&context, &ids, true), b"]"].concat().into()));
+    let presences = context.gateway().presences(ids.clone()).await;
+    let mut known: Vec<Known> = ids.into_iter().zip(presences).collect();
+    known.sort_by_key(|(id, presence)| (Reverse(presence.last_handshake_at), *id));
+    if known.len() <= LIST_CHUNK {
+        return Ok(ok_written([&b"["[..], &objects(&context, &known, true), b"]"].concat().into()));
     }
-    let chunks: Vec<Vec<DeviceId>> = ids.chunks(LIST_CHUNK).map(<[DeviceId]>::to_vec).collect();
+    let chunks: Vec<Vec<Known>> = known.chunks(LIST_CHUNK).map(<[Known]>::to_vec).collect();
     let parts = chunks.into_iter().enumerate().map(move |(number, chunk)| {
         let opening: &[u8] = if number == 0 { b"[" } else { b"" };
         Bytes::from([opening, &objects(&context, &chunk, number == 0)].concat())
@@ -43,15 +42,18 @@ pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<R
     Ok(ok_written(Body::from_stream(stream::iter(parts))))
 }
 
+/// A device and what is known of its session.
+type Known = (DeviceId, Presence);
+
 /// Objects with commas between and, unless they are the first, before them. Devices that have gone meanwhile are left out.
-fn objects(context: &Context, ids: &[DeviceId], first: bool) -> Vec<u8> {
+fn objects(context: &Context, known: &[Known], first: bool) -> Vec<u8> {
     let mut text = Vec::new();
-    for device in ids.iter().filter_map(|id| context.registry().devices().find(*id)) {
+    for (id, presence) in known {
+        let Some(device) = context.registry().devices().find(*id) else { continue };
         if !(first && text.is_empty()) {
             text.push(b',');
         }
-        let presence = context.gateway().presence(device.id);
-        serde_json::to_writer(&mut text, &DeviceObject::new(&device, &presence)).expect("strings and numbers go into a vector");
+        serde_json::to_writer(&mut text, &DeviceObject::new(&device, presence)).expect("strings and numbers go into a vector");
     }
     text
 }
@@ -60,7 +62,7 @@ fn objects(context: &Context, ids: &[DeviceId], first: bool) -> Vec<u8> {
 pub(super) async fn show(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
     call.caller.require("devices:get")?;
     let device = context.device(&call.caller, &device)?;
-    Ok(ok(&DeviceObject::new(&device, &context.gateway().presence(device.id))))
+    Ok(ok(&DeviceObject::new(&device, &context.presence(device.id).await)))
 }
 
 /// `PUT /v1/devices/{device}`: what it means depends on the fields.

@@ -14,10 +14,9 @@ use router::event::Position;
 
 use super::counters::count;
 use super::error::ApiError;
-use super::gateway::StreamFilter;
+use super::gateway::{EventStream, StreamFilter};
 use super::publish::EVENT_NAME_LEN_MAX;
 use super::request::{Call, Caller};
-use super::stream::EventStream;
 use super::{Context, sse};
 
 /// After this many seconds a refused reader may try again.

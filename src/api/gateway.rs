@@ -6,15 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
+pub use router::event::NewEvent;
 use router::event::Position;
 use thiserror::Error;
 
 pub use firmware_protocol::session::variable::{Value, VariableType};
-pub use router::event::NewEvent;
 
-use super::stream::EventStream;
+pub use crate::streams::{EventStream, StreamFilter};
 
 /// An answer that comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -25,8 +25,8 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// offline, or of a function or variable that its describe does not list, sends it nothing. Dropping an answer before it comes is allowed;
 /// whatever was sent stays sent.
 pub trait Gateway: Send + Sync + 'static {
-    /// What is known about a device now. Never waits, and never asks the device.
-    fn presence(&self, device: DeviceId) -> Presence;
+    /// What is known about devices now, in the order they were asked for. Never asks the devices.
+    fn presences(&self, devices: Vec<DeviceId>) -> Later<'_, Vec<Presence>>;
 
     /// Calls a function; its return value.
     fn call<'a>(&'a self, device: DeviceId, function: &'a str, argument: &'a str, deadline: Instant) -> Later<'a, Result<i32, CallError>>;
@@ -43,7 +43,7 @@ pub trait Gateway: Send + Sync + 'static {
     /// Accepts an event. The answer means that it is durable.
     fn publish(&self, event: NewEvent) -> Later<'_, Result<Position, PublishError>>;
 
-    /// Opens a stream of accepted events. The other end sends through [`super::stream::EventSender`] and ends the stream when that refuses.
+    /// Opens a stream of accepted events.
     fn stream(&self, filter: StreamFilter) -> EventStream;
 }
 
@@ -116,17 +116,4 @@ pub enum PublishError {
     /// The journal is out of order.
     #[error("the server cannot accept events")]
     Unavailable,
-}
-
-/// Which events a stream carries.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StreamFilter {
-    /// Events of this account,
-    pub owner: OwnerId,
-    /// of this device if one is named,
-    pub device: Option<DeviceId>,
-    /// whose name starts so,
-    pub prefix: String,
-    /// and which come after this one. `None` starts with the next event accepted, as does a position that is no longer kept.
-    pub after: Option<Position>,
 }

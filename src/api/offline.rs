@@ -6,16 +6,16 @@ use std::time::Instant;
 use firmware_protocol::id::DeviceId;
 use router::event::Position;
 
-use super::gateway::{CallError, Gateway, Later, NewEvent, Presence, PublishError, StreamFilter, Value};
-use super::stream::{EventStream, event_stream};
+use super::gateway::{CallError, EventStream, Gateway, Later, NewEvent, Presence, PublishError, StreamFilter, Value};
+use crate::streams::event_stream;
 
 /// No device, ever.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Offline;
 
 impl Gateway for Offline {
-    fn presence(&self, _: DeviceId) -> Presence {
-        Presence::default()
+    fn presences(&self, devices: Vec<DeviceId>) -> Later<'_, Vec<Presence>> {
+        Box::pin(ready(vec![Presence::default(); devices.len()]))
     }
 
     fn call<'a>(&'a self, _: DeviceId, _: &'a str, _: &'a str, _: Instant) -> Later<'a, Result<i32, CallError>> {

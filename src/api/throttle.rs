@@ -120,7 +120,7 @@ mod tests {
         let (now, worst) = (Instant::now(), address("192.0.2.1"));
         throttle.failed(now, worst);
         throttle.failed(now, worst);
-        for number in 0..2 * ADDRESSES_MAX as u32 {
+        for number in 0..2 * u32::try_from(ADDRESSES_MAX).unwrap() {
             throttle.failed(now, IpAddr::V4((0x0a00_0000 + number).into()));
         }
         assert!(throttle.lock().len() <= ADDRESSES_MAX);

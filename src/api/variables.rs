@@ -30,7 +30,7 @@ pub(super) async fn read(
     if wants_raw(&call) {
         return Ok(raw(bare(value)));
     }
-    let presence = context.gateway().presence(device.id);
+    let presence = context.presence(device.id).await;
     Ok(ok(&json!({
         "cmd": "VarReturn",
         "name": variable,

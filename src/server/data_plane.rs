@@ -84,6 +84,11 @@ impl DataPlaneHandle {
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner).send(input).is_ok()
     }
 
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// Tells shards what the registry says now. A lane that is full is tried again: a revocation must not be lost.
     fn registry_changed(&self, book: &DeviceBook, change: KeyChange) {
         let input = |device| match book.find(device).and_then(|device| device.identity()) {

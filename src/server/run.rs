@@ -1,21 +1,15 @@
-//! From a configuration to a server that runs until it is told to stop. So far: registry, API and commands, and no devices.
+//! `holdfast serve`: the server with its commands and its chores, until it is told to stop.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::{Opened, StartError};
-use crate::api::offline::Offline;
-use crate::api::tls::Certificates;
-use crate::api::{self, Api, Settings};
+use super::{Server, StartError};
 use crate::config::Config;
-use crate::control::{self, NoSessions};
+use crate::control::{self, Operations};
 use crate::dates;
 use crate::store::Registry;
 
@@ -27,23 +21,22 @@ const FORGET_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// # Errors
 /// It cannot start.
 pub async fn run(config: Config) -> Result<(), StartError> {
-    let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
-    let opened = Opened::new(&config).await?;
-    let registry = Registry::clone(&opened.registry);
-    let listener = listen(config.http.listen).await?;
-    let socket = opened.data.control_socket();
-    let commands = control::bind(&socket).map_err(|source| StartError::Control { path: socket.clone(), source })?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-
-    let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let api = Api::new(registry.clone(), Arc::new(Offline), Settings::from(&config), shutdown.clone());
-    if let Some(certificates) = certificates.clone() {
-        tasks.spawn(certificates.keep_fresh(shutdown.clone()));
-    }
-    tracing::info!(http = %listener.local_addr()?, tls = certificates.is_some(), data_dir = %opened.data.path().display(), "serving");
-    tasks.spawn(api::serve(listener, api, certificates, shutdown.clone()));
-    tasks.spawn(control::serve(commands, registry.clone(), Arc::new(NoSessions), shutdown.clone()));
-    tasks.spawn(forget_expired_tokens(registry.clone(), shutdown.clone()));
+    let server = Server::start(&config).await?;
+    let registry = Registry::clone(&server.opened().registry);
+    let socket = server.opened().data.control_socket();
+    let commands = match control::bind(&socket) {
+        Ok(commands) => commands,
+        Err(source) => {
+            server.stop().await;
+            return Err(StartError::Control { path: socket, source });
+        }
+    };
+    let operations: Arc<dyn Operations> = server.plane().handle();
+    let shutdown = CancellationToken::new();
+    let commands = tokio::spawn(control::serve(commands, registry.clone(), operations, shutdown.clone()));
+    let chores = tokio::spawn(forget_expired_tokens(registry, shutdown.clone()));
+    tracing::info!(http = %server.http(), udp = %server.udp(), data_dir = %server.opened().data.path().display(), "serving");
 
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -51,16 +44,15 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     }
     tracing::info!("stopping");
     shutdown.cancel();
-    tasks.close();
-    tasks.wait().await;
-    registry.close().await;
+    for task in [commands, chores] {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a task failed");
+        }
+    }
     // While the lock is held, so that it cannot be the socket of the next server.
     let _ = fs::remove_file(socket);
+    server.stop().await;
     Ok(())
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }
 
 async fn forget_expired_tokens(registry: Registry, shutdown: CancellationToken) {

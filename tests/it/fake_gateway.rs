@@ -9,7 +9,7 @@ use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use holdfast::api::Gateway;
 use holdfast::api::gateway::{CallError, Later, NewEvent, Presence, PublishError, StreamFilter, Value, VariableType};
-use holdfast::api::stream::{EventSender, EventStream, event_stream};
+use holdfast::streams::{EventSender, EventStream, event_stream};
 use router::event::{Event, EventId, Position, Source};
 
 /// The gateway. A handle: clones are the same.
@@ -132,8 +132,10 @@ fn wants(filter: &StreamFilter, event: &Event) -> bool {
 }
 
 impl Gateway for FakeGateway {
-    fn presence(&self, device: DeviceId) -> Presence {
-        self.state().presences.get(&device).cloned().unwrap_or_default()
+    fn presences(&self, devices: Vec<DeviceId>) -> Later<'_, Vec<Presence>> {
+        let state = self.state();
+        let known = devices.iter().map(|device| state.presences.get(device).cloned().unwrap_or_default()).collect();
+        Box::pin(ready(known))
     }
 
     fn call<'a>(&'a self, device: DeviceId, function: &'a str, argument: &'a str, _: Instant) -> Later<'a, Result<i32, CallError>> {

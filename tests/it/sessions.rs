@@ -86,7 +86,8 @@ async fn a_device_connects_is_called_publishes_and_outlives_the_server() {
     let (server, server_key) = (running.plane.udp(), running.server_key());
     running.register(1).await;
 
-    let mut stream = running.plane.handle().streams.open(StreamFilter { owner: running.owner, device: None, prefix: "temp".into() });
+    let mut stream =
+        running.plane.handle().streams.open(StreamFilter { owner: running.owner, device: None, prefix: "temp".into(), after: None });
     let mut driver = Driver::new(1, server, server_key);
     driver.connect();
     let publish = driver.publish("temperature", b"21.5");

@@ -8,9 +8,9 @@ use router::event::{Event, Position};
 use tokio::sync::mpsc;
 
 /// Events that wait for one reader.
-pub const QUEUE_EVENTS_MAX: usize = 1024;
+pub(super) const QUEUE_EVENTS_MAX: usize = 1024;
 /// Bytes of events that wait for one reader. A single event larger than that may wait alone.
-pub const QUEUE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const QUEUE_BYTES_MAX: usize = 64 * 1024;
 
 /// An event with its place in the journal.
 pub type Placed = (Position, Arc<Event>);

@@ -1,0 +1,140 @@
+//! The API's way to devices: it asks shards and waits for what comes of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use firmware_protocol::id::DeviceId;
+use firmware_protocol::session::publish::{DATA_MAX, is_system_name};
+use firmware_protocol::session::variable::Value;
+use router::ask::{Answer, Ask, AskError};
+use router::device::DeviceView;
+use router::event::{NewEvent, Position};
+use router::shard::Input;
+use tokio::sync::oneshot;
+
+use crate::api::gateway::{CallError, Gateway, Later, Presence, PublishError};
+use crate::server::DataPlaneHandle;
+use crate::shards::Reply;
+use crate::streams::{EventStream, StreamFilter};
+
+/// Devices behind shards.
+#[derive(Debug)]
+pub struct Devices {
+    plane: Arc<DataPlaneHandle>,
+}
+
+impl Devices {
+    /// The devices of a running data plane.
+    pub fn new(plane: Arc<DataPlaneHandle>) -> Self {
+        Self { plane }
+    }
+
+    async fn ask(&self, device: DeviceId, ask: Ask, deadline: Instant) -> Result<Answer, CallError> {
+        let (sender, receiver) = oneshot::channel();
+        let deadline = self.plane.clock.at(deadline);
+        if !self.plane.tell(device, Input::Ask { device, ask, deadline, reply: Reply::Answer(sender) }) {
+            return Err(CallError::Busy);
+        }
+        receiver.await.map_err(|_| CallError::Unavailable)?.map_err(call_error)
+    }
+}
+
+impl Gateway for Devices {
+    fn presences(&self, devices: Vec<DeviceId>) -> Later<'_, Vec<Presence>> {
+        Box::pin(async move {
+            let mut waiting = Vec::new();
+            for (shard, devices) in self.plane.by_shard(devices.iter().copied()) {
+                let (sender, receiver) = oneshot::channel();
+                if self.plane.tell_shard(shard, Input::View { devices, reply: Reply::Views(sender) }) {
+                    waiting.push(receiver);
+                }
+            }
+            let mut known: HashMap<DeviceId, DeviceView> = HashMap::new();
+            for receiver in waiting {
+                known.extend(receiver.await.unwrap_or_default().into_iter().map(|view| (view.device, view)));
+            }
+            devices.iter().map(|device| known.remove(device).map(presence).unwrap_or_default()).collect()
+        })
+    }
+
+    fn call<'a>(&'a self, device: DeviceId, function: &'a str, argument: &'a str, deadline: Instant) -> Later<'a, Result<i32, CallError>> {
+        let ask = Ask::Call { function: function.to_owned(), argument: argument.to_owned() };
+        Box::pin(async move {
+            match self.ask(device, ask, deadline).await? {
+                Answer::Returned(value) => Ok(value),
+                Answer::Value(_) | Answer::Done => Err(CallError::Unavailable),
+            }
+        })
+    }
+
+    fn read<'a>(&'a self, device: DeviceId, variable: &'a str, deadline: Instant) -> Later<'a, Result<Value, CallError>> {
+        let ask = Ask::Read { variable: variable.to_owned() };
+        Box::pin(async move {
+            match self.ask(device, ask, deadline).await? {
+                Answer::Value(value) => Ok(value),
+                Answer::Returned(_) | Answer::Done => Err(CallError::Unavailable),
+            }
+        })
+    }
+
+    fn ping(&self, device: DeviceId, deadline: Instant) -> Later<'_, bool> {
+        Box::pin(async move { self.ask(device, Ask::Ping, deadline).await.is_ok() })
+    }
+
+    fn signal(&self, device: DeviceId, on: bool, deadline: Instant) -> Later<'_, Result<(), CallError>> {
+        Box::pin(async move { self.ask(device, Ask::Signal { on }, deadline).await.map(drop) })
+    }
+
+    fn publish(&self, event: NewEvent) -> Later<'_, Result<Position, PublishError>> {
+        Box::pin(async move {
+            if event.data.as_ref().is_some_and(|data| data.len() > DATA_MAX) {
+                return Err(PublishError::TooLarge);
+            }
+            debug_assert!(!is_system_name(&event.name), "the API refuses reserved names");
+            let (sender, receiver) = oneshot::channel();
+            let shard = usize::try_from(event.owner.0).unwrap_or_default() % self.plane.shards();
+            if !self.plane.tell_shard(shard, Input::Publish { event, reply: Reply::Published(sender) }) {
+                return Err(PublishError::Busy);
+            }
+            receiver.await.map_err(|_| PublishError::Busy)
+        })
+    }
+
+    fn stream(&self, filter: StreamFilter) -> EventStream {
+        self.plane.streams.open(filter)
+    }
+}
+
+fn call_error(error: AskError) -> CallError {
+    match error {
+        AskError::Offline => CallError::Offline,
+        AskError::AsleepUntil(until) => CallError::AsleepUntil(until),
+        AskError::NoSuchFunction => CallError::NoSuchFunction,
+        AskError::NoSuchVariable => CallError::NoSuchVariable,
+        AskError::TimedOut { received } | AskError::SessionEnded { received } => CallError::TimedOut { delivered: received },
+        AskError::Busy => CallError::Busy,
+        AskError::TooLarge => CallError::TooLarge,
+        AskError::NotDescribed | AskError::Malformed => CallError::Unavailable,
+    }
+}
+
+fn presence(view: DeviceView) -> Presence {
+    Presence {
+        online: view.online,
+        last_heard: view.last_heard,
+        last_handshake_at: view.last_handshake,
+        last_ip: view.last_ip,
+        functions: view.functions.map(Into::into),
+        variables: view.variables.map(Into::into),
+        platform_id: view.platform,
+        system_version: view.system_version.map(version),
+        firmware_version: None,
+        safe_mode: false,
+    }
+}
+
+/// 6201 is 6.2.1.
+fn version(number: u16) -> String {
+    format!("{}.{}.{}", number / 1000, number / 100 % 10, number % 100)
+}
