@@ -20,6 +20,9 @@ use crate::server::Ports;
 /// Devices that keep one thread busy.
 const DEVICES_PER_THREAD: u32 = 500;
 
+/// Longest time for publishes that are open at the end: a device gives one up after 20 s.
+const SETTLE_LIMIT: Duration = Duration::from_secs(25);
+
 /// Does it. The code is 1 if a check failed.
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
@@ -54,12 +57,15 @@ fn fleet(arguments: &FleetArguments) -> Result<ExitCode> {
         per_socket: arguments.per_socket,
         audit: !arguments.no_audit,
         threads: threads(arguments.devices),
-        lasts,
+        lasts: lasts + SETTLE_LIMIT * 2,
     })?;
     fleet.work(true)?;
     let progress = Progress::new(arguments.devices as usize);
     progress.phase("running");
     fleet.wait(lasts, |moment| progress.show(moment), |_| false);
+    progress.phase("settling");
+    fleet.work(false)?;
+    fleet.wait(SETTLE_LIMIT, |moment| progress.show(moment), |moment| moment.open == 0);
     drop(progress);
     let tally = fleet.stop()?.tally;
     publish(serde_json::to_string_pretty(&tally)?, &json!(tally), arguments.json.as_deref())?;

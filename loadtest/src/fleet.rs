@@ -142,17 +142,21 @@ impl Fleet {
     }
 
     /// Stops all threads. The devices fall silent, as if their power was cut.
-    pub fn stop(self) -> Result<FleetReport> {
-        for post in &self.posts {
-            post.order(Orders::STOP);
-        }
+    pub fn stop(mut self) -> Result<FleetReport> {
+        self.posts.iter().for_each(|post| post.stop());
         let mut report = FleetReport { tally: Tally::default(), ledgers: Vec::new() };
-        for worker in self.workers {
+        for worker in std::mem::take(&mut self.workers) {
             let legacy = worker.join().ok().context("a thread of the fleet panicked")??;
             report.tally.merge(&legacy.tally);
             report.ledgers.extend(legacy.ledgers);
         }
         Ok(report)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.posts.iter().for_each(|post| post.stop());
     }
 }
 
@@ -205,6 +209,10 @@ impl Post {
         let number = (self.given.load(Ordering::Acquire) >> 2) + 1;
         self.given.store(number << 2 | kind, Ordering::Release);
         Orders(number << 2 | kind)
+    }
+
+    fn stop(&self) {
+        self.order(Orders::STOP);
     }
 
     fn orders(&self) -> Orders {
