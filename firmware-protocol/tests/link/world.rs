@@ -400,6 +400,16 @@ impl World {
         self.device.power_on(self.now);
     }
 
+    pub(crate) fn reset_device(&mut self) {
+        self.device.forget_session();
+        self.device.power_on(self.now);
+    }
+
+    pub(crate) fn ping(&mut self) {
+        self.device.ping(self.now, &mut self.tools);
+        self.collect_device();
+    }
+
     pub(crate) fn capture_next_ping(&mut self) {
         self.capturing = true;
         let end = self.now + Duration::from_secs(26);
