@@ -3,13 +3,15 @@
 //!
 //! * A start takes the larger of "one more than stored" and "minutes since 2025": a lost or old file does not turn the count back.
 //! * The file knows its own inode and birth time. Where they differ, it is a copy: a restored backup or a cloned directory, whose original may have gone
-//!   on since. Then a day's worth is added, and the seconds since the file was written, so that two copies of one original differ as well.
+//!   on since. Then a day's worth is added, and the seconds since the file was written, so that two copies of one original differ as well; the
+//!   start of a copy takes more than a second, so that two that are started one after the other never see the same one.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
 
 use firmware_protocol::session::stored::Generation;
 use firmware_protocol::time::UnixMillis;
@@ -23,6 +25,8 @@ const EPOCH_MIN: u64 = 28_928_160;
 const DAY_MIN: u64 = 24 * 60;
 /// The seconds of this many at most are added for a copy.
 const COPY_SECONDS_MAX: u64 = 1 << 17;
+/// What the start of a copy takes at least.
+const COPY_PAUSE: Duration = Duration::from_millis(1100);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,7 +81,11 @@ pub fn raise(directory: &Path, now: UnixMillis) -> Result<Generation, Generation
             let own = identity(&File::open(&path).map_err(io)?).map_err(io)?;
             match own == (stored.inode, stored.born_ns) {
                 true => next,
-                false => next + DAY_MIN + now_s.saturating_sub(stored.written_at_s).min(COPY_SECONDS_MAX),
+                false => {
+                    tracing::warn!(path = %path.display(), "the data directory is a copy; record numbers go a day ahead");
+                    thread::sleep(COPY_PAUSE);
+                    next + DAY_MIN + now_s.saturating_sub(stored.written_at_s).min(COPY_SECONDS_MAX)
+                }
             }
         }
     };
@@ -129,7 +137,7 @@ mod tests {
         let original = tempfile::tempdir().unwrap();
         let first = raise(original.path(), NOON).unwrap().0;
         let mut seen = vec![raise(original.path(), later(1)).unwrap().0];
-        for seconds in [2, 3, 4] {
+        for seconds in [2, 3] {
             let copy = tempfile::tempdir().unwrap();
             fs::copy(original.path().join("generation"), copy.path().join("generation")).unwrap();
             let generation = raise(copy.path(), later(seconds)).unwrap().0;

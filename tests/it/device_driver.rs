@@ -19,6 +19,7 @@ pub(crate) struct Driver {
     server: SocketAddr,
     began: Instant,
     pub(crate) events: Vec<DeviceEvent>,
+    received: usize,
 }
 
 /// The key pair of the device with number `n`.
@@ -57,6 +58,7 @@ impl Driver {
             server,
             began: Instant::now(),
             events: Vec::new(),
+            received: 0,
         };
         driver.turn();
         driver
@@ -90,6 +92,7 @@ impl Driver {
         // A time-out, or a refusal while the server is down.
         if let Ok(len) = self.socket.recv(&mut buffer) {
             let now = self.now();
+            self.received += 1;
             self.device.handle_datagram(now, &mut self.tools, &buffer[..len]);
         }
         self.send();
@@ -121,6 +124,11 @@ impl Driver {
 
     pub(crate) fn handshakes(&self) -> usize {
         self.events.iter().filter(|event| **event == DeviceEvent::HandshakeStarted).count()
+    }
+
+    /// Datagrams that came from the server.
+    pub(crate) fn records_seen(&self) -> usize {
+        self.received
     }
 
     /// Another socket, from which the session goes on as after a reset.

@@ -189,3 +189,66 @@ async fn unknown_and_removed_devices_are_refused() {
     assert!(!driver.device.is_connected());
     running.stop();
 }
+
+/// Two copies of one data directory, run one after the other, never seal two records with the same key and number.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_a_data_directory_repeat_no_record_number() {
+    let original = tempfile::tempdir().unwrap();
+    let running = Running::start(original.path(), "127.0.0.1:0").await;
+    let (server, server_key) = (running.plane.udp(), running.server_key());
+    running.register(1).await;
+    let mut driver = Driver::new(1, server, server_key);
+    driver.connect();
+    running.stop();
+    let copies = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    copies.iter().for_each(|copy| copy_directory(original.path(), copy.path()));
+
+    for directory in copies.iter().chain([&original]) {
+        let running = Running::start(directory.path(), &server.to_string()).await;
+        for _ in 0..5 {
+            let _ = running.ask(1, call());
+            driver.publish("temperature", b"21.5");
+            driver.run_for(Duration::from_millis(100));
+        }
+        running.stop();
+    }
+    assert!(driver.records_seen() > 30, "there was something to compare");
+    assert!(!driver.events.iter().any(|event| matches!(event, DeviceEvent::SequenceRepeated(_))));
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_directory(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A reachability probe comes back unchanged, and not for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_are_echoed_within_limits() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path(), "127.0.0.1:0").await;
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(running.plane.udp()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let probe = [&[252, 0xfe, 0xfd, 0x80, 4, 0, 0, 1, 2, 0, 3, 0, 5][..], b"hello"].concat();
+    let mut echoed = 0;
+    for _ in 0..60 {
+        socket.send(&probe).unwrap();
+        let mut buffer = [0; 64];
+        if let Ok(len) = socket.recv(&mut buffer) {
+            assert_eq!(buffer[..len], probe);
+            echoed += 1;
+        } else {
+            break;
+        }
+    }
+    assert!((10..60).contains(&echoed), "{echoed}");
+    running.stop();
+}
