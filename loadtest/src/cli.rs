@@ -1,7 +1,7 @@
 //! The server's command line, as far as drills and benchmarks use it. Whatever changes there, changes here and nowhere else.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -40,7 +40,7 @@ pub struct AcceptedEvent {
 
 #[derive(Deserialize)]
 struct Token {
-    access_token: String,
+    token: String,
 }
 
 impl Cli {
@@ -51,40 +51,44 @@ impl Cli {
 
     /// Creates the account that owns the fleet.
     pub fn add_owner(&self) -> Result<()> {
-        self.run(&["user", "add", OWNER, "--password", PASSWORD]).map(drop)
+        self.run(&["user", "add", OWNER], PASSWORD).map(drop)
     }
 
     /// A token of that account.
     pub fn access_token(&self) -> Result<String> {
-        let token: Token = serde_json::from_reader(self.run(&["token", "create", OWNER, "--json"])?)?;
-        Ok(token.access_token)
+        let token: Token = serde_json::from_reader(self.run(&["token", "create", "--user", OWNER, "--json"], "")?)?;
+        Ok(token.token)
     }
 
     /// Registers the devices in the list at `keys`, with that owner.
     pub fn import_devices(&self, keys: &Path) -> Result<()> {
-        self.run(&["device", "import", text(keys)?, "--owner", OWNER]).map(drop)
+        self.run(&["device", "import", text(keys)?, "--owner", OWNER], "").map(drop)
     }
 
     /// Writes the key that devices have pinned to `out`.
     pub fn export_server_key(&self, out: &Path) -> Result<()> {
-        self.run(&["keys", "export", "--format", "der", "--out", text(out)?]).map(drop)
+        self.run(&["keys", "export", "--format", "der", "--out", text(out)?], "").map(drop)
     }
 
     /// Everything the server has accepted, one by one. Only to be asked while it does not run.
     pub fn accepted_events(&self) -> Result<impl Iterator<Item = Result<AcceptedEvent>>> {
-        let lines = self.run(&["journal", "events", "--json-lines"])?.lines();
+        let lines = self.run(&["journal", "events", "--json-lines"], "")?.lines();
         Ok(lines.map(|line| {
             let line = line?;
             serde_json::from_str(&line).with_context(|| format!("not an accepted event: {line}"))
         }))
     }
 
-    /// Runs a command to its end and opens what it wrote.
-    fn run(&self, arguments: &[&str]) -> Result<BufReader<File>> {
+    /// Runs a command that reads `input` to its end, and opens what it wrote.
+    fn run(&self, arguments: &[&str], input: &str) -> Result<BufReader<File>> {
         let (out, errors) = (File::create(&self.out)?, File::create(&self.errors)?);
         let mut command = Command::new(&self.program);
-        command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::null()).stdout(out).stderr(errors);
+        command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::piped()).stdout(out).stderr(errors);
         let mut child = command.spawn().with_context(|| format!("starting {}", self.program.display()))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A command that does not read says by its status whether that was right.
+            let _ = writeln!(stdin, "{input}");
+        }
         let begun = Instant::now();
         let status = loop {
             match child.try_wait()? {
@@ -125,13 +129,13 @@ mod tests {
     fn commands_are_the_agreed_words() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let words = dir.path().join("words");
-        let cli = cli(dir.path(), &format!("echo \"$*\" >> {}; echo '{{\"access_token\": \"abc\"}}'", words.display()))?;
+        let cli = cli(dir.path(), &format!("read line; echo \"$*: $line\" >> {}; echo '{{\"token\": \"abc\"}}'", words.display()))?;
         cli.add_owner()?;
         assert_eq!(cli.access_token()?, "abc");
         cli.import_devices(Path::new("keys.csv"))?;
         cli.export_server_key(Path::new("key.der"))?;
-        let expected = "user add load@example.com --password load-load-load\ntoken create load@example.com --json\n\
-                        device import keys.csv --owner load@example.com\nkeys export --format der --out key.der\n";
+        let expected = "user add load@example.com: load-load-load\ntoken create --user load@example.com --json: \n\
+                        device import keys.csv --owner load@example.com: \nkeys export --format der --out key.der: \n";
         assert_eq!(std::fs::read_to_string(words)?, expected);
         Ok(())
     }
