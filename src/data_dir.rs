@@ -70,7 +70,7 @@ impl DataDir {
 
     /// Where the server's own keys are.
     pub fn keys_dir(&self) -> PathBuf {
-        self.path.join("keys")
+        keys_dir(&self.path)
     }
 
     /// Where events and sessions are written down.
@@ -87,6 +87,11 @@ impl DataDir {
     pub fn has_history(&self) -> bool {
         self.registry_file().exists() || fs::read_dir(self.journal_dir()).is_ok_and(|mut entries| entries.next().is_some())
     }
+}
+
+/// Where the keys of the data directory at `path` are.
+pub fn keys_dir(path: &Path) -> PathBuf {
+    path.join("keys")
 }
 
 /// The socket of whichever server works in the data directory at `path`.

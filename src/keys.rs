@@ -16,7 +16,7 @@ use openssl::nid::Nid;
 use openssl::pkey::PKey;
 use thiserror::Error;
 
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, keys_dir};
 use crate::durable_file::{sync_directory, write_private};
 
 /// Name of the file with the pair for devices on UDP.
@@ -78,11 +78,21 @@ impl ServerKeys {
     /// # Errors
     /// They are missing although the directory has been in use, readable by others, damaged, or cannot be read or written.
     pub fn open(data: &DataDir) -> Result<Self, KeysError> {
-        let path = data.keys_dir().join(EC_FILE);
+        match Self::read_in(data.path()) {
+            Err(KeysError::Missing { path }) if !data.has_history() => mint(&path),
+            other => other,
+        }
+    }
+
+    /// The keys in the data directory at `path`, whoever works there. Makes none.
+    ///
+    /// # Errors
+    /// They are missing, readable by others, damaged, or cannot be read.
+    pub fn read_in(path: &Path) -> Result<Self, KeysError> {
+        let path = keys_dir(path).join(EC_FILE);
         match fs::read(&path) {
             Ok(pem) => read(&path, &pem),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && data.has_history() => Err(KeysError::Missing { path }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => mint(&path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(KeysError::Missing { path }),
             Err(source) => Err(KeysError::Io { path, source }),
         }
     }

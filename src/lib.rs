@@ -2,10 +2,13 @@
 
 pub mod admin;
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod data_dir;
 pub mod dates;
+pub mod demo;
 pub mod durable_file;
 pub mod entropy;
 pub mod gateway;
@@ -14,6 +17,7 @@ pub mod generations;
 pub mod handshakes;
 pub mod journal;
 pub mod keys;
+pub mod logging;
 pub mod mailbox;
 pub mod metrics;
 pub mod server;

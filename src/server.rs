@@ -4,11 +4,15 @@
 //! before its datagrams are read. A planned stop tells devices nothing: they go on with the next process.
 
 mod data_plane;
+mod operations;
 mod recovery;
+mod run;
 
 pub use data_plane::{DataPlane, DataPlaneHandle};
+pub use run::run;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -62,6 +66,14 @@ pub enum StartError {
     /// The HTTPS certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The socket for commands cannot be opened.
+    #[error("cannot open the control socket {path}: {source}", path = path.display())]
+    Control {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// OpenSSL failed.
     #[error(transparent)]
     Crypto(#[from] firmware_protocol::error::KeyError),
@@ -122,6 +134,9 @@ impl Server {
         let plane = DataPlane::start(config, &opened)?;
         let gateway: Arc<dyn Gateway> = Arc::new(Devices::new(plane.handle()));
         let rest = Api::new((*opened.registry).clone(), gateway, Settings::from(config), shutdown.clone());
+        if let Some(certificates) = certificates.clone() {
+            tasks.spawn(certificates.keep_fresh(shutdown.clone()));
+        }
         tasks.spawn(api::serve(api, rest, certificates, shutdown.clone()));
         ready.set();
         Ok(Self { opened, plane, http, shutdown, tasks })

@@ -6,4 +6,5 @@ mod conventions;
 mod devices;
 mod events;
 mod limits;
+mod secrecy;
 mod tls;

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod api;
+mod cli;
 mod client;
+mod control;
 mod device_driver;
 mod fake_gateway;
 mod rig;

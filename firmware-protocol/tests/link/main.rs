@@ -91,8 +91,10 @@ fn sessions_survive_kills_at_any_moment() {
         world.run(Duration::from_secs(60));
         assert_eq!(world.handshakes, handshakes, "seed {seed}: a kill cost a handshake");
         for (name, publish) in publishes {
-            assert_eq!(world.published_ok(publish), 1, "seed {seed}: {name} was not acknowledged");
-            assert_eq!(world.accepted(&name), 1, "seed {seed}: {name}");
+            let (acknowledged, accepted) = (world.published_ok(publish), world.accepted(&name));
+            // Three transmissions fit into the 20 seconds that firmware waits; a link that loses some may lose all three.
+            assert!(acknowledged == 1 || world.link_loses(), "seed {seed}: {name} was not acknowledged");
+            assert!(accepted == acknowledged || accepted == 1, "seed {seed}: {name} accepted {accepted} times");
         }
         assert!(!world.events.iter().any(|event| matches!(event, DeviceEvent::SequenceRepeated(_))), "seed {seed}");
     }

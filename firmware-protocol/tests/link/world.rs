@@ -162,6 +162,10 @@ impl World {
         self.entropy.below(bound)
     }
 
+    pub(crate) fn link_loses(&self) -> bool {
+        self.link.loss > 0
+    }
+
     pub(crate) fn run(&mut self, span: Duration) {
         let end = self.now + span;
         while self.now < end {

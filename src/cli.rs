@@ -1,0 +1,162 @@
+//! The command line: what can be typed, and which part does it.
+//!
+//! Commands that change something work whether or not a server runs: see [`target`].
+
+mod devices;
+mod key_file;
+mod output;
+mod server_keys;
+mod span;
+mod target;
+mod tokens;
+mod users;
+
+use std::env;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::{demo, logging, server};
+
+use output::Output;
+use target::Target;
+
+/// A self-hosted device cloud for Particle Device OS devices.
+#[derive(Parser, Debug)]
+#[command(name = "holdfast", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Debug)]
+struct Common {
+    /// Configuration file; without it the defaults hold
+    #[arg(long, global = true, value_name = "FILE", env = "HOLDFAST_CONFIG")]
+    config: Option<PathBuf>,
+    /// Data directory, instead of the configured one
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print JSON instead of tables and sentences
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the server until it is told to stop
+    Serve,
+    /// Run a server with simulated devices, to look around
+    Demo(DemoArgs),
+    /// Register, list and remove devices
+    #[command(subcommand)]
+    Device(devices::DeviceCommand),
+    /// Create and list accounts
+    #[command(subcommand)]
+    User(users::UserCommand),
+    /// Create, list and revoke access tokens
+    #[command(subcommand)]
+    Token(tokens::TokenCommand),
+    /// The server's own keys, which devices need to know
+    #[command(subcommand)]
+    Keys(server_keys::KeysCommand),
+}
+
+#[derive(Args, Debug)]
+struct DemoArgs {
+    /// Devices to simulate
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    devices: u16,
+    /// Check that everything works, and end
+    #[arg(long)]
+    check: bool,
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut out = io::stdout().lock();
+    match run(cli, &mut out).and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error being closed is no reason to fail otherwise.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut config = Config::load(cli.common.config.as_deref(), variables())?;
+    if let Some(directory) = cli.common.data_dir {
+        config.data_dir = directory;
+    }
+    let target = Target::new(&config.data_dir);
+    let mut output = Output::new(out, cli.common.json);
+    match cli.command {
+        Command::Serve => serve(config),
+        Command::Demo(DemoArgs { devices, check }) => show(&config, devices, check),
+        Command::Device(command) => devices::run(command, &target, &mut output),
+        Command::User(command) => users::run(command, &target, &mut output),
+        Command::Token(command) => tokens::run(command, &target, &mut output),
+        Command::Keys(command) => server_keys::run(command, &target, &mut output),
+    }
+}
+
+/// Variables whose name or value is no UTF-8 cannot be ours.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn show(config: &Config, devices: u16, check: bool) -> anyhow::Result<()> {
+    logging::start(&crate::config::Log { filter: "warn".to_owned(), ..config.log.clone() });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match runtime.block_on(demo::run(devices, check))? {
+        true => Ok(()),
+        false => anyhow::bail!("the check failed"),
+    }
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
+    logging::start(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok(runtime.block_on(server::run(config))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn common_options_may_stand_anywhere() {
+        let parse = |words: &[&str]| Cli::try_parse_from(words).expect("it is understood");
+        let cli = parse(&["holdfast", "device", "list", "--json", "--data-dir", "/srv/x"]);
+        assert!(cli.common.json && cli.common.data_dir == Some("/srv/x".into()));
+        let cli = parse(&["holdfast", "--config", "/etc/h.toml", "serve"]);
+        assert_eq!(cli.common.config, Some("/etc/h.toml".into()));
+    }
+
+    #[test]
+    fn every_command_explains_itself() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments().filter(|argument| !matches!(argument.get_id().as_str(), "help" | "version")) {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

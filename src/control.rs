@@ -1,0 +1,65 @@
+//! Commands that change or show what the server knows: what can be asked, how it is done, and the socket on which a running server is asked.
+//!
+//! A command is one line of JSON each way over a Unix socket in the data directory, which only its owner can open. Without a running server
+//! the command line does the same things itself, under the directory's lock. Either way [`perform`] is what happens.
+
+mod client;
+mod messages;
+mod perform;
+mod server;
+
+use std::time::Duration;
+
+use firmware_protocol::id::DeviceId;
+use firmware_protocol::time::UnixMillis;
+
+use crate::store::PublicKey;
+
+pub use client::{ClientError, ask};
+pub use messages::{DeviceLine, DeviceSpec, KeySource, Owner, Request, Response, Secret, TokenLine, UnknownKeyLine, UserLine};
+pub use perform::perform;
+pub use server::{bind, serve};
+
+/// Longest command or answer, in bytes.
+const LINE_LEN_MAX: u64 = 16 * 1024 * 1024;
+
+/// What a command asks of the part that holds live sessions.
+pub trait Operations: Send + Sync + 'static {
+    /// Lets devices with unknown keys come as far as proving them, for this long from now.
+    ///
+    /// # Errors
+    /// There is no such part here; the text says what to do.
+    fn open_unknown_keys(&self, span: Duration) -> Result<(), String>;
+
+    /// The unknown keys that were proved, in order of their devices.
+    fn unknown_keys(&self) -> Vec<UnknownKey>;
+}
+
+/// A key that a device proved to hold and nobody registered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnknownKey {
+    /// The id the device says it has.
+    pub device: DeviceId,
+    /// The key.
+    pub key: PublicKey,
+    /// The kind of hardware it says it is.
+    pub platform_id: u16,
+    /// When it came first.
+    pub first_seen: UnixMillis,
+    /// When it came last.
+    pub last_seen: UnixMillis,
+}
+
+/// Nothing is live: for commands without a running server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSessions;
+
+impl Operations for NoSessions {
+    fn open_unknown_keys(&self, _: Duration) -> Result<(), String> {
+        Err("no server is running in this data directory, so no device can come; start it with `holdfast serve`".to_owned())
+    }
+
+    fn unknown_keys(&self) -> Vec<UnknownKey> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,256 @@
+//! Commands and answers, as they cross the socket: one JSON object on one line each.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A command.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Register devices: all of them or none.
+    AddDevices {
+        /// Which.
+        devices: Vec<DeviceSpec>,
+        /// Whose they shall be.
+        owner: Owner,
+    },
+    /// List devices.
+    ListDevices {
+        /// Of this account only.
+        owner: Option<String>,
+    },
+    /// Remove a device and its key.
+    RemoveDevice {
+        /// Its id.
+        device: String,
+    },
+    /// List keys that nobody registered.
+    UnknownKeys {
+        /// Let devices with such keys come as far as proving them, for so long.
+        open_s: Option<u64>,
+    },
+    /// Create an account.
+    AddUser {
+        /// The address its holder logs in with.
+        email: String,
+        /// The password.
+        password: Secret,
+    },
+    /// List accounts.
+    ListUsers {},
+    /// Make a token.
+    CreateToken {
+        /// Whose; without it the only account's.
+        email: Option<String>,
+        /// What it is for.
+        client: String,
+        /// How long it is good; without it for ever.
+        life_s: Option<u64>,
+        /// What it may be used for, with blanks between; without it everything.
+        scopes: Option<String>,
+    },
+    /// List tokens.
+    ListTokens {
+        /// Of this account only.
+        email: Option<String>,
+    },
+    /// End a token.
+    RevokeToken {
+        /// Its public id, or the token itself.
+        token: Secret,
+    },
+}
+
+/// An answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Response {
+    /// Devices were registered.
+    Added {
+        /// These are new.
+        added: usize,
+        /// These were there already.
+        unchanged: usize,
+    },
+    /// Devices.
+    Devices {
+        /// In order of their ids.
+        devices: Vec<DeviceLine>,
+    },
+    /// Keys that nobody registered.
+    UnknownKeys {
+        /// In order of their devices.
+        keys: Vec<UnknownKeyLine>,
+    },
+    /// Accounts.
+    Users {
+        /// In order of creation.
+        users: Vec<UserLine>,
+    },
+    /// A token that was just made. The only time it can be seen.
+    Token {
+        /// The token.
+        token: Secret,
+        /// Its public id.
+        id: String,
+        /// When it ends.
+        expires_at: Option<String>,
+    },
+    /// Tokens.
+    Tokens {
+        /// The newest first.
+        tokens: Vec<TokenLine>,
+    },
+    /// It is done.
+    Done {},
+    /// It was not done.
+    Refused {
+        /// Why.
+        error: String,
+    },
+}
+
+/// A device to register.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceSpec {
+    /// Its id, 24 hex digits.
+    pub id: String,
+    /// Where its key comes from.
+    pub key: KeySource,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The kind of hardware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform_id: Option<u16>,
+    /// The product it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<u32>,
+}
+
+/// Where a device's key comes from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeySource {
+    /// The key itself: PEM, or Base64 or hex of DER.
+    Text(String),
+    /// The unknown key that the device has proved; this one if it has proved several.
+    Unknown(Option<String>),
+}
+
+/// Whose new devices shall be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// The only account's; an error if there are none or several.
+    OnlyAccount,
+    /// This account's.
+    Account(String),
+    /// Nobody's.
+    Nobody,
+}
+
+/// A device in a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DeviceLine {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// The address of its owner.
+    pub owner: Option<String>,
+    /// The product it belongs to.
+    pub product: Option<u32>,
+    /// The kind of hardware, as registered.
+    pub platform_id: Option<u16>,
+    /// The hash of its key.
+    pub key_hash: Option<String>,
+    /// When it was registered.
+    pub created_at: String,
+}
+
+/// An unknown key in a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UnknownKeyLine {
+    /// The id its device says it has.
+    pub device: String,
+    /// Its hash.
+    pub key_hash: String,
+    /// Its kind.
+    pub algorithm: String,
+    /// The kind of hardware its device says it is.
+    pub platform_id: u16,
+    /// When it came first.
+    pub first_seen: String,
+    /// When it came last.
+    pub last_seen: String,
+}
+
+/// An account in a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UserLine {
+    /// The address its holder logs in with.
+    pub email: String,
+    /// How many devices it has.
+    pub devices: usize,
+    /// When it was created.
+    pub created_at: String,
+}
+
+/// A token in a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TokenLine {
+    /// Its public id.
+    pub id: String,
+    /// The address of the account.
+    pub user: Option<String>,
+    /// The program it was made for.
+    pub client: String,
+    /// What it may be used for.
+    pub scopes: String,
+    /// When it ends.
+    pub expires_at: Option<String>,
+    /// When it was made.
+    pub created_at: String,
+}
+
+/// A text that crosses the socket and shows itself nowhere else.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_one_line_that_reads_back() {
+        let spec = DeviceSpec { id: "a".into(), key: KeySource::Text("b\nc".into()), name: None, platform_id: Some(12), product: None };
+        for request in [
+            Request::AddDevices { devices: vec![spec], owner: Owner::Account("a@b".into()) },
+            Request::UnknownKeys { open_s: Some(600) },
+            Request::AddUser { email: "a@b".into(), password: Secret("secret words".into()) },
+            Request::ListUsers {},
+        ] {
+            let line = serde_json::to_string(&request).expect("it can be written");
+            assert!(!line.contains('\n'));
+            assert_eq!(serde_json::from_str::<Request>(&line).expect("it reads back"), request);
+            assert!(!format!("{request:?}").contains("secret words"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_not_read() {
+        for bad in ["{}", "{\"command\":\"fly\"}", "{\"command\":\"list_users\",\"extra\":1}", "[]"] {
+            assert!(serde_json::from_str::<Request>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Doing what a command says.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
+
+use super::{
+    DeviceLine, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, TokenLine, UnknownKey, UnknownKeyLine, UserLine,
+};
+use crate::dates::Iso;
+use crate::store::registry::{NewDevice, NewToken};
+use crate::store::{Device, PublicKey, Registry, RegistryError, Scopes, TokenHash};
+
+/// Why a command was not carried out, to be read by the operator.
+type Refusal = String;
+
+/// Does it. A refusal is an answer like any other.
+pub async fn perform(registry: &Registry, operations: &dyn Operations, request: Request) -> Response {
+    let done = match request {
+        Request::AddDevices { devices, owner } => add_devices(registry, operations, devices, owner).await,
+        Request::ListDevices { owner } => list_devices(registry, owner).await,
+        Request::RemoveDevice { device } => remove_device(registry, &device).await,
+        Request::UnknownKeys { open_s } => unknown_keys(operations, open_s),
+        Request::AddUser { email, password } => add_user(registry, &email, &password).await,
+        Request::ListUsers {} => list_users(registry).await,
+        Request::CreateToken { email, client, life_s, scopes } => create_token(registry, email, client, life_s, scopes).await,
+        Request::ListTokens { email } => list_tokens(registry, email).await,
+        Request::RevokeToken { token } => revoke_token(registry, &token).await,
+    };
+    done.unwrap_or_else(|error| Response::Refused { error })
+}
+
+async fn add_devices(registry: &Registry, operations: &dyn Operations, specs: Vec<DeviceSpec>, owner: Owner) -> Result<Response, Refusal> {
+    let owner = owner_id(registry, owner).await?;
+    let unknown = operations.unknown_keys();
+    let devices = specs.into_iter().map(|spec| new_device(spec, owner, &unknown)).collect::<Result<Vec<_>, _>>()?;
+    let done = registry.add_devices(devices).await.map_err(words)?;
+    Ok(Response::Added { added: done.added, unchanged: done.unchanged })
+}
+
+fn new_device(spec: DeviceSpec, owner: Option<OwnerId>, unknown: &[UnknownKey]) -> Result<NewDevice, Refusal> {
+    let id = device_id(&spec.id)?;
+    let (key, platform_id) = match spec.key {
+        KeySource::Text(text) => (PublicKey::read(text.as_bytes()).map_err(|error| format!("device {id}: {error}"))?, spec.platform_id),
+        KeySource::Unknown(hash) => {
+            let found = proved(id, hash.as_deref(), unknown)?;
+            (found.key.clone(), spec.platform_id.or(Some(found.platform_id)))
+        }
+    };
+    Ok(NewDevice { id, key, owner, product: spec.product.map(ProductId), platform_id, name: spec.name })
+}
+
+/// The one unknown key that the device has proved.
+fn proved<'a>(id: DeviceId, hash: Option<&str>, unknown: &'a [UnknownKey]) -> Result<&'a UnknownKey, Refusal> {
+    let fits = |key: &&UnknownKey| key.device == id && hash.is_none_or(|hash| key.key.hash().to_string().eq_ignore_ascii_case(hash));
+    let found: Vec<&UnknownKey> = unknown.iter().filter(fits).collect();
+    match found[..] {
+        [one] => Ok(one),
+        [] => Err(format!("device {id} has proved no such key; let it connect while `holdfast device unknown --open 10m` is in effect")),
+        _ => Err(format!("device {id} has proved several keys; choose one by its hash from `holdfast device unknown`")),
+    }
+}
+
+async fn list_devices(registry: &Registry, owner: Option<String>) -> Result<Response, Refusal> {
+    let emails = emails(registry).await?;
+    let devices = match owner {
+        Some(email) => {
+            let owner = account(registry, &email).await?;
+            let book = registry.devices();
+            book.owned_by(owner).into_iter().filter_map(|id| book.find(id)).collect()
+        }
+        None => registry.devices().all(),
+    };
+    Ok(Response::Devices { devices: devices.iter().map(|device| device_line(device, &emails)).collect() })
+}
+
+fn device_line(device: &Device, emails: &HashMap<OwnerId, String>) -> DeviceLine {
+    DeviceLine {
+        id: device.id.to_string(),
+        name: device.name.clone(),
+        owner: device.owner.and_then(|owner| emails.get(&owner).cloned()),
+        product: device.product.map(|product| product.0),
+        platform_id: device.platform_id,
+        key_hash: device.key.map(|key| key.to_string()),
+        created_at: Iso(device.created_at).to_string(),
+    }
+}
+
+async fn remove_device(registry: &Registry, device: &str) -> Result<Response, Refusal> {
+    registry.remove_device(device_id(device)?).await.map_err(words)?;
+    Ok(Response::Done {})
+}
+
+fn unknown_keys(operations: &dyn Operations, open_s: Option<u64>) -> Result<Response, Refusal> {
+    if let Some(seconds) = open_s {
+        operations.open_unknown_keys(Duration::from_secs(seconds))?;
+    }
+    let line = |key: UnknownKey| UnknownKeyLine {
+        device: key.device.to_string(),
+        key_hash: key.key.hash().to_string(),
+        algorithm: key.key.algorithm().to_string(),
+        platform_id: key.platform_id,
+        first_seen: Iso(key.first_seen).to_string(),
+        last_seen: Iso(key.last_seen).to_string(),
+    };
+    Ok(Response::UnknownKeys { keys: operations.unknown_keys().into_iter().map(line).collect() })
+}
+
+async fn add_user(registry: &Registry, email: &str, password: &Secret) -> Result<Response, Refusal> {
+    registry.add_user(email, &password.0).await.map_err(words)?;
+    Ok(Response::Done {})
+}
+
+async fn list_users(registry: &Registry) -> Result<Response, Refusal> {
+    let line = |user: crate::store::registry::User| UserLine {
+        devices: registry.devices().owned_by(user.id).len(),
+        email: user.email,
+        created_at: Iso(user.created_at).to_string(),
+    };
+    Ok(Response::Users { users: registry.users().await.map_err(words)?.into_iter().map(line).collect() })
+}
+
+async fn create_token(
+    registry: &Registry,
+    email: Option<String>,
+    client: String,
+    life_s: Option<u64>,
+    scopes: Option<String>,
+) -> Result<Response, Refusal> {
+    let user = match email {
+        Some(email) => account(registry, &email).await?,
+        None => only_account(registry).await?,
+    };
+    let scopes = scopes.as_deref().map_or(Ok(Scopes::All), Scopes::parse).map_err(|error| error.to_string())?;
+    let new = NewToken { user, client, scopes, life_ms: life_s.map(|seconds| seconds.saturating_mul(1000)), refreshable: false };
+    let issued = registry.issue_token(new).await.map_err(words)?;
+    Ok(Response::Token {
+        token: Secret(issued.access.reveal().to_owned()),
+        id: issued.id,
+        expires_at: issued.expires_at.map(|end| Iso(end).to_string()),
+    })
+}
+
+async fn list_tokens(registry: &Registry, email: Option<String>) -> Result<Response, Refusal> {
+    let emails = emails(registry).await?;
+    let user = match email {
+        Some(email) => Some(account(registry, &email).await?),
+        None => None,
+    };
+    let tokens = registry.list_tokens(user).await.map_err(words)?.into_iter().map(|token| TokenLine {
+        user: emails.get(&token.record.user).cloned(),
+        client: token.record.client,
+        scopes: token.record.scopes.to_string(),
+        expires_at: token.record.expires_at.map(|end| Iso(end).to_string()),
+        created_at: Iso(token.created_at).to_string(),
+        id: token.record.id,
+    });
+    Ok(Response::Tokens { tokens: tokens.collect() })
+}
+
+async fn revoke_token(registry: &Registry, token: &Secret) -> Result<Response, Refusal> {
+    let by_id = registry.revoke_token_named(&token.0).await.map_err(words)?;
+    let found = match TokenHash::of(&token.0).filter(|_| !by_id) {
+        Some(hash) => registry.revoke_token(hash).await.map_err(words)?,
+        None => by_id,
+    };
+    if found { Ok(Response::Done {}) } else { Err("there is no such token".to_owned()) }
+}
+
+async fn owner_id(registry: &Registry, owner: Owner) -> Result<Option<OwnerId>, Refusal> {
+    match owner {
+        Owner::Nobody => Ok(None),
+        Owner::Account(email) => account(registry, &email).await.map(Some),
+        Owner::OnlyAccount => only_account(registry).await.map(Some),
+    }
+}
+
+async fn account(registry: &Registry, email: &str) -> Result<OwnerId, Refusal> {
+    let user = registry.user_by_email(email).await.map_err(words)?;
+    user.map(|user| user.id).ok_or_else(|| words(RegistryError::NoSuchUser(email.to_owned())))
+}
+
+async fn only_account(registry: &Registry) -> Result<OwnerId, Refusal> {
+    match registry.users().await.map_err(words)?.as_slice() {
+        [user] => Ok(user.id),
+        [] => Err("there is no account yet; create one with `holdfast user add`".to_owned()),
+        _ => Err("there are several accounts; say which one is meant".to_owned()),
+    }
+}
+
+async fn emails(registry: &Registry) -> Result<HashMap<OwnerId, String>, Refusal> {
+    Ok(registry.users().await.map_err(words)?.into_iter().map(|user| (user.id, user.email)).collect())
+}
+
+fn device_id(text: &str) -> Result<DeviceId, Refusal> {
+    text.parse().map_err(|error| format!("{text:?}: {error}"))
+}
+
+fn words(error: RegistryError) -> Refusal {
+    error.to_string()
+}

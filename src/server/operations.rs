@@ -1,0 +1,30 @@
+//! What commands ask of the running data plane.
+
+use std::time::Duration;
+
+use super::DataPlaneHandle;
+use crate::control::{Operations, UnknownKey};
+use crate::store::PublicKey;
+use crate::strangers::Stranger;
+
+impl Operations for DataPlaneHandle {
+    fn open_unknown_keys(&self, span: Duration) -> Result<(), String> {
+        self.strangers.open(self.clock.now().unix, span);
+        Ok(())
+    }
+
+    fn unknown_keys(&self) -> Vec<UnknownKey> {
+        self.strangers.list().into_iter().filter_map(unknown_key).collect()
+    }
+}
+
+fn unknown_key(stranger: Stranger) -> Option<UnknownKey> {
+    Some(UnknownKey {
+        device: stranger.seen.device,
+        // It was proved, so it is a key; one that the registry would not take is no use in a list.
+        key: PublicKey::from_spki(stranger.seen.key.spki()).ok()?,
+        platform_id: stranger.seen.platform,
+        first_seen: stranger.first,
+        last_seen: stranger.last,
+    })
+}

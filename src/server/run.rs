@@ -1,0 +1,69 @@
+//! `holdfast serve`: the server with its commands and its chores, until it is told to stop.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Server, StartError};
+use crate::config::Config;
+use crate::control::{self, Operations};
+use crate::dates;
+use crate::store::Registry;
+
+/// How often expired tokens are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// Runs the server until SIGINT or SIGTERM.
+///
+/// # Errors
+/// It cannot start.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let server = Server::start(&config).await?;
+    let registry = Registry::clone(&server.opened().registry);
+    let socket = server.opened().data.control_socket();
+    let commands = match control::bind(&socket) {
+        Ok(commands) => commands,
+        Err(source) => {
+            server.stop().await;
+            return Err(StartError::Control { path: socket, source });
+        }
+    };
+    let operations: Arc<dyn Operations> = server.plane().handle();
+    let shutdown = CancellationToken::new();
+    let commands = tokio::spawn(control::serve(commands, registry.clone(), operations, shutdown.clone()));
+    let chores = tokio::spawn(forget_expired_tokens(registry, shutdown.clone()));
+    tracing::info!(http = %server.http(), udp = %server.udp(), data_dir = %server.opened().data.path().display(), "serving");
+
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping");
+    shutdown.cancel();
+    for task in [commands, chores] {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a task failed");
+        }
+    }
+    // While the lock is held, so that it cannot be the socket of the next server.
+    let _ = fs::remove_file(socket);
+    server.stop().await;
+    Ok(())
+}
+
+async fn forget_expired_tokens(registry: Registry, shutdown: CancellationToken) {
+    loop {
+        match registry.forget_expired_tokens(dates::now()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "expired tokens forgotten"),
+            Err(error) => tracing::warn!(%error, "expired tokens could not be forgotten"),
+        }
+        if shutdown.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_none() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The program itself, with and without a server beside it.
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use openssl::ec::EcKey;
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+use crate::client::send;
+use crate::rig::key;
+
+const DEVICE: &str = "e00fce68aabbccddeeff0011";
+const EMAIL: &str = "dev@example.com";
+
+struct Shell {
+    directory: TempDir,
+}
+
+impl Shell {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        command.current_dir(self.path()).args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, words: &[&str], input: &str) -> Output {
+        let mut child = self.command(words).spawn().unwrap();
+        // A program that does not want its input may have ended already.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    fn text(&self, words: &[&str]) -> String {
+        let output = self.run(words, "");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, words: &[&str]) -> Json {
+        serde_json::from_str(&self.text(&[words, &["--json"]].concat())).unwrap()
+    }
+
+    fn complaint(&self, words: &[&str]) -> String {
+        let output = self.run(words, "");
+        assert!(!output.status.success(), "{words:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn add_user(&self, email: &str) {
+        let output = self.run(&["user", "add", email], "correct horse\n");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Writes a new public key to a file.
+    fn key_file(&self, name: &str) -> String {
+        let pem = EcKey::public_key_from_der(key().spki()).unwrap().public_key_to_pem().unwrap();
+        fs::write(self.path().join(name), pem).unwrap();
+        name.to_owned()
+    }
+}
+
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start(shell: &Shell) -> Self {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let mut command = shell.command(&["serve"]);
+        command.env("HOLDFAST_HTTP_LISTEN", format!("127.0.0.1:{port}")).env("HOLDFAST_ADMIN_LISTEN", "127.0.0.1:0");
+        command.env("HOLDFAST_UDP_LISTEN", "127.0.0.1:0").stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        let begun = Instant::now();
+        while std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the server does not start");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Self { child, port }
+    }
+
+    fn get(&self, path: &str, token: &str) -> crate::client::Answer {
+        let head = format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(send((Ipv4Addr::LOCALHOST, self.port).into(), &head, b""))
+    }
+
+    fn stop(mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What every operator does, in order; the same with and without a server.
+fn walk_through(shell: &Shell) {
+    shell.add_user(EMAIL);
+    assert_eq!(shell.json(&["user", "list"])[0]["email"], EMAIL);
+    let pem = shell.key_file("device.pub.pem");
+    let add = ["device", "add", DEVICE, "--key", &pem, "--name", "kitchen", "--platform", "13"];
+    assert_eq!(shell.text(&add), format!("Registered {DEVICE}.\n"));
+    assert_eq!(shell.json(&add), json!({ "added": 0, "unchanged": 1 }));
+
+    let hex = hex::encode(key().spki());
+    fs::write(shell.path().join("keys.csv"), format!("device_id,public_key\n0123456789abcdef01234567,{hex}\n")).unwrap();
+    assert_eq!(shell.text(&["device", "import", "keys.csv"]), "Registered 1 devices; 0 were registered already.\n");
+
+    let table = shell.text(&["device", "list"]);
+    assert!(table.lines().next().is_some_and(|line| line.contains("DEVICE") && line.contains("OWNER")), "{table}");
+    assert!(table.contains(DEVICE) && table.contains("kitchen") && table.contains(EMAIL), "{table}");
+    let devices = shell.json(&["device", "list", "--owner", EMAIL]);
+    assert_eq!((devices.as_array().unwrap().len(), &devices[1]["platform_id"]), (2, &json!(13)));
+    shell.text(&["device", "remove", "0123456789abcdef01234567"]);
+    assert!(shell.complaint(&["device", "remove", "0123456789abcdef01234567"]).starts_with("error: there is no device"));
+
+    let token = shell.text(&["token", "create", "--expires-in", "90d", "--scope", "devices:list"]);
+    assert_eq!(token.trim_end().len(), 40);
+    let tokens = shell.json(&["token", "list"]);
+    assert_eq!((&tokens[0]["scopes"], &tokens[0]["client"]), (&json!("devices:list"), &json!("holdfast-cli")));
+    shell.text(&["token", "revoke", tokens[0]["id"].as_str().unwrap()]);
+    assert_eq!(shell.json(&["token", "list"]), json!([]));
+}
+
+#[test]
+fn commands_work_without_a_server() {
+    let shell = Shell::new();
+    walk_through(&shell);
+    assert!(shell.complaint(&["device", "unknown", "--open", "10m"]).contains("holdfast serve"));
+}
+
+#[test]
+fn commands_work_through_a_running_server_and_take_effect_at_once() {
+    let shell = Shell::new();
+    let server = Server::start(&shell);
+    walk_through(&shell);
+    let token = shell.text(&["token", "create"]);
+    let answer = server.get("/v1/devices/kitchen", token.trim_end());
+    assert_eq!((answer.status, &answer.json()["id"]), (200, &json!(DEVICE)));
+    let id = shell.json(&["token", "list"])[0]["id"].as_str().unwrap().to_owned();
+    shell.text(&["token", "revoke", &id]);
+    assert_eq!(server.get("/v1/user", token.trim_end()).status, 401);
+    assert!(shell.path().join("data/control.sock").exists());
+    server.stop();
+    assert!(!shell.path().join("data/control.sock").exists());
+    assert_eq!(shell.json(&["user", "list"])[0]["email"], EMAIL, "what was done through the server is there without it");
+}
+
+#[test]
+fn two_servers_do_not_share_a_directory() {
+    let shell = Shell::new();
+    let server = Server::start(&shell);
+    assert!(shell.complaint(&["serve"]).contains("is in use by another Holdfast"));
+    server.stop();
+}
+
+#[test]
+fn the_servers_key_is_exported_with_and_without_a_server() {
+    let shell = Shell::new();
+    assert_eq!(shell.text(&["keys", "export"]), "Wrote server_key.der.\n");
+    let der = fs::read(shell.path().join("server_key.der")).unwrap();
+    assert_eq!(der.len(), 91);
+    let server = Server::start(&shell);
+    let pem = shell.text(&["keys", "export", "--format", "pem", "--out", "-"]);
+    assert_eq!(EcKey::public_key_from_pem(pem.as_bytes()).unwrap().public_key_to_der().unwrap(), der);
+    server.stop();
+}
+
+#[test]
+fn a_server_without_its_key_does_not_start() {
+    let shell = Shell::new();
+    shell.add_user(EMAIL);
+    fs::remove_dir_all(shell.path().join("data/keys")).unwrap();
+    for words in [&["serve"][..], &["keys", "export"], &["user", "list"]] {
+        assert!(shell.complaint(words).contains("Put the file back from a backup"), "{words:?}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_told_before_anything_happens() {
+    let shell = Shell::new();
+    fs::write(shell.path().join("holdfast.toml"), "[http]\nlisten = '0.0.0.0:8080'\n").unwrap();
+    let complaint = shell.complaint(&["serve", "--config", "holdfast.toml"]);
+    assert!(complaint.contains("http.listen") && complaint.contains("insecure_http"), "{complaint}");
+    assert!(!shell.path().join("data").exists());
+    assert!(shell.complaint(&["serve", "--config", "missing.toml"]).contains("missing.toml"));
+}
+
+#[test]
+fn a_private_key_is_not_taken() {
+    let shell = Shell::new();
+    shell.add_user(EMAIL);
+    let group = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap();
+    fs::write(shell.path().join("device.pem"), EcKey::generate(&group).unwrap().private_key_to_pem().unwrap()).unwrap();
+    let complaint = shell.complaint(&["device", "add", DEVICE, "--key", "device.pem"]);
+    assert!(complaint.contains("device.pem") && complaint.contains("private key"), "{complaint}");
+}

@@ -1,0 +1,195 @@
+//! Commands over the control socket of a running server.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use firmware_protocol::id::DeviceId;
+use firmware_protocol::time::UnixMillis;
+use holdfast::control::{self, ClientError, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, UnknownKey};
+use holdfast::store::{KeyChange, PublicKey, TokenHash};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::rig::{DEVICE, EMAIL, Rig, id, key};
+
+const NEW_DEVICE: &str = "0123456789abcdef01234567";
+
+/// Live sessions as a list that a test fills.
+#[derive(Default)]
+struct FakeSessions {
+    opened: Mutex<Option<Duration>>,
+    keys: Mutex<Vec<UnknownKey>>,
+}
+
+impl Operations for FakeSessions {
+    fn open_unknown_keys(&self, span: Duration) -> Result<(), String> {
+        *self.opened.lock().unwrap() = Some(span);
+        Ok(())
+    }
+
+    fn unknown_keys(&self) -> Vec<UnknownKey> {
+        self.keys.lock().unwrap().clone()
+    }
+}
+
+struct Desk {
+    rig: Rig,
+    sessions: Arc<FakeSessions>,
+    path: PathBuf,
+    _directory: TempDir,
+}
+
+impl Desk {
+    async fn open() -> Self {
+        let rig = Rig::start().await;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        fs::write(&path, "left over").unwrap();
+        let sessions = Arc::new(FakeSessions::default());
+        let listener = control::bind(&path).unwrap();
+        tokio::spawn(control::serve(listener, rig.registry.clone(), sessions.clone(), CancellationToken::new()));
+        Self { rig, sessions, path, _directory: directory }
+    }
+
+    async fn ask(&self, request: Request) -> Response {
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || control::ask(&path, &request)).await.unwrap().unwrap()
+    }
+
+    async fn refusal(&self, request: Request) -> String {
+        match self.ask(request).await {
+            Response::Refused { error } => error,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn spec(device: &str, key: KeySource) -> DeviceSpec {
+    DeviceSpec { id: device.to_owned(), key, name: None, platform_id: None, product: None }
+}
+
+fn add(device: &str, key: &PublicKey, owner: Owner) -> Request {
+    Request::AddDevices { devices: vec![spec(device, KeySource::Text(hex::encode(key.spki())))], owner }
+}
+
+#[tokio::test]
+async fn only_the_owner_can_open_the_socket() {
+    let desk = Desk::open().await;
+    assert_eq!(fs::metadata(&desk.path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(desk.path.parent().unwrap().read_dir().unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_registered_device_is_in_the_key_ring_with_the_answer() {
+    let desk = Desk::open().await;
+    let mut changes = desk.rig.registry.keys().subscribe();
+    let key = key();
+    assert_eq!(desk.ask(add(NEW_DEVICE, &key, Owner::Account(EMAIL.into()))).await, Response::Added { added: 1, unchanged: 0 });
+    assert_eq!(changes.next_change(), Some(KeyChange::Added(id(NEW_DEVICE))));
+    assert_eq!(desk.rig.registry.keys().identity(&key.hash()).and_then(|identity| identity.owner), Some(desk.rig.user));
+    assert_eq!(desk.ask(add(NEW_DEVICE, &key, Owner::Account(EMAIL.into()))).await, Response::Added { added: 0, unchanged: 1 });
+
+    let Response::Devices { devices } = desk.ask(Request::ListDevices { owner: Some(EMAIL.to_uppercase()) }).await else {
+        panic!("devices")
+    };
+    assert_eq!(devices.iter().map(|device| device.id.as_str()).collect::<Vec<_>>(), [NEW_DEVICE, DEVICE]);
+    assert_eq!(devices[0].owner.as_deref(), Some(EMAIL));
+    assert_eq!(devices[0].key_hash, Some(key.hash().to_string()));
+
+    assert_eq!(desk.ask(Request::RemoveDevice { device: NEW_DEVICE.into() }).await, Response::Done {});
+    assert_eq!(desk.rig.registry.keys().identity(&key.hash()), None);
+    assert_eq!(changes.next_change(), Some(KeyChange::Removed(id(NEW_DEVICE))));
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_refused_in_words() {
+    let desk = Desk::open().await;
+    for (request, words) in [
+        (add("nonsense", &key(), Owner::Nobody), "24 hex digits"),
+        (add(DEVICE, &key(), Owner::Nobody), "registered already, with another key"),
+        (add(NEW_DEVICE, &key(), Owner::OnlyAccount), "several accounts"),
+        (add(NEW_DEVICE, &key(), Owner::Account("nobody@example.com".into())), "no account"),
+        (
+            Request::AddDevices { devices: vec![spec(NEW_DEVICE, KeySource::Text("nonsense".into()))], owner: Owner::Nobody },
+            "no public key",
+        ),
+        (Request::AddDevices { devices: vec![spec(NEW_DEVICE, KeySource::Unknown(None))], owner: Owner::Nobody }, "has proved no such key"),
+        (Request::RemoveDevice { device: NEW_DEVICE.into() }, "no device"),
+        (Request::AddUser { email: EMAIL.into(), password: Secret("long enough".into()) }, "already"),
+        (Request::AddUser { email: "c@example.com".into(), password: Secret("short".into()) }, "8 to 1024"),
+        (Request::RevokeToken { token: Secret("nothing".into()) }, "no such token"),
+        (Request::CreateToken { email: Some(EMAIL.into()), client: "c".into(), life_s: None, scopes: Some("x".into()) }, "not a scope"),
+    ] {
+        let refusal = desk.refusal(request.clone()).await;
+        assert!(refusal.contains(words), "{request:?}: {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_key_can_be_taken_from_the_list() {
+    let desk = Desk::open().await;
+    assert_eq!(desk.ask(Request::UnknownKeys { open_s: Some(600) }).await, Response::UnknownKeys { keys: Vec::new() });
+    assert_eq!(*desk.sessions.opened.lock().unwrap(), Some(Duration::from_secs(600)));
+
+    let unknown = |device: &str, key: &PublicKey| UnknownKey {
+        device: id(device),
+        key: key.clone(),
+        platform_id: 32,
+        first_seen: UnixMillis(0),
+        last_seen: UnixMillis(1000),
+    };
+    let (first, second) = (key(), key());
+    *desk.sessions.keys.lock().unwrap() = vec![unknown(NEW_DEVICE, &first), unknown(NEW_DEVICE, &second)];
+    let Response::UnknownKeys { keys } = desk.ask(Request::UnknownKeys { open_s: None }).await else { panic!("keys") };
+    assert_eq!((keys[0].device.as_str(), keys[0].last_seen.as_str()), (NEW_DEVICE, "1970-01-01T00:00:01.000Z"));
+
+    let take = |hash| Request::AddDevices { devices: vec![spec(NEW_DEVICE, KeySource::Unknown(hash))], owner: Owner::Nobody };
+    assert!(desk.refusal(take(None)).await.contains("several keys"));
+    assert_eq!(desk.ask(take(Some(keys[1].key_hash.to_uppercase()))).await, Response::Added { added: 1, unchanged: 0 });
+    let device: DeviceId = id(NEW_DEVICE);
+    let registered = desk.rig.registry.devices().find(device).unwrap();
+    assert_eq!((registered.key, registered.platform_id, registered.owner), (Some(second.hash()), Some(32), None));
+}
+
+#[tokio::test]
+async fn a_token_works_at_once_and_no_longer_than_it_is_wanted() {
+    let desk = Desk::open().await;
+    let create = Request::CreateToken { email: Some(EMAIL.into()), client: "ci".into(), life_s: Some(60), scopes: None };
+    let Response::Token { token, id, expires_at } = desk.ask(create).await else { panic!("a token") };
+    assert!(expires_at.is_some());
+    let head = format!("GET /v1/user HTTP/1.1\r\nAuthorization: Bearer {}", token.0);
+    assert_eq!(desk.rig.raw(&head, b"").await.status, 200);
+    let Response::Tokens { tokens } = desk.ask(Request::ListTokens { email: None }).await else { panic!("tokens") };
+    let listed = tokens.iter().find(|line| line.id == id).unwrap();
+    assert_eq!((listed.client.as_str(), listed.user.as_deref()), ("ci", Some(EMAIL)));
+    assert!(!format!("{tokens:?}").contains(&token.0));
+
+    assert_eq!(desk.ask(Request::RevokeToken { token: Secret(id) }).await, Response::Done {});
+    assert_eq!(desk.rig.raw(&head, b"").await.status, 401);
+    assert_eq!(desk.ask(Request::RevokeToken { token: Secret(desk.rig.token.clone()) }).await, Response::Done {});
+    assert!(desk.rig.registry.tokens().find(&TokenHash::of(&desk.rig.token).unwrap()).is_none());
+}
+
+#[tokio::test]
+async fn lines_that_are_no_command_get_an_answer_too() {
+    let desk = Desk::open().await;
+    for line in ["nonsense\n", "{\"command\":\"fly\"}\n", "\n", &format!("{}\n", "[".repeat(100_000))] {
+        let mut stream = UnixStream::connect(&desk.path).await.unwrap();
+        stream.write_all(line.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("\"answer\":\"refused\"") && answer.ends_with('\n'), "{line:.20}: {answer}");
+    }
+}
+
+#[test]
+fn without_a_server_the_client_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let asked = control::ask(&directory.path().join("control.sock"), &Request::ListUsers {});
+    assert!(matches!(asked, Err(ClientError::Unreachable { .. })));
+}
