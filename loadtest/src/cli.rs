@@ -51,43 +51,47 @@ impl Cli {
 
     /// Creates the account that owns the fleet.
     pub fn add_owner(&self) -> Result<()> {
-        self.run(&["user", "add", OWNER], PASSWORD).map(drop)
+        self.run_with_input(&["user", "add", OWNER], PASSWORD).map(drop)
     }
 
     /// A token of that account.
     pub fn access_token(&self) -> Result<String> {
-        let token: Token = serde_json::from_reader(self.run(&["token", "create", "--user", OWNER, "--json"], "")?)?;
+        let token: Token = serde_json::from_reader(self.run(&["token", "create", "--user", OWNER, "--json"])?)?;
         Ok(token.token)
     }
 
     /// Registers the devices in the list at `keys`, with that owner.
     pub fn import_devices(&self, keys: &Path) -> Result<()> {
-        self.run(&["device", "import", text(keys)?, "--owner", OWNER], "").map(drop)
+        self.run(&["device", "import", text(keys)?, "--owner", OWNER]).map(drop)
     }
 
     /// Writes the key that devices have pinned to `out`.
     pub fn export_server_key(&self, out: &Path) -> Result<()> {
-        self.run(&["keys", "export", "--format", "der", "--out", text(out)?], "").map(drop)
+        self.run(&["keys", "export", "--format", "der", "--out", text(out)?]).map(drop)
     }
 
     /// Everything the server has accepted, one by one. Only to be asked while it does not run.
     pub fn accepted_events(&self) -> Result<impl Iterator<Item = Result<AcceptedEvent>>> {
-        let lines = self.run(&["journal", "events", "--json-lines"], "")?.lines();
+        let lines = self.run(&["journal", "events", "--json-lines"])?.lines();
         Ok(lines.map(|line| {
             let line = line?;
             serde_json::from_str(&line).with_context(|| format!("not an accepted event: {line}"))
         }))
     }
 
-    /// Runs a command that reads `input` to its end, and opens what it wrote.
-    fn run(&self, arguments: &[&str], input: &str) -> Result<BufReader<File>> {
+    fn run(&self, arguments: &[&str]) -> Result<BufReader<File>> {
+        self.run_with_input(arguments, "")
+    }
+
+    /// Runs a command to its end with a line to read, and opens what it wrote.
+    fn run_with_input(&self, arguments: &[&str], line: &str) -> Result<BufReader<File>> {
         let (out, errors) = (File::create(&self.out)?, File::create(&self.errors)?);
         let mut command = Command::new(&self.program);
         command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::piped()).stdout(out).stderr(errors);
         let mut child = command.spawn().with_context(|| format!("starting {}", self.program.display()))?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A command that does not read says by its status whether that was right.
-            let _ = writeln!(stdin, "{input}");
+        if let Some(mut input) = child.stdin.take() {
+            // A command that reads nothing may have ended already.
+            let _ = writeln!(input, "{line}");
         }
         let begun = Instant::now();
         let status = loop {
