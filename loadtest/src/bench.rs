@@ -23,6 +23,7 @@ use crate::keys;
 use crate::report::{BenchReport, Measure};
 use crate::server::Server;
 use crate::stats::median;
+use crate::threads::{self, Ticks};
 
 pub use self::bare::bare;
 
@@ -75,6 +76,8 @@ pub fn bench(bench: &Bench) -> Result<BenchReport> {
 struct Rig {
     server: Server,
     fleet: Fleet,
+    /// Where the server's time went in all windows.
+    spent: Ticks,
 }
 
 impl Rig {
@@ -95,25 +98,29 @@ impl Rig {
             threads: 1,
             lasts: Duration::from_secs(600),
         })?;
-        Ok(Self { server, fleet })
+        Ok(Self { server, fleet, spent: Ticks::new() })
     }
 
     /// Lets the fleet work for a while: how far `count` came, and what the server needed for it in seconds of processor time.
     fn window(&mut self, count: impl Fn(&Fleet) -> u64) -> Result<(u64, f64)> {
         self.fleet.work(true)?;
         std::thread::sleep(WARM_UP);
+        let before = self.server.cpu_by_thread()?;
         let (counted, cpu) = (count(&self.fleet), self.server.cpu_time()?);
         std::thread::sleep(WINDOW);
         let (counted, cpu) = (count(&self.fleet) - counted, self.server.cpu_time()? - cpu);
+        threads::add_spent(&mut self.spent, &before, &self.server.cpu_by_thread()?);
         self.fleet.work(false)?;
         self.server.check_alive()?;
         ensure!(counted > 0, "nothing was answered within {WINDOW:?}");
         Ok((counted, cpu.as_secs_f64()))
     }
 
-    fn end(mut self) -> Result<()> {
+    /// Ends both; says which threads of the server spent its time.
+    fn end(mut self) -> Result<String> {
         self.fleet.stop()?;
-        self.server.stop()
+        self.server.stop()?;
+        Ok(threads::shares(&self.spent))
     }
 }
 

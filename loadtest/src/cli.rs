@@ -40,7 +40,7 @@ pub struct AcceptedEvent {
 
 #[derive(Deserialize)]
 struct Token {
-    access_token: String,
+    token: String,
 }
 
 impl Cli {
@@ -57,7 +57,7 @@ impl Cli {
     /// A token of that account.
     pub fn access_token(&self) -> Result<String> {
         let token: Token = serde_json::from_reader(self.run(&["token", "create", "--user", OWNER, "--json"])?)?;
-        Ok(token.access_token)
+        Ok(token.token)
     }
 
     /// Registers the devices in the list at `keys`, with that owner.
@@ -133,13 +133,13 @@ mod tests {
     fn commands_are_the_agreed_words() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let words = dir.path().join("words");
-        let cli = cli(dir.path(), &format!("echo \"$*\" >> {}; echo '{{\"access_token\": \"abc\"}}'", words.display()))?;
+        let cli = cli(dir.path(), &format!("read line; echo \"$*: $line\" >> {}; echo '{{\"token\": \"abc\"}}'", words.display()))?;
         cli.add_owner()?;
         assert_eq!(cli.access_token()?, "abc");
         cli.import_devices(Path::new("keys.csv"))?;
         cli.export_server_key(Path::new("key.der"))?;
-        let expected = "user add load@example.com\ntoken create --user load@example.com --json\n\
-                        device import keys.csv --owner load@example.com\nkeys export --format der --out key.der\n";
+        let expected = "user add load@example.com: load-load-load\ntoken create --user load@example.com --json: \n\
+                        device import keys.csv --owner load@example.com: \nkeys export --format der --out key.der: \n";
         assert_eq!(std::fs::read_to_string(words)?, expected);
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::drill::{KillRestart, kill_restart};
 use crate::fleet::{Fleet, FleetPlan, Work};
 use crate::keys;
 use crate::progress::Progress;
-use crate::report::{bench_table, publish};
+use crate::report::{bench_table, figures_table, publish};
 use crate::server::Ports;
 
 /// Devices that keep one thread busy.
@@ -68,7 +68,7 @@ fn fleet(arguments: &FleetArguments) -> Result<ExitCode> {
     fleet.wait(SETTLE_LIMIT, |moment| progress.show(moment), |moment| moment.open == 0);
     drop(progress);
     let tally = fleet.stop()?.tally;
-    publish(serde_json::to_string_pretty(&tally)?, &json!(tally), arguments.json.as_deref())?;
+    publish(figures_table(&json!(tally)), &tally, arguments.json.as_deref())?;
     let sound = tally.sequences_repeated + tally.wire_sequences_repeated == 0;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

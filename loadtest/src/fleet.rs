@@ -2,7 +2,7 @@
 //!
 //! A server tells devices that handshake apart by their address, and devices with a session by connection id; what it sends carries neither. One
 //! socket for each device is therefore the plain way, good for as many devices as the process may open files. Beyond that, `per_socket` devices
-//! share one (see [`wire`]): they handshake one after the other, and a record is tried against the key of each, about 0.2 µs a try.
+//! share one: they handshake one after the other, and a record is tried against the key of each, about 0.2 µs a try.
 
 mod audit;
 mod member;

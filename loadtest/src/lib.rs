@@ -15,3 +15,4 @@ mod progress;
 pub mod report;
 pub mod server;
 pub mod stats;
+mod threads;

@@ -6,9 +6,12 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+/// Columns of text.
+const TABLE_WIDTH: u16 = 140;
 
 /// One thing that must be so.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
@@ -53,8 +56,8 @@ impl DrillReport {
             let verdict = if check.ok { "ok" } else { "FAILED" };
             [check.name.to_owned(), check.want.to_string(), check.got.to_string(), verdict.to_owned()]
         });
-        let figures = self.figures.iter().map(|(name, value)| [name.clone(), value.to_string()]);
-        format!("{}\n{}", table(["check", "want", "got", ""], rows), table(["figure", ""], figures))
+        let checks = table(["check", "want", "got", ""], rows);
+        format!("{checks}\n\n{}", figures_table(&Value::Object(self.figures.clone())))
     }
 }
 
@@ -86,16 +89,28 @@ pub fn bench_table(report: &BenchReport) -> String {
     table(["measure", "value", "unit", "limit", "ratio", "note"], rows)
 }
 
+/// For people: one row for each figure; those inside others get names with dots.
+pub fn figures_table(figures: &Value) -> String {
+    let mut rows = Vec::new();
+    flatten("", figures, &mut rows);
+    table(["figure", ""], rows.into_iter())
+}
+
+fn flatten(name: &str, value: &Value, rows: &mut Vec<[String; 2]>) {
+    match value {
+        Value::Object(inner) if name.is_empty() => inner.iter().for_each(|(own, value)| flatten(own, value, rows)),
+        Value::Object(inner) => inner.iter().for_each(|(own, value)| flatten(&format!("{name}.{own}"), value, rows)),
+        Value::Number(number) if number.is_f64() => rows.push([name.to_owned(), format!("{:.2}", number.as_f64().unwrap_or_default())]),
+        Value::String(text) => rows.push([name.to_owned(), text.clone()]),
+        other => rows.push([name.to_owned(), other.to_string()]),
+    }
+}
+
 fn table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
-    table.set_header(header).add_rows(rows);
-    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    for index in 1..N {
-        if let Some(column) = table.column_mut(index).filter(|_| index < 3) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.to_string()
+    table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(TABLE_WIDTH);
+    table.trim_fmt()
 }
 
 /// Prints `text` and, if asked for, writes `report` as JSON to a file.
@@ -132,6 +147,14 @@ mod tests {
         assert!(drill(0).pass);
         assert!(drill(2).table().contains("FAILED") && !drill(0).table().contains("FAILED"));
         Ok(())
+    }
+
+    #[test]
+    fn figures_inside_figures_have_rows_of_their_own() {
+        let (mut rows, value) = (Vec::new(), json!({"a": {"b": 1.005, "c": null}, "d": "x"}));
+        flatten("", &value, &mut rows);
+        let expected = [["a.b", "1.00"], ["a.c", "null"], ["d", "x"]];
+        assert_eq!(rows, expected.map(|row| row.map(str::to_owned)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::cli::Cli;
 use crate::http;
+use crate::threads::{self, Ticks};
 
 /// Longest start.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -136,6 +137,12 @@ impl Server {
     pub fn cpu_time(&self) -> Result<Duration> {
         let child = self.child.as_ref().context("the server does not run")?;
         Ok(ClockId::pid_cpu_clock_id(pid(child)?)?.now()?.into())
+    }
+
+    /// The same by thread.
+    pub(crate) fn cpu_by_thread(&self) -> Result<Ticks> {
+        let child = self.child.as_ref().context("the server does not run")?;
+        Ok(threads::ticks(child.id())?)
     }
 
     /// Resident memory in KiB.

@@ -101,6 +101,7 @@ pub(super) struct Gauges {
     acknowledged: AtomicU64,
     open: AtomicU64,
     pings_answered: AtomicU64,
+    sequences_repeated: AtomicU64,
 }
 
 /// A fleet at one moment.
@@ -118,6 +119,8 @@ pub struct Moment {
     pub open: u64,
     /// Pings answered so far.
     pub pings_answered: u64,
+    /// Record numbers that devices saw twice so far.
+    pub sequences_repeated: u64,
 }
 
 impl Gauges {
@@ -128,6 +131,7 @@ impl Gauges {
         self.acknowledged.store(tally.acknowledged, Ordering::Relaxed);
         self.open.store(tally.open, Ordering::Relaxed);
         self.pings_answered.store(tally.pings_answered, Ordering::Relaxed);
+        self.sequences_repeated.store(tally.sequences_repeated, Ordering::Relaxed);
     }
 
     pub(super) fn add_to(&self, moment: &mut Moment) {
@@ -137,6 +141,7 @@ impl Gauges {
         moment.acknowledged += self.acknowledged.load(Ordering::Relaxed);
         moment.open += self.open.load(Ordering::Relaxed);
         moment.pings_answered += self.pings_answered.load(Ordering::Relaxed);
+        moment.sequences_repeated += self.sequences_repeated.load(Ordering::Relaxed);
     }
 }
 

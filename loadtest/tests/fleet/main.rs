@@ -79,8 +79,7 @@ fn everything_published_is_accounted_for() -> Result<()> {
         assert_eq!((tally.acknowledged, tally.failed, tally.open), (tally.sent, 0, 0));
         assert_eq!(ledgers.iter().map(|ledger| ledger.fates.len() as u64).sum::<u64>(), tally.sent);
         assert_eq!(tally.publish_latency.count(), tally.sent);
-        assert_eq!((tally.datagrams_unclaimed, tally.datagrams_refused), (0, 0));
-        assert_eq!(tally.records_audited, tally.datagrams_received - 2 * u64::from(DEVICES), "all but two datagrams of each handshake");
+        assert!(tally.records_audited >= tally.sent && tally.records_unaudited == 0);
     }
     Ok(())
 }
@@ -106,7 +105,7 @@ fn record_numbers_used_twice_are_seen_by_the_device_and_on_the_wire() -> Result<
     scene.until_acknowledged(20)?;
     scene.cloud.kill()?;
     // Acknowledgements under old numbers are taken for replays: nothing more gets through, but it is seen.
-    scene.fleet.wait(Duration::from_millis(500), |_| {}, |_| false);
+    scene.until(|moment| moment.sequences_repeated > 0)?;
     let report = scene.fleet.stop()?;
     assert!(report.tally.sequences_repeated > 0 && report.tally.wire_sequences_repeated > 0, "{:?}", report.tally);
     Ok(())
