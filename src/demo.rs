@@ -1,20 +1,181 @@
-//! `holdfast demo`: a server with simulated devices, to look at without owning any.
+//! `holdfast demo`: a whole server in a temporary directory with simulated devices on it, and commands to paste that reach them.
 
-use anyhow::bail;
+mod check;
+mod fleet;
 
-/// What the demonstration shall be.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Options {
-    /// Devices to simulate.
-    pub devices: u32,
-    /// Check that everything works, and end.
-    pub check: bool,
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use firmware_protocol::crypto::{Curve, KeyPair};
+use firmware_protocol::entropy::Entropy;
+use firmware_protocol::id::{DeviceId, OwnerId};
+
+use crate::config::Config;
+use crate::entropy::SystemEntropy;
+use crate::server::Server;
+use crate::store::registry::{NewDevice, NewToken};
+use crate::store::{PublicKey, Scopes};
+
+use self::fleet::{Fleet, FleetStatus};
+
+/// How long the devices may take to come online before the check gives up.
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+/// Platform id of a Photon 2.
+const PLATFORM: u16 = 32;
+/// Most devices: each has a socket of its own.
+pub const DEVICES_MAX: usize = 1_000;
+
+/// One simulated device as the commands name it.
+#[derive(Clone, Debug)]
+struct DemoDevice {
+    id: DeviceId,
+    name: String,
+    key: KeyPair,
 }
 
-/// Runs it until it is interrupted or, for a check, until it is over.
-///
-/// # Errors
-/// It cannot start, or the check fails.
-pub fn run(options: &Options) -> anyhow::Result<()> {
-    bail!("this build has no simulated devices to show ({} were asked for)", options.devices)
+/// Everything that runs.
+struct Demo {
+    server: Server,
+    token: String,
+    devices: Vec<DemoDevice>,
+    fleet: Fleet,
+    began: Instant,
+}
+
+/// Runs the demo until interrupted, or with `check` until every device has been listed, called and watched. Returns whether that went well.
+pub async fn run(devices: usize, check: bool) -> Result<bool> {
+    if !(1..=DEVICES_MAX).contains(&devices) {
+        bail!("--devices takes 1 to {DEVICES_MAX}");
+    }
+    let directory = tempfile::Builder::new().prefix("holdfast-demo-").tempdir().context("no temporary directory")?;
+    let demo = Demo::start(directory.path(), devices).await?;
+    let passed = if check { demo.check().await } else { demo.show().await };
+    let Demo { server, fleet, .. } = demo;
+    fleet.stop();
+    server.stop().await;
+    passed
+}
+
+impl Demo {
+    async fn start(directory: &Path, count: usize) -> Result<Self> {
+        let began = Instant::now();
+        let server = start_server(directory).await?;
+        let registry = &server.opened().registry;
+        let password = hex::encode(SystemEntropy.array::<16>());
+        let owner = registry.add_user("demo@holdfast.example", &password).await?.id;
+        let token = registry
+            .issue_token(NewToken { user: owner, client: "demo".to_owned(), scopes: Scopes::All, life_ms: None, refreshable: false })
+            .await?;
+        let devices = make_devices(count)?;
+        registry.add_devices(devices.iter().map(|device| device.registration(owner)).collect::<Result<_>>()?).await?;
+        let server_key = *server.opened().keys.ec().public();
+        let fleet = Fleet::start(&devices, loopback(server.udp()), server_key)?;
+        Ok(Self { token: token.access.reveal().to_owned(), server, devices, fleet, began })
+    }
+
+    /// Waits until all devices are online; `false` if that takes too long.
+    async fn all_online(&self) -> bool {
+        while self.began.elapsed() < CONNECT_LIMIT {
+            if self.fleet.status().online == self.devices.len() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
+    }
+
+    async fn check(&self) -> Result<bool> {
+        let count = self.devices.len();
+        if !self.all_online().await {
+            println!("only {} of {count} devices came online", self.fleet.status().online);
+            return Ok(false);
+        }
+        println!("{count} devices online {:.1} s after the start", self.began.elapsed().as_secs_f64());
+        check::run(self.server.http(), &self.token, &self.devices).await
+    }
+
+    async fn show(&self) -> Result<bool> {
+        let url = format!("http://{}", self.server.http());
+        let header = format!("-H \"Authorization: Bearer {}\"", self.token);
+        let name = &self.devices[0].name;
+        println!("Holdfast is running in a temporary directory: REST on {url}, devices on udp {}.", self.server.udp());
+        println!("{} simulated devices are connecting. Try, in another terminal:\n", self.devices.len());
+        println!("  curl {header} {url}/v1/devices");
+        println!("  curl {header} {url}/v1/devices/{name}/led -d arg=on");
+        println!("  curl -N {header} {url}/v1/devices/events/sensor\n");
+        println!("Ctrl-C ends it.");
+        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut shown = FleetStatus::default();
+        loop {
+            tokio::select! {
+                signal = &mut interrupted => {
+                    signal?;
+                    println!();
+                    return Ok(true);
+                }
+                () = tokio::time::sleep(Duration::from_millis(500)) => show_status(&self.fleet.status(), &mut shown, self.devices.len()),
+            }
+        }
+    }
+}
+
+/// One line that is written over on a terminal; elsewhere a line whenever the number of devices online changes.
+fn show_status(status: &FleetStatus, shown: &mut FleetStatus, count: usize) {
+    let line = format!("{}/{count} online · {} events acknowledged · {} calls answered", status.online, status.acknowledged, status.calls);
+    if std::io::stdout().is_terminal() {
+        print!("\r\x1b[2K{line}");
+        let _ = std::io::stdout().flush();
+    } else if status.online != shown.online {
+        println!("{line}");
+    }
+    *shown = *status;
+}
+
+/// A server on the usual ports, or on others if those are taken.
+async fn start_server(directory: &Path) -> Result<Server> {
+    let config = |udp: &str, http: &str, admin: &str| {
+        let directory = toml::Value::String(directory.display().to_string());
+        let text =
+            format!("data_dir = {directory}\n[udp]\nlisten = \"{udp}\"\n[http]\nlisten = \"{http}\"\n[admin]\nlisten = \"{admin}\"\n");
+        Config::parse(&text, [])
+    };
+    match Server::start(&config("127.0.0.1:5684", "127.0.0.1:8080", "127.0.0.1:8081")?).await {
+        Ok(server) => Ok(server),
+        Err(error) => {
+            tracing::info!(%error, "the usual ports cannot be had, taking others");
+            Ok(Server::start(&config("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0")?).await?)
+        }
+    }
+}
+
+fn loopback(udp: SocketAddr) -> SocketAddr {
+    SocketAddr::new([127, 0, 0, 1].into(), udp.port())
+}
+
+fn make_devices(count: usize) -> Result<Vec<DemoDevice>> {
+    let mut curve = Curve::new()?;
+    let width = count.to_string().len().max(2);
+    let device = |number: usize| {
+        let mut id = [0xde, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        id[8..].copy_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes());
+        let key = KeyPair::generate(&mut curve, &mut SystemEntropy)?;
+        Ok(DemoDevice { id: DeviceId(id), name: format!("kelp-{number:0width$}"), key })
+    };
+    (1..=count).map(device).collect()
+}
+
+impl DemoDevice {
+    fn registration(&self, owner: OwnerId) -> Result<NewDevice> {
+        Ok(NewDevice {
+            id: self.id,
+            key: PublicKey::from_spki(self.key.public().spki())?,
+            owner: Some(owner),
+            product: None,
+            platform_id: Some(PLATFORM),
+            name: Some(self.name.clone()),
+        })
+    }
 }

@@ -158,6 +158,10 @@ impl Message {
         if bytes.first()? >> 6 != 1 {
             return None;
         }
+        // RFC 7252 §4.1: an empty message is its header and nothing else.
+        if bytes.get(1) == Some(&Code::EMPTY.0) && bytes.len() != 4 {
+            return None;
+        }
         let packet = Packet::from_bytes(bytes).ok()?;
         let code = Code(u8::from(packet.header.code));
         if code.0 != bytes[1] || matches!(code.class(), 1 | 3 | 6 | 7) {
@@ -273,8 +277,17 @@ mod tests {
 
     #[test]
     fn other_versions_and_unused_classes_do_not_decode() {
-        for bad in [&[0x00, 1, 0, 1][..], &[0x80, 1, 0, 1], &[0xc0, 1, 0, 1], &[0x40, 0x20, 0, 1], &[0x40, 0xe0, 0, 1], &[0x40, 1, 0], &[]]
-        {
+        for bad in [
+            &[0x00, 1, 0, 1][..],
+            &[0x80, 1, 0, 1],
+            &[0xc0, 1, 0, 1],
+            &[0x40, 0x20, 0, 1],
+            &[0x40, 0xe0, 0, 1],
+            &[0x40, 1, 0],
+            &[],
+            &[0x40, 0, 0, 1, 0xff, 1],
+            &[0x41, 0, 0, 1, 7],
+        ] {
             assert_eq!(Message::decode(bad), None, "{bad:?}");
         }
         assert_eq!(confirmable_id(&[0x4f, 0xff, 1, 2]), Some(0x0102));
