@@ -16,9 +16,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::{Args, Parser, Subcommand};
-use tokio::runtime::Runtime;
 
 use crate::config::Config;
 use crate::{demo, logging, server};
@@ -71,9 +69,9 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct DemoArgs {
-    /// Devices to simulate, at most 1000
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    devices: usize,
+    /// Devices to simulate
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    devices: u16,
     /// Check that everything works, and end
     #[arg(long)]
     check: bool,
@@ -103,7 +101,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut output = Output::new(out, cli.common.json);
     match cli.command {
         Command::Serve => serve(config),
-        Command::Demo(args) => demonstrate(&args),
+        Command::Demo(DemoArgs { devices, check }) => show(&config, devices, check),
         Command::Device(command) => devices::run(command, &target, &mut output),
         Command::User(command) => users::run(command, &target, &mut output),
         Command::Token(command) => tokens::run(command, &target, &mut output),
@@ -116,17 +114,19 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
+fn show(config: &Config, devices: u16, check: bool) -> anyhow::Result<()> {
+    logging::start(&crate::config::Log { filter: "warn".to_owned(), ..config.log.clone() });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match runtime.block_on(demo::run(devices, check))? {
+        true => Ok(()),
+        false => anyhow::bail!("the check failed"),
+    }
+}
+
 fn serve(config: Config) -> anyhow::Result<()> {
     logging::start(&config.log);
-    Ok(runtime()?.block_on(server::run(config))?)
-}
-
-fn demonstrate(args: &DemoArgs) -> anyhow::Result<()> {
-    if runtime()?.block_on(demo::run(args.devices, args.check))? { Ok(()) } else { bail!("the check failed") }
-}
-
-fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok(runtime.block_on(server::run(config))?)
 }
 
 #[cfg(test)]

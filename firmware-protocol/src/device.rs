@@ -5,6 +5,7 @@
 //! server messages for 45 seconds, gives its session up when something stays unacknowledged, and resumes with records of type 253.
 
 mod app;
+mod observe;
 mod reliability;
 
 use std::collections::{HashMap, VecDeque};
@@ -91,6 +92,8 @@ pub enum DeviceEvent {
         /// Its Content-Format.
         content_format: u16,
     },
+    /// A ping was answered.
+    PingAnswered,
     /// The server told the time, in seconds since 1970.
     ClockSet(u32),
     /// A signal was switched.
@@ -275,8 +278,7 @@ impl Device {
             return self.disconnect(now, "ping timeout", true);
         }
         if pinged_at.is_none() && now.since(*last_received) >= self.config.keep_alive {
-            *pinged_at = Some(now);
-            self.start(now, tools, Purpose::Other, Message::new(Kind::Confirmable, Code::EMPTY, 0, &[]));
+            self.ping(now, tools);
         }
         let Some(session) = &mut self.session else { return };
         let (due, ended) = session.reliability.handle_timeout(now);
@@ -291,7 +293,7 @@ impl Device {
     }
 
     fn connect(&mut self, now: Millis, tools: &mut DeviceTools) {
-        if self.session.as_ref().is_some_and(|session| session.restores >= RESTORES_MAX) {
+        if !self.can_resume() {
             self.session = None;
         }
         let Some(session) = &mut self.session else {
@@ -484,6 +486,7 @@ impl Device {
             }
             Purpose::DescribeBlock(kind, number) => self.describe(now, tools, kind, number + 1),
             Purpose::Publish(publish) => self.events.push_back(DeviceEvent::Published { publish, accepted: message.code.class() < 4 }),
+            Purpose::Ping => self.events.push_back(DeviceEvent::PingAnswered),
             Purpose::Connect | Purpose::Other => {}
         }
         if message.code == Code::CONTENT

@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     /// A block of a describe that is followed by another.
     DescribeBlock(DescribeKind, u32),
     Publish(u64),
+    /// A ping on an open connection.
+    Ping,
     Other,
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use firmware_protocol::device::DeviceEvent;
 use firmware_protocol::session::describe::DescribeKind;
 use firmware_protocol::session::request::{Outcome, Request};
+use firmware_protocol::time::Millis;
 use world::{Link, World};
 
 const SEEDS: u64 = 2000;
@@ -90,8 +91,10 @@ fn sessions_survive_kills_at_any_moment() {
         world.run(Duration::from_secs(60));
         assert_eq!(world.handshakes, handshakes, "seed {seed}: a kill cost a handshake");
         for (name, publish) in publishes {
-            assert_eq!(world.published_ok(publish), 1, "seed {seed}: {name} was not acknowledged");
-            assert_eq!(world.accepted(&name), 1, "seed {seed}: {name}");
+            let (acknowledged, accepted) = (world.published_ok(publish), world.accepted(&name));
+            // Three transmissions fit into the 20 seconds that firmware waits; a link that loses some may lose all three.
+            assert!(acknowledged == 1 || world.link_loses(), "seed {seed}: {name} was not acknowledged");
+            assert!(accepted == acknowledged || accepted == 1, "seed {seed}: {name} accepted {accepted} times");
         }
         assert!(!world.events.iter().any(|event| matches!(event, DeviceEvent::SequenceRepeated(_))), "seed {seed}");
     }
@@ -157,4 +160,24 @@ fn close_notify_brings_a_new_session() {
     world.run(Duration::from_secs(2));
     assert_eq!(world.handshakes, 2);
     assert!(world.device.is_connected());
+}
+
+/// What a driver of many devices leans on: pings on demand are answered one by one, and a device whose memory is lost makes a new session.
+#[test]
+fn a_driver_can_ping_and_reset_a_device() {
+    let mut world = World::new(5, Link::perfect());
+    assert!(world.device.begins_handshake(Millis(0)) && !world.device.is_handshaking());
+    world.run_until(Duration::from_secs(5), |world| world.device.is_handshaking());
+    world.run_until(Duration::from_secs(5), |world| world.device.is_connected());
+    let keys = world.device.server_keys();
+    for answered in 1..=3 {
+        world.ping();
+        world.ping();
+        world.run(Duration::from_secs(1));
+        assert_eq!(world.events.iter().filter(|event| **event == DeviceEvent::PingAnswered).count(), answered);
+    }
+    world.reset_device();
+    world.run_until(Duration::from_secs(5), |world| world.device.is_connected());
+    assert_eq!(world.handshakes, 2);
+    assert!(keys.is_some() && world.device.server_keys() != keys);
 }

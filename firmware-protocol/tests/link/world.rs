@@ -162,6 +162,10 @@ impl World {
         self.entropy.below(bound)
     }
 
+    pub(crate) fn link_loses(&self) -> bool {
+        self.link.loss > 0
+    }
+
     pub(crate) fn run(&mut self, span: Duration) {
         let end = self.now + span;
         while self.now < end {
@@ -394,6 +398,16 @@ impl World {
     pub(crate) fn restart_device(&mut self) {
         self.device.power_off();
         self.device.power_on(self.now);
+    }
+
+    pub(crate) fn reset_device(&mut self) {
+        self.device.forget_session();
+        self.device.power_on(self.now);
+    }
+
+    pub(crate) fn ping(&mut self) {
+        self.device.ping(self.now, &mut self.tools);
+        self.collect_device();
     }
 
     pub(crate) fn capture_next_ping(&mut self) {

@@ -1,0 +1,159 @@
+//! Benchmarks: what the real server costs in processor time of its own, each beside what the machine itself could do in the same minutes.
+//!
+//! Load generator and server share the machine, so elapsed time says little: figures are medians of several short runs of the server's processor
+//! time, and the limit is measured between those runs. The ratio is the share of the limit that is reached.
+
+mod bare;
+mod echo;
+mod handshakes;
+mod pings;
+mod primitives;
+mod ready;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use nix::time::ClockId;
+
+use crate::drill::register;
+use crate::fleet::{Fleet, FleetPlan, Work};
+use crate::keys;
+use crate::report::{BenchReport, Measure};
+use crate::server::Server;
+use crate::stats::median;
+
+pub use self::bare::bare;
+
+/// Runs of each benchmark.
+const RUNS: usize = 5;
+/// How long each run is counted.
+const WINDOW: Duration = Duration::from_secs(3);
+/// How long the load runs before that.
+const WARM_UP: Duration = Duration::from_millis(300);
+/// Decides the keys of the devices.
+const SEED: u64 = 1;
+
+/// What can be measured.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Debug)]
+#[value(rename_all = "snake_case")]
+pub enum Benchmark {
+    /// Full handshakes for each second of one core.
+    DtlsHandshakes,
+    /// Processor time of a CoAP ping and its answer.
+    PingRoundtrips,
+    /// From the start of the process to the first "ready".
+    ReadyMs,
+}
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    /// Where the server is, if not beside this program.
+    pub holdfast: Option<PathBuf>,
+    /// Nothing means everything.
+    pub only: Vec<Benchmark>,
+}
+
+/// Runs the benchmarks, one after the other.
+pub fn bench(bench: &Bench) -> Result<BenchReport> {
+    let all = [Benchmark::DtlsHandshakes, Benchmark::PingRoundtrips, Benchmark::ReadyMs];
+    let chosen = all.into_iter().filter(|benchmark| bench.only.is_empty() || bench.only.contains(benchmark));
+    let holdfast = bench.holdfast.as_deref();
+    let measured = chosen.map(|benchmark| {
+        Ok(match benchmark {
+            Benchmark::DtlsHandshakes => ("dtls_handshakes", handshakes::measure(holdfast).context("dtls_handshakes")?),
+            Benchmark::PingRoundtrips => ("ping_roundtrips", pings::measure(holdfast).context("ping_roundtrips")?),
+            Benchmark::ReadyMs => ("ready_ms", ready::measure(holdfast).context("ready_ms")?),
+        })
+    });
+    measured.collect()
+}
+
+/// A server with a fleet that rests.
+struct Rig {
+    server: Server,
+    fleet: Fleet,
+}
+
+impl Rig {
+    fn new(holdfast: Option<&Path>, devices: u32, work: Work) -> Result<Self> {
+        let mut server = Server::prepare(holdfast)?;
+        let keys = keys::derive(devices, SEED)?;
+        server.start()?;
+        let server_key = register(&server, &keys)?;
+        let fleet = Fleet::start(FleetPlan {
+            server: server.devices(),
+            server_key,
+            keys,
+            work,
+            seed: SEED,
+            run: 1,
+            per_socket: 1,
+            audit: false,
+            threads: 1,
+            lasts: Duration::from_secs(600),
+        })?;
+        Ok(Self { server, fleet })
+    }
+
+    /// Lets the fleet work for a while: how far `count` came, and what the server needed for it in seconds of processor time.
+    fn window(&mut self, count: impl Fn(&Fleet) -> u64) -> Result<(u64, f64)> {
+        self.fleet.work(true)?;
+        std::thread::sleep(WARM_UP);
+        let (counted, cpu) = (count(&self.fleet), self.server.cpu_time()?);
+        std::thread::sleep(WINDOW);
+        let (counted, cpu) = (count(&self.fleet) - counted, self.server.cpu_time()? - cpu);
+        self.fleet.work(false)?;
+        self.server.check_alive()?;
+        ensure!(counted > 0, "nothing was answered within {WINDOW:?}");
+        Ok((counted, cpu.as_secs_f64()))
+    }
+
+    fn end(mut self) -> Result<()> {
+        self.fleet.stop()?;
+        self.server.stop()
+    }
+}
+
+/// One figure of one run, its limit measured beside it, and how much of the limit was reached.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    value: f64,
+    limit: f64,
+    ratio: f64,
+}
+
+/// Medians of `runs`.
+fn measure(runs: &[Run], unit: &'static str, note: String) -> Result<Measure> {
+    let middle = |part: fn(&Run) -> f64| median(&runs.iter().map(part).collect::<Vec<_>>()).context("no run");
+    let (value, limit, ratio) = (middle(|run| run.value)?, middle(|run| run.limit)?, middle(|run| run.ratio)?);
+    Ok(Measure { value, unit, limit: Some(limit), ratio: Some(ratio), note })
+}
+
+/// Processor time of the calling thread.
+fn thread_cpu() -> Result<Duration> {
+    Ok(ClockId::CLOCK_THREAD_CPUTIME_ID.now()?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measure_is_the_median_of_its_runs() -> Result<()> {
+        let runs = [(3.0, 6.0), (1.0, 4.0), (2.0, 8.0)].map(|(value, limit)| Run { value, limit, ratio: value / limit });
+        let measure = measure(&runs, "x", "n".into())?;
+        assert_eq!((measure.value, measure.limit, measure.ratio), (2.0, Some(6.0), Some(0.25)));
+        assert!(super::measure(&[], "x", String::new()).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn names_are_the_ones_in_the_report() {
+        let names: Vec<String> =
+            Benchmark::value_variants().iter().filter_map(|one| Some(one.to_possible_value()?.get_name().to_owned())).collect();
+        assert_eq!(names, ["dtls_handshakes", "ping_roundtrips", "ready_ms"]);
+    }
+}

@@ -1,0 +1,161 @@
+//! The server's command line, as far as drills and benchmarks use it. Whatever changes there, changes here and nowhere else.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// Longest time for one command.
+const LIMIT: Duration = Duration::from_secs(120);
+/// The account that owns the fleet.
+const OWNER: &str = "load@example.com";
+const PASSWORD: &str = "load-load-load";
+
+/// Runs `holdfast --config FILE …`.
+#[derive(Clone, Debug)]
+pub struct Cli {
+    program: PathBuf,
+    config: PathBuf,
+    out: PathBuf,
+    errors: PathBuf,
+}
+
+/// An event that the server accepted.
+#[derive(Clone, PartialEq, Eq, Deserialize, Debug)]
+pub struct AcceptedEvent {
+    /// Its place in the journal.
+    pub position: u64,
+    /// Its name.
+    pub name: String,
+    /// Its payload, if it is text.
+    pub data: Option<String>,
+    /// The device that published it.
+    pub source: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    access_token: String,
+}
+
+impl Cli {
+    /// With files for output in `dir`.
+    pub(crate) fn new(program: PathBuf, config: PathBuf, dir: &Path) -> Self {
+        Self { program, config, out: dir.join("cli.out"), errors: dir.join("cli.err") }
+    }
+
+    /// Creates the account that owns the fleet.
+    pub fn add_owner(&self) -> Result<()> {
+        self.run(&["user", "add", OWNER, "--password", PASSWORD]).map(drop)
+    }
+
+    /// A token of that account.
+    pub fn access_token(&self) -> Result<String> {
+        let token: Token = serde_json::from_reader(self.run(&["token", "create", OWNER, "--json"])?)?;
+        Ok(token.access_token)
+    }
+
+    /// Registers the devices in the list at `keys`, with that owner.
+    pub fn import_devices(&self, keys: &Path) -> Result<()> {
+        self.run(&["device", "import", text(keys)?, "--owner", OWNER]).map(drop)
+    }
+
+    /// Writes the key that devices have pinned to `out`.
+    pub fn export_server_key(&self, out: &Path) -> Result<()> {
+        self.run(&["keys", "export", "--format", "der", "--out", text(out)?]).map(drop)
+    }
+
+    /// Everything the server has accepted, one by one. Only to be asked while it does not run.
+    pub fn accepted_events(&self) -> Result<impl Iterator<Item = Result<AcceptedEvent>>> {
+        let lines = self.run(&["journal", "events", "--json-lines"])?.lines();
+        Ok(lines.map(|line| {
+            let line = line?;
+            serde_json::from_str(&line).with_context(|| format!("not an accepted event: {line}"))
+        }))
+    }
+
+    /// Runs a command to its end and opens what it wrote.
+    fn run(&self, arguments: &[&str]) -> Result<BufReader<File>> {
+        let (out, errors) = (File::create(&self.out)?, File::create(&self.errors)?);
+        let mut command = Command::new(&self.program);
+        command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::null()).stdout(out).stderr(errors);
+        let mut child = command.spawn().with_context(|| format!("starting {}", self.program.display()))?;
+        let begun = Instant::now();
+        let status = loop {
+            match child.try_wait()? {
+                Some(status) => break status,
+                None if begun.elapsed() < LIMIT => thread::sleep(Duration::from_millis(2)),
+                None => {
+                    child.kill()?;
+                    child.wait()?;
+                    bail!("`holdfast {}` did not end within {LIMIT:?}", arguments.join(" "));
+                }
+            }
+        };
+        if !status.success() {
+            let mut words = String::new();
+            File::open(&self.errors)?.take(2000).read_to_string(&mut words)?;
+            bail!("`holdfast {}` failed ({status}): {}", arguments.join(" "), words.trim_end());
+        }
+        Ok(BufReader::new(File::open(&self.out)?))
+    }
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command line that does `script` with the words behind the configuration.
+    fn cli(dir: &Path, script: &str) -> Result<Cli> {
+        let config = dir.join("script");
+        std::fs::write(&config, script)?;
+        Ok(Cli::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cli.sh"), config, dir))
+    }
+
+    #[test]
+    fn commands_are_the_agreed_words() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let words = dir.path().join("words");
+        let cli = cli(dir.path(), &format!("echo \"$*\" >> {}; echo '{{\"access_token\": \"abc\"}}'", words.display()))?;
+        cli.add_owner()?;
+        assert_eq!(cli.access_token()?, "abc");
+        cli.import_devices(Path::new("keys.csv"))?;
+        cli.export_server_key(Path::new("key.der"))?;
+        let expected = "user add load@example.com --password load-load-load\ntoken create load@example.com --json\n\
+                        device import keys.csv --owner load@example.com\nkeys export --format der --out key.der\n";
+        assert_eq!(std::fs::read_to_string(words)?, expected);
+        Ok(())
+    }
+
+    #[test]
+    fn accepted_events_are_lines_of_json() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let line = |data: &str| format!("echo '{{\"position\":7,\"name\":\"n\",\"data\":{data},\"source\":\"e00f\",\"more\":1}}'\n");
+        let cli = cli(
+            dir.path(),
+            &format!("[ \"$*\" = \"journal events --json-lines\" ] || exit 8\n{}{}echo nonsense", line("\"x\""), line("null")),
+        )?;
+        let events: Vec<Result<AcceptedEvent>> = cli.accepted_events()?.collect();
+        let [Ok(first), Ok(second), Err(_)] = &events[..] else { bail!("{events:?}") };
+        assert_eq!((first.position, first.data.as_deref(), first.source.as_deref()), (7, Some("x"), Some("e00f")));
+        assert_eq!(second.data, None);
+        Ok(())
+    }
+
+    #[test]
+    fn a_failed_command_is_told_with_its_words() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let error = cli(dir.path(), "echo no such user >&2; exit 3")?.add_owner().expect_err("it exits with 3");
+        assert!(error.to_string().contains("no such user"), "{error}");
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! From what was typed to what is done.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::args::{Arguments, BenchArguments, Command, Drill, FleetArguments, KeysArguments, KillRestartArguments};
+use crate::bench::{Bench, bare, bench};
+use crate::drill::{KillRestart, kill_restart};
+use crate::fleet::{Fleet, FleetPlan, Work};
+use crate::keys;
+use crate::progress::Progress;
+use crate::report::{bench_table, publish};
+use crate::server::Ports;
+
+/// Devices that keep one thread busy.
+const DEVICES_PER_THREAD: u32 = 500;
+
+/// Longest time for publishes that are open at the end: a device gives one up after 20 s.
+const SETTLE_LIMIT: Duration = Duration::from_secs(25);
+
+/// Does it. The code is 1 if a check failed.
+pub fn run(arguments: Arguments) -> Result<ExitCode> {
+    match arguments.command {
+        Command::Fleet(arguments) => fleet(&arguments),
+        Command::Keys(arguments) => write_keys(&arguments),
+        Command::Drill(Drill::KillRestart(arguments)) => drill(arguments),
+        Command::Bench(arguments) => measure(arguments),
+        Command::Bare { udp, http, admin } => bare(Ports { udp, http, admin }).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn write_keys(arguments: &KeysArguments) -> Result<ExitCode> {
+    let keys = keys::derive(arguments.devices, arguments.seed)?;
+    keys::write_public(&arguments.out, &keys)?;
+    keys::write_private(&keys::private_path(&arguments.out), &keys)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fleet(arguments: &FleetArguments) -> Result<ExitCode> {
+    let keys = match &arguments.keys {
+        Some(path) => keys::read_private(path, arguments.devices)?,
+        None => keys::derive(arguments.devices, arguments.seed)?,
+    };
+    let lasts = Duration::from_secs_f64(arguments.lasts);
+    let fleet = Fleet::start(FleetPlan {
+        server: address(&arguments.server)?,
+        server_key: keys::read_server_key(&arguments.server_key)?,
+        keys,
+        work: Work::Publish { every: Duration::from_secs_f64(arguments.every) },
+        seed: arguments.seed,
+        run: run_number()?,
+        per_socket: arguments.per_socket,
+        audit: !arguments.no_audit,
+        threads: threads(arguments.devices),
+        lasts: lasts + SETTLE_LIMIT * 2,
+    })?;
+    fleet.work(true)?;
+    let progress = Progress::new(arguments.devices as usize);
+    progress.phase("running");
+    fleet.wait(lasts, |moment| progress.show(moment), |_| false);
+    progress.phase("settling");
+    fleet.work(false)?;
+    fleet.wait(SETTLE_LIMIT, |moment| progress.show(moment), |moment| moment.open == 0);
+    drop(progress);
+    let tally = fleet.stop()?.tally;
+    publish(serde_json::to_string_pretty(&tally)?, &json!(tally), arguments.json.as_deref())?;
+    let sound = tally.sequences_repeated + tally.wire_sequences_repeated == 0;
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn drill(arguments: KillRestartArguments) -> Result<ExitCode> {
+    let report = kill_restart(&KillRestart {
+        threads: threads(arguments.devices),
+        holdfast: arguments.holdfast,
+        devices: arguments.devices,
+        kills: arguments.kills,
+        every: Duration::from_secs_f64(arguments.every),
+        seed: arguments.seed,
+        per_socket: arguments.per_socket,
+        keep: arguments.keep,
+    })?;
+    publish(report.table(), &report, arguments.json.as_deref())?;
+    Ok(if report.pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn measure(arguments: BenchArguments) -> Result<ExitCode> {
+    let report = bench(&Bench { holdfast: arguments.holdfast, only: arguments.only })?;
+    publish(bench_table(&report), &report, arguments.json.as_deref())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn address(server: &str) -> Result<SocketAddr> {
+    let mut addresses = server.to_socket_addrs().with_context(|| format!("{server} is no address"))?;
+    addresses.next().with_context(|| format!("{server} is no address"))
+}
+
+/// Seconds since 1970, good enough to tell one run from another.
+fn run_number() -> Result<u32> {
+    Ok(u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?)
+}
+
+fn threads(devices: u32) -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    processors.min(devices.div_ceil(DEVICES_PER_THREAD) as usize).max(1)
+}

@@ -1,0 +1,268 @@
+//! One simulated device and what it is there to do.
+
+use std::time::{Duration, Instant};
+
+use firmware_protocol::crypto::PublicKey;
+use firmware_protocol::device::{App, Device, DeviceConfig, DeviceEvent, DeviceTools};
+use firmware_protocol::dtls::keys::DirectionKeys;
+use firmware_protocol::entropy::SeededEntropy;
+use firmware_protocol::id::DeviceId;
+use firmware_protocol::session::subscribe::HandlerKind;
+use firmware_protocol::session::variable::Value;
+use firmware_protocol::time::Millis;
+
+use super::tally::Tally;
+use super::text::{EVENT_NAME, EventText, NEWS_PREFIX};
+use crate::keys::DeviceKey;
+
+/// Platform id of a Boron.
+const PLATFORM: u16 = 13;
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// Most publishes of one device that are open at a time.
+const OPEN_MAX: usize = 8;
+/// A system describe (protobuf `SystemDescribe`): system part 1 in version 6200, user part 1 in version 6, both whole.
+const SYSTEM_DESCRIBE: [u8; 37] = [
+    0x0a, 0x11, 0x08, 4, 0x10, 1, 0x18, 0xb8, 0x30, 0x35, 0x1e, 0, 0, 0, 0x3d, 0x1e, 0, 0, 0, //
+    0x0a, 0x10, 0x08, 5, 0x10, 1, 0x18, 6, 0x35, 0x1e, 0, 0, 0, 0x3d, 0x1e, 0, 0, 0,
+];
+
+/// What devices do while the fleet works.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// Publish with acknowledgement, each device once in this time.
+    Publish {
+        /// From one publish to the next.
+        every: Duration,
+    },
+    /// Handshake, forget the session, handshake again. Nothing is sent in the session.
+    Handshakes,
+    /// Connect, then ping, each time as soon as the last ping is answered.
+    Pings,
+}
+
+/// What all devices of a fleet have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    pub(super) server_key: PublicKey,
+    pub(super) work: Work,
+    /// Goes into every text.
+    pub(super) run: u32,
+    /// Whether record numbers and fates of publishes are kept for judgement.
+    pub(super) audit: bool,
+}
+
+/// What became of a publish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Nothing yet.
+    Open,
+    /// The device saw it acknowledged.
+    Acknowledged,
+    /// Refused, or not acknowledged in time.
+    Failed,
+}
+
+/// What became of every publish of one device, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ledger {
+    /// Which.
+    pub device: DeviceId,
+    /// By the count in the text.
+    pub fates: Vec<Fate>,
+}
+
+/// What one call into a member works with.
+pub(super) struct Turn<'a> {
+    pub(super) now: Millis,
+    pub(super) tools: &'a mut DeviceTools,
+    pub(super) tally: &'a mut Tally,
+    /// Whether the fleet works at the moment.
+    pub(super) working: bool,
+}
+
+#[derive(Debug)]
+struct OpenPublish {
+    publish: u64,
+    count: u32,
+    since: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) device: Device,
+    pub(super) wire: usize,
+    /// Waits for its turn to handshake.
+    pub(super) parked: bool,
+    job: Job,
+    entropy: SeededEntropy,
+    next_publish: Option<Millis>,
+    count: u32,
+    open: Vec<OpenPublish>,
+    fates: Vec<Fate>,
+    connected: bool,
+}
+
+impl Member {
+    /// A device behind the socket `wire`, which begins to connect at `start`.
+    pub(super) fn new(key: DeviceKey, job: Job, wire: usize, mut entropy: SeededEntropy, start: Millis) -> Self {
+        let config = DeviceConfig {
+            id: key.id,
+            key: key.pair,
+            server_key: job.server_key,
+            platform: PLATFORM,
+            keep_alive: KEEP_ALIVE,
+            app: app(),
+            system_describe: SYSTEM_DESCRIBE.to_vec(),
+            audit: job.audit,
+        };
+        let mut device = Device::new(config, entropy.next_u64(), start);
+        if job.work == Work::Handshakes {
+            device.power_off();
+        }
+        let (open, fates) = (Vec::new(), Vec::new());
+        Self { device, wire, parked: false, job, entropy, next_publish: None, count: 0, open, fates, connected: false }
+    }
+
+    pub(super) fn id(&self) -> DeviceId {
+        self.device.config().id
+    }
+
+    pub(super) fn into_ledger(self) -> Ledger {
+        Ledger { device: self.id(), fates: self.fates }
+    }
+
+    pub(super) fn server_keys(&self) -> Option<DirectionKeys> {
+        self.device.server_keys()
+    }
+
+    pub(super) fn timeout_at(&self) -> Option<Millis> {
+        if self.parked {
+            return None;
+        }
+        [self.device.timeout_at(), self.next_publish].into_iter().flatten().min()
+    }
+
+    /// The fleet begins to work, or to rest.
+    pub(super) fn told_to_work(&mut self, turn: &mut Turn<'_>) {
+        match self.job.work {
+            Work::Publish { .. } => {}
+            Work::Handshakes if turn.working => self.device.power_on(turn.now),
+            Work::Handshakes => {}
+            Work::Pings => self.ping(turn),
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        self.device.handle_timeout(turn.now, turn.tools);
+        self.follow(turn);
+        if self.next_publish.is_some_and(|at| turn.now >= at) {
+            self.publish(turn);
+        }
+    }
+
+    pub(super) fn handle_datagram(&mut self, turn: &mut Turn<'_>, datagram: &[u8]) {
+        let handshaking = self.device.is_handshaking();
+        self.device.handle_datagram(turn.now, turn.tools, datagram);
+        if handshaking && self.device.server_keys().is_some() {
+            turn.tally.handshakes_finished += 1;
+            if self.job.work == Work::Handshakes {
+                // Before the Hello that is ready to go leaves.
+                self.device.forget_session();
+                self.told_to_work(turn);
+            }
+        }
+        self.follow(turn);
+    }
+
+    /// Counts what happened on the device, and does what comes next.
+    fn follow(&mut self, turn: &mut Turn<'_>) {
+        while let Some(event) = self.device.poll_event() {
+            match event {
+                DeviceEvent::HandshakeStarted => turn.tally.handshakes += 1,
+                DeviceEvent::Connected { resumed } => self.came(turn, resumed),
+                DeviceEvent::Disconnected { reason, .. } => self.went(turn, reason),
+                DeviceEvent::Published { publish, accepted } => self.published(turn, publish, accepted),
+                DeviceEvent::Called { .. } => turn.tally.calls_answered += 1,
+                DeviceEvent::EventReceived { .. } => turn.tally.events_received += 1,
+                DeviceEvent::PingAnswered => {
+                    turn.tally.pings_answered += 1;
+                    self.ping(turn);
+                }
+                DeviceEvent::SequenceRepeated(_) => turn.tally.sequences_repeated += 1,
+                DeviceEvent::ClockSet(_) | DeviceEvent::Signal(_) => {}
+            }
+        }
+    }
+
+    fn came(&mut self, turn: &mut Turn<'_>, resumed: bool) {
+        self.connected = true;
+        turn.tally.connected += 1;
+        turn.tally.resumes += u64::from(resumed);
+        if let (Work::Publish { every }, None) = (self.job.work, self.next_publish) {
+            // Anywhere within the first period, so that a fleet that came at once does not publish at once.
+            let phase = self.entropy.below(u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1));
+            self.next_publish = Some(turn.now + Duration::from_millis(phase));
+        }
+        self.ping(turn);
+    }
+
+    fn went(&mut self, turn: &mut Turn<'_>, reason: &'static str) {
+        turn.tally.connected -= u64::from(std::mem::take(&mut self.connected));
+        *turn.tally.disconnects.entry(reason).or_default() += 1;
+    }
+
+    fn ping(&mut self, turn: &mut Turn<'_>) {
+        if self.job.work == Work::Pings && turn.working && self.connected {
+            self.device.ping(turn.now, turn.tools);
+        }
+    }
+
+    fn publish(&mut self, turn: &mut Turn<'_>) {
+        let Work::Publish { every } = self.job.work else { return };
+        self.next_publish = Some(turn.now + every.max(Duration::from_millis(1)));
+        if !turn.working || !self.connected {
+            return;
+        }
+        if self.open.len() >= OPEN_MAX {
+            turn.tally.left_out += 1;
+            return;
+        }
+        let text = EventText { device: self.id(), run: self.job.run, count: self.count }.to_string();
+        let publish = self.device.publish(turn.now, turn.tools, EVENT_NAME, 0, text.as_bytes());
+        self.open.push(OpenPublish { publish, count: self.count, since: Instant::now() });
+        self.count += 1;
+        if self.job.audit {
+            self.fates.push(Fate::Open);
+        }
+        turn.tally.sent += 1;
+        turn.tally.open += 1;
+    }
+
+    fn published(&mut self, turn: &mut Turn<'_>, publish: u64, accepted: bool) {
+        let Some(index) = self.open.iter().position(|open| open.publish == publish) else {
+            return;
+        };
+        let open = self.open.swap_remove(index);
+        turn.tally.open -= 1;
+        if accepted {
+            turn.tally.acknowledged += 1;
+            turn.tally.publish_latency.record(open.since.elapsed());
+        } else {
+            turn.tally.failed += 1;
+        }
+        if let Some(fate) = self.fates.get_mut(open.count as usize) {
+            *fate = if accepted { Fate::Acknowledged } else { Fate::Failed };
+        }
+    }
+}
+
+/// Two functions, three variables, one subscription.
+fn app() -> App {
+    App::default()
+        .function("double", |argument| argument.parse::<i32>().unwrap_or_default().saturating_mul(2))
+        .function("length", |argument| i32::try_from(argument.len()).unwrap_or(i32::MAX))
+        .variable("temperature", Value::Double(21.5))
+        .variable("count", Value::Int(7))
+        .variable("place", Value::String("bench".into()))
+        .subscription(NEWS_PREFIX, HandlerKind::Text)
+}

@@ -1,0 +1,173 @@
+//! What a fleet counts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::stats::Latencies;
+
+/// What one worker's devices did and saw; added up at the end.
+#[derive(Clone, Default, Serialize, Debug)]
+pub struct Tally {
+    /// Devices connected now.
+    pub connected: u64,
+    /// Full handshakes begun.
+    pub handshakes: u64,
+    /// Full handshakes that ended in a session.
+    pub handshakes_finished: u64,
+    /// Connections that went on with a session from before.
+    pub resumes: u64,
+    /// Connections that ended, by reason.
+    pub disconnects: BTreeMap<&'static str, u64>,
+    /// Publishes begun.
+    pub sent: u64,
+    /// Publishes that the server acknowledged.
+    pub acknowledged: u64,
+    /// Publishes that were refused or took too long.
+    pub failed: u64,
+    /// Publishes that are neither.
+    pub open: u64,
+    /// Publishes that were left out because too many were open.
+    pub left_out: u64,
+    /// From publish to acknowledgement.
+    #[serde(rename = "publish_latency_ms")]
+    pub publish_latency: Latencies,
+    /// Events that came from the server.
+    pub events_received: u64,
+    /// Function calls that were answered.
+    pub calls_answered: u64,
+    /// Pings that the server answered.
+    pub pings_answered: u64,
+    /// Record numbers that a device saw twice under one key, with different contents.
+    pub sequences_repeated: u64,
+    /// The same, seen on the wire without the devices' help.
+    pub wire_sequences_repeated: u64,
+    /// Records that were compared on the wire.
+    pub records_audited: u64,
+    /// Records that were not, because the audit was full.
+    pub records_unaudited: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Datagrams that the kernel did not take.
+    pub datagrams_refused: u64,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Datagrams that belonged to no device.
+    pub datagrams_unclaimed: u64,
+}
+
+impl Tally {
+    /// Adds another worker's.
+    pub fn merge(&mut self, other: &Self) {
+        for (reason, count) in &other.disconnects {
+            *self.disconnects.entry(reason).or_default() += count;
+        }
+        self.publish_latency.merge(&other.publish_latency);
+        let sums = [
+            (&mut self.connected, other.connected),
+            (&mut self.handshakes, other.handshakes),
+            (&mut self.handshakes_finished, other.handshakes_finished),
+            (&mut self.resumes, other.resumes),
+            (&mut self.sent, other.sent),
+            (&mut self.acknowledged, other.acknowledged),
+            (&mut self.failed, other.failed),
+            (&mut self.open, other.open),
+            (&mut self.left_out, other.left_out),
+            (&mut self.events_received, other.events_received),
+            (&mut self.calls_answered, other.calls_answered),
+            (&mut self.pings_answered, other.pings_answered),
+            (&mut self.sequences_repeated, other.sequences_repeated),
+            (&mut self.wire_sequences_repeated, other.wire_sequences_repeated),
+            (&mut self.records_audited, other.records_audited),
+            (&mut self.records_unaudited, other.records_unaudited),
+            (&mut self.datagrams_sent, other.datagrams_sent),
+            (&mut self.datagrams_refused, other.datagrams_refused),
+            (&mut self.datagrams_received, other.datagrams_received),
+            (&mut self.datagrams_unclaimed, other.datagrams_unclaimed),
+        ];
+        for (own, others) in sums {
+            *own += others;
+        }
+    }
+}
+
+/// The few counts that others watch while a worker runs. Only the worker writes.
+#[derive(Default, Debug)]
+pub(super) struct Gauges {
+    connected: AtomicU64,
+    handshakes: AtomicU64,
+    handshakes_finished: AtomicU64,
+    acknowledged: AtomicU64,
+    open: AtomicU64,
+    pings_answered: AtomicU64,
+}
+
+/// A fleet at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Moment {
+    /// Devices connected.
+    pub connected: u64,
+    /// Full handshakes begun so far.
+    pub handshakes: u64,
+    /// Full handshakes that ended in a session so far.
+    pub handshakes_finished: u64,
+    /// Publishes acknowledged so far.
+    pub acknowledged: u64,
+    /// Publishes that are neither acknowledged nor failed.
+    pub open: u64,
+    /// Pings answered so far.
+    pub pings_answered: u64,
+}
+
+impl Gauges {
+    pub(super) fn show(&self, tally: &Tally) {
+        self.connected.store(tally.connected, Ordering::Relaxed);
+        self.handshakes.store(tally.handshakes, Ordering::Relaxed);
+        self.handshakes_finished.store(tally.handshakes_finished, Ordering::Relaxed);
+        self.acknowledged.store(tally.acknowledged, Ordering::Relaxed);
+        self.open.store(tally.open, Ordering::Relaxed);
+        self.pings_answered.store(tally.pings_answered, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_to(&self, moment: &mut Moment) {
+        moment.connected += self.connected.load(Ordering::Relaxed);
+        moment.handshakes += self.handshakes.load(Ordering::Relaxed);
+        moment.handshakes_finished += self.handshakes_finished.load(Ordering::Relaxed);
+        moment.acknowledged += self.acknowledged.load(Ordering::Relaxed);
+        moment.open += self.open.load(Ordering::Relaxed);
+        moment.pings_answered += self.pings_answered.load(Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, to_value};
+    use std::time::Duration;
+
+    fn tally(unit: u64) -> Tally {
+        let mut tally =
+            Tally { connected: unit, sent: 10 * unit, acknowledged: 7 * unit, failed: unit, open: 2 * unit, ..Tally::default() };
+        tally.disconnects.insert("ping timeout", unit);
+        tally.publish_latency.record(Duration::from_millis(unit));
+        tally
+    }
+
+    #[test]
+    fn tallies_add_up() {
+        let mut sum = tally(1);
+        sum.merge(&tally(2));
+        assert_eq!((sum.connected, sum.sent, sum.open, sum.disconnects["ping timeout"]), (3, 30, 6, 3));
+        assert_eq!(sum.publish_latency.count(), 2);
+    }
+
+    #[test]
+    fn every_count_is_written_and_latencies_as_percentiles() -> serde_json::Result<()> {
+        let json = to_value(tally(2))?;
+        assert_eq!([&json["connected"], &json["open"], &json["disconnects"]["ping timeout"]], [2, 4, 2]);
+        assert_eq!(json["publish_latency_ms"]["max"], 2.0);
+        assert_eq!(to_value(Tally::default())?["publish_latency_ms"], Value::Null);
+        Ok(())
+    }
+}

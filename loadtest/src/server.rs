@@ -1,0 +1,252 @@
+//! The real server as a child process, with a data directory of its own: started, asked whether it is ready, killed, started again.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::time::ClockId;
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::cli::Cli;
+use crate::http;
+
+/// Longest start.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// Longest orderly end.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// Between two questions whether the server is ready.
+const READY_POLL: Duration = Duration::from_micros(500);
+/// As much of the server's log as an error shows.
+const LOG_SHOWN: u64 = 2000;
+
+/// Loopback ports that were free a moment ago.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ports {
+    /// Devices.
+    pub udp: u16,
+    /// REST.
+    pub http: u16,
+    /// Metrics and health.
+    pub admin: u16,
+}
+
+/// A server that can be started and killed.
+#[derive(Debug)]
+pub struct Server {
+    program: PathBuf,
+    dir: TempDir,
+    ports: Ports,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Chooses ports, writes a configuration. `program` is looked for beside this program if it is not given.
+    pub fn prepare(program: Option<&Path>) -> Result<Self> {
+        let program = match program {
+            Some(program) => program.to_owned(),
+            None => std::env::current_exe()?.with_file_name("holdfast"),
+        };
+        ensure!(program.is_file(), "there is no server at {}: name one with --holdfast", program.display());
+        let (dir, ports) = (tempfile::Builder::new().prefix("holdfast-load-").tempdir()?, Ports::free()?);
+        let server = Self { program, dir, ports, child: None };
+        std::fs::write(server.config_path(), config(&server.dir.path().join("data"), ports))?;
+        Ok(server)
+    }
+
+    /// Where devices find it.
+    pub fn devices(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.udp).into()
+    }
+
+    /// A directory for files that go with the server and are removed with it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its command line.
+    pub fn cli(&self) -> Cli {
+        Cli::new(self.program.clone(), self.config_path(), self.dir.path())
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.dir.path().join("holdfast.toml")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    /// Starts it and waits until it says that it is ready: how long that took.
+    pub fn start(&mut self) -> Result<Duration> {
+        ensure!(self.child.is_none(), "the server runs already");
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
+        let mut command = Command::new(&self.program);
+        command.arg("serve").arg("--config").arg(self.config_path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let admin = (Ipv4Addr::LOCALHOST, self.ports.admin).into();
+        let begun = Instant::now();
+        self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);
+        let child = self.child.as_mut().context("it was started")?;
+        match ready(child, admin) {
+            Ok(()) => Ok(begun.elapsed()),
+            Err(error) => Err(error.context(self.last_words())),
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the server does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to end, and waits.
+    pub fn stop(&mut self) -> Result<()> {
+        let child = self.child.as_mut().context("the server does not run")?;
+        kill(pid(child)?, Signal::SIGTERM)?;
+        let begun = Instant::now();
+        while begun.elapsed() < STOP_LIMIT {
+            if child.try_wait()?.is_some() {
+                self.child = None;
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.kill()?;
+        bail!("the server did not end within {STOP_LIMIT:?} of SIGTERM")
+    }
+
+    /// Whether it still runs.
+    pub fn check_alive(&mut self) -> Result<()> {
+        let child = self.child.as_mut().context("the server does not run")?;
+        match child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("the server ended by itself ({status}); {}", self.last_words()),
+        }
+    }
+
+    /// Processor time of all its threads since it was started.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let child = self.child.as_ref().context("the server does not run")?;
+        Ok(ClockId::pid_cpu_clock_id(pid(child)?)?.now()?.into())
+    }
+
+    /// Resident memory in KiB.
+    pub fn rss_kib(&self) -> Result<u64> {
+        let child = self.child.as_ref().context("the server does not run")?;
+        rss_kib(&std::fs::read_to_string(format!("/proc/{}/status", child.id()))?).context("no VmRSS")
+    }
+
+    /// Leaves its directory behind, and says where.
+    pub fn keep(self) -> PathBuf {
+        let mut server = self;
+        if server.child.is_some() {
+            // It ends one way or the other.
+            let _ = server.stop();
+        }
+        server.dir.disable_cleanup(true);
+        server.dir.path().to_owned()
+    }
+
+    fn last_words(&self) -> String {
+        let read = || -> std::io::Result<String> {
+            let mut log = File::open(self.log_path())?;
+            let len = log.metadata()?.len();
+            log.seek(SeekFrom::Start(len.saturating_sub(LOG_SHOWN)))?;
+            let mut bytes = Vec::new();
+            log.take(LOG_SHOWN).read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        format!("the server's last words:\n{}", read().unwrap_or_else(|error| error.to_string()).trim_end())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            // Nobody is left to hear that it failed.
+            let _ = self.kill();
+        }
+    }
+}
+
+/// Waits for a child to answer 200 to `GET /ready`.
+pub(crate) fn ready(child: &mut Child, admin: SocketAddr) -> Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < READY_LIMIT {
+        if http::status(admin, "/ready") == Some(200) {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("it ended before it was ready ({status})");
+        }
+        thread::sleep(READY_POLL);
+    }
+    bail!("it was not ready within {READY_LIMIT:?}")
+}
+
+fn pid(child: &Child) -> Result<Pid> {
+    Ok(Pid::from_raw(i32::try_from(child.id())?))
+}
+
+impl Ports {
+    /// Asks the kernel for three.
+    pub fn free() -> Result<Self> {
+        let here = (Ipv4Addr::LOCALHOST, 0);
+        let (udp, http, admin) = (UdpSocket::bind(here)?, TcpListener::bind(here)?, TcpListener::bind(here)?);
+        Ok(Self { udp: udp.local_addr()?.port(), http: http.local_addr()?.port(), admin: admin.local_addr()?.port() })
+    }
+}
+
+fn config(data_dir: &Path, ports: Ports) -> String {
+    let Ports { udp, http, admin } = ports;
+    format!(
+        "data_dir = {data_dir:?}\n\n[udp]\nlisten = \"127.0.0.1:{udp}\"\n\n[http]\nlisten = \"127.0.0.1:{http}\"\n\n\
+         [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n[log]\nfilter = \"warn\"\n"
+    )
+}
+
+fn rss_kib(status: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_names_every_address() {
+        let text = config(Path::new("/tmp/a \"b\""), Ports { udp: 1, http: 2, admin: 3 });
+        let expected = "data_dir = \"/tmp/a \\\"b\\\"\"\n\n[udp]\nlisten = \"127.0.0.1:1\"\n\n[http]\nlisten = \"127.0.0.1:2\"\n\n\
+                        [admin]\nlisten = \"127.0.0.1:3\"\n\n[log]\nfilter = \"warn\"\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn resident_memory_is_read_from_the_status_of_a_process() -> Result<()> {
+        assert_eq!(rss_kib("Name:\tx\nVmRSS:\t    5120 kB\nThreads:\t1\n"), Some(5120));
+        assert_eq!(rss_kib("Name:\tx\n"), None);
+        assert!(rss_kib(&std::fs::read_to_string("/proc/self/status")?).is_some());
+        Ok(())
+    }
+
+    #[test]
+    fn a_program_that_ends_at_once_is_told_with_its_last_words() -> Result<()> {
+        let mut server = Server::prepare(Some(Path::new("/bin/ls")))?;
+        let error = format!("{:#}", server.start().expect_err("ls serves nothing"));
+        assert!(error.contains("the server's last words:") && error.contains("ended before it was ready"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn without_a_program_there_is_no_server() {
+        assert!(Server::prepare(Some(Path::new("/nowhere/holdfast"))).is_err());
+    }
+}
