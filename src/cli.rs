@@ -3,6 +3,7 @@
 //! Commands that change something work whether or not a server runs: see [`target`].
 
 mod devices;
+mod journal;
 mod key_file;
 mod output;
 mod server_keys;
@@ -62,6 +63,9 @@ enum Command {
     /// Create, list and revoke access tokens
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// What the journal holds
+    #[command(subcommand, hide = true)]
+    Journal(journal::JournalCommand),
     /// The server's own keys, which devices need to know
     #[command(subcommand)]
     Keys(server_keys::KeysCommand),
@@ -105,6 +109,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Device(command) => devices::run(command, &target, &mut output),
         Command::User(command) => users::run(command, &target, &mut output),
         Command::Token(command) => tokens::run(command, &target, &mut output),
+        Command::Journal(command) => journal::run(&command, &config.data_dir, &mut output),
         Command::Keys(command) => server_keys::run(command, &target, &mut output),
     }
 }

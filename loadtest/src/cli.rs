@@ -1,7 +1,7 @@
 //! The server's command line, as far as drills and benchmarks use it. Whatever changes there, changes here and nowhere else.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -51,12 +51,12 @@ impl Cli {
 
     /// Creates the account that owns the fleet.
     pub fn add_owner(&self) -> Result<()> {
-        self.run(&["user", "add", OWNER, "--password", PASSWORD]).map(drop)
+        self.run_with_input(&["user", "add", OWNER], PASSWORD).map(drop)
     }
 
     /// A token of that account.
     pub fn access_token(&self) -> Result<String> {
-        let token: Token = serde_json::from_reader(self.run(&["token", "create", OWNER, "--json"])?)?;
+        let token: Token = serde_json::from_reader(self.run(&["token", "create", "--user", OWNER, "--json"])?)?;
         Ok(token.access_token)
     }
 
@@ -79,12 +79,20 @@ impl Cli {
         }))
     }
 
-    /// Runs a command to its end and opens what it wrote.
     fn run(&self, arguments: &[&str]) -> Result<BufReader<File>> {
+        self.run_with_input(arguments, "")
+    }
+
+    /// Runs a command to its end with a line to read, and opens what it wrote.
+    fn run_with_input(&self, arguments: &[&str], line: &str) -> Result<BufReader<File>> {
         let (out, errors) = (File::create(&self.out)?, File::create(&self.errors)?);
         let mut command = Command::new(&self.program);
-        command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::null()).stdout(out).stderr(errors);
+        command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::piped()).stdout(out).stderr(errors);
         let mut child = command.spawn().with_context(|| format!("starting {}", self.program.display()))?;
+        if let Some(mut input) = child.stdin.take() {
+            // A command that reads nothing may have ended already.
+            let _ = writeln!(input, "{line}");
+        }
         let begun = Instant::now();
         let status = loop {
             match child.try_wait()? {
@@ -130,7 +138,7 @@ mod tests {
         assert_eq!(cli.access_token()?, "abc");
         cli.import_devices(Path::new("keys.csv"))?;
         cli.export_server_key(Path::new("key.der"))?;
-        let expected = "user add load@example.com --password load-load-load\ntoken create load@example.com --json\n\
+        let expected = "user add load@example.com\ntoken create --user load@example.com --json\n\
                         device import keys.csv --owner load@example.com\nkeys export --format der --out key.der\n";
         assert_eq!(std::fs::read_to_string(words)?, expected);
         Ok(())
