@@ -6,5 +6,4 @@ mod conventions;
 mod devices;
 mod events;
 mod limits;
-mod secrecy;
 mod tls;

@@ -12,7 +12,7 @@ use openssl::ec::EcKey;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-use crate::client::send;
+use crate::client::{Answer, send};
 use crate::rig::key;
 
 const DEVICE: &str = "e00fce68aabbccddeeff0011";
@@ -83,7 +83,8 @@ impl Server {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let mut command = shell.command(&["serve"]);
         command.env("HOLDFAST_HTTP_LISTEN", format!("127.0.0.1:{port}")).env("HOLDFAST_ADMIN_LISTEN", "127.0.0.1:0");
-        command.env("HOLDFAST_UDP_LISTEN", "127.0.0.1:0").stderr(Stdio::null());
+        command.env("HOLDFAST_UDP_LISTEN", "127.0.0.1:0").env("HOLDFAST_LOG_FILTER", "trace");
+        command.stderr(fs::File::create(shell.path().join("log")).unwrap());
         let child = command.spawn().unwrap();
         let begun = Instant::now();
         while std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
@@ -93,10 +94,14 @@ impl Server {
         Self { child, port }
     }
 
-    fn get(&self, path: &str, token: &str) -> crate::client::Answer {
-        let head = format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}");
+    fn get(&self, path: &str, token: &str) -> Answer {
+        self.send(&format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}"), "")
+    }
+
+    fn send(&self, head: &str, form: &str) -> Answer {
+        let head = format!("{head}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}", form.len());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(send((Ipv4Addr::LOCALHOST, self.port).into(), &head, b""))
+        runtime.block_on(send((Ipv4Addr::LOCALHOST, self.port).into(), &head, form.as_bytes()))
     }
 
     fn stop(mut self) {
@@ -164,6 +169,29 @@ fn commands_work_through_a_running_server_and_take_effect_at_once() {
     server.stop();
     assert!(!shell.path().join("data/control.sock").exists());
     assert_eq!(shell.json(&["user", "list"])[0]["email"], EMAIL, "what was done through the server is there without it");
+}
+
+#[test]
+fn no_secret_is_logged_whatever_is_logged() {
+    let shell = Shell::new();
+    let server = Server::start(&shell);
+    shell.add_user(EMAIL);
+    let first = shell.text(&["token", "create"]).trim_end().to_owned();
+    let form = "username=dev%40example.com&password=correct%20horse&grant_type=password";
+    let login = server.send("POST /oauth/token HTTP/1.1", form).json();
+    let [second, refresh] = ["access_token", "refresh_token"].map(|field| login[field].as_str().unwrap().to_owned());
+    server.get("/v1/devices/nothing", &first);
+    server.get(&format!("/v1/user?access_token={second}"), "wrong");
+    server.send(&format!("GET /v1/nothing/{second} HTTP/1.1"), "");
+    server.send("POST /v1/devices/events HTTP/1.1", &format!("access_token={second}&name=e"));
+    server.send(&format!("DELETE /v1/access_tokens/{second} HTTP/1.1"), "");
+    server.stop();
+
+    let log = fs::read_to_string(shell.path().join("log")).unwrap();
+    assert!(log.contains("/v1/access_tokens/{token}") && log.contains("answered"), "{log}");
+    for secret in [first.as_str(), &second, &refresh, "correct horse", "correct%20horse"] {
+        assert!(!log.contains(secret), "{log}");
+    }
 }
 
 #[test]
