@@ -20,26 +20,36 @@ const SANS_IO: [(&str, &[&str]); 2] = [
     ("router", &["tokio", "nix", "socket2", "quinn-udp", "rand", "mio", "openssl"]),
 ];
 
+/// Folders of the repository: what stands in back quotes and begins with one of them is a path.
+const FOLDERS: [&str; 9] = ["docs", "firmware-protocol", "fuzz", "loadtest", "router", "scripts", "src", "testdata", "tests"];
+/// Folders that a document may name although they are made by tools.
+const MADE: [&str; 2] = ["fuzz/artifacts", "fuzz/corpus"];
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+fn find(directory: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
-            rust_files(&path, found);
-        } else if name.ends_with(".rs") {
+            find(&path, ending, found);
+        } else if name.ends_with(ending) {
             found.push(path);
         }
     }
 }
 
-fn sources() -> Vec<(PathBuf, String)> {
+/// Every file whose name ends so, with its text.
+fn files(ending: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    rust_files(&root(), &mut found);
+    find(&root(), ending, &mut found);
     found.into_iter().map(|path| (path.strip_prefix(root()).unwrap().to_owned(), fs::read_to_string(&path).unwrap())).collect()
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    files(".rs")
 }
 
 fn manifest(folder: &str) -> toml::Table {
@@ -110,4 +120,39 @@ fn unsafe_code_stands_in_no_file() {
     for (path, text) in sources() {
         assert!(!text.contains(&words), "{} has unsafe code", path.display());
     }
+}
+
+/// What is linked, without the part after `#`. Addresses elsewhere are left out.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    targets.map(|(target, _)| target.split('#').next().unwrap_or_default()).filter(|target| !target.is_empty() && !target.contains(':'))
+}
+
+/// Paths from the top of the repository in back quotes. Fences are back quotes too: their blocks hold blanks, which no path has.
+fn quoted_paths(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let plain = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    let ours = |name: &&str| name.split_once('/').is_some_and(|(folder, _)| FOLDERS.contains(&folder));
+    quoted.filter(plain).filter(ours).filter(|name| !MADE.iter().any(|made| name.starts_with(made)))
+}
+
+#[test]
+fn documents_name_files_that_exist() {
+    for (path, text) in files(".md") {
+        let folder = root().join(path.parent().unwrap());
+        for target in links(&text) {
+            assert!(folder.join(target).exists(), "{} links {target}, which is not there", path.display());
+        }
+        for name in quoted_paths(&text) {
+            assert!(root().join(name).exists(), "{} names {name}, which is not there", path.display());
+        }
+    }
+}
+
+#[test]
+fn links_and_paths_are_found_in_documents() {
+    let text =
+        "See [a](b/c.md#d), [e](https://f.g/h), [i](#j).\n```text\nsrc/no.rs here\n```\n`src/lib.rs`, `x/y`, `fuzz/corpus/`, `tests/`.";
+    assert_eq!(links(text).collect::<Vec<_>>(), ["b/c.md"]);
+    assert_eq!(quoted_paths(text).collect::<Vec<_>>(), ["src/lib.rs", "tests/"]);
 }
