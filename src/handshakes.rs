@@ -106,7 +106,7 @@ impl Handshakes {
                     }
                     ToHandshakes::Flight { path, datagram } => self.flight(now, path, &datagram),
                 }
-                self.terminators.iter().for_each(Lane::ring);
+                self.terminators.iter_mut().for_each(Lane::ring);
             }
             self.metrics.pending.set(i64::try_from(self.half_open.len()).unwrap_or(i64::MAX));
         }

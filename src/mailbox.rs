@@ -32,6 +32,8 @@ pub struct Mailbox<T> {
 pub struct Lane<T> {
     queue: rtrb::Producer<T>,
     bell: Arc<Bell>,
+    /// Something was pushed since the bell was rung.
+    pushed: bool,
 }
 
 /// What a consumer sleeps on.
@@ -52,7 +54,7 @@ impl<T> MailboxBuilder<T> {
     pub fn lane(&mut self, capacity: usize) -> Lane<T> {
         let (queue, lane) = rtrb::RingBuffer::new(capacity);
         self.lanes.push(lane);
-        Lane { queue, bell: Arc::clone(&self.bell) }
+        Lane { queue, bell: Arc::clone(&self.bell), pushed: false }
     }
 
     /// The consumer's end, once all lanes are made.
@@ -64,12 +66,15 @@ impl<T> MailboxBuilder<T> {
 impl<T> Lane<T> {
     /// Adds an item; gives it back if there is no room. [`Lane::ring`] must follow the last of a batch.
     pub fn push(&mut self, item: T) -> Result<(), T> {
+        self.pushed = true;
         self.queue.push(item).map_err(|rtrb::PushError::Full(item)| item)
     }
 
-    /// Wakes the consumer if it sleeps.
-    pub fn ring(&self) {
-        self.bell.ring();
+    /// Wakes the consumer if something was pushed since the last time and it sleeps.
+    pub fn ring(&mut self) {
+        if std::mem::take(&mut self.pushed) {
+            self.bell.ring();
+        }
     }
 
     /// Adds an item and wakes the consumer.

@@ -1,10 +1,10 @@
 //! One thread per shard: it waits for its mailbox, lets the shard decide, and passes on what comes of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use firmware_protocol::id::DeviceId;
+use firmware_protocol::id::{DeviceId, OwnerId};
 use router::ask::{Answer, AskError};
 use router::device::DeviceView;
 use router::event::Position;
@@ -77,17 +77,51 @@ pub struct ShardThread {
     lanes: ShardLanes,
     clock: Clock,
     metrics: Arc<ShardMetrics>,
+    subscribed: Arc<SubscribedOwners>,
+}
+
+/// Whose events a shard wants to see: those of owners with a subscribed device in it. Written by the shard, read by the journal's writer, which
+/// then wakes only shards that have something to deliver. A set bit may stand for several owners and is never cleared: it errs towards waking.
+#[derive(Debug, Default)]
+pub struct SubscribedOwners {
+    bits: [AtomicU64; 16],
+}
+
+impl SubscribedOwners {
+    fn place(owner: OwnerId) -> (usize, u64) {
+        let mixed = owner.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+        (usize::try_from(mixed / 64).unwrap_or_default(), 1 << (mixed % 64))
+    }
+
+    fn add(&self, owner: OwnerId) {
+        let (word, bit) = Self::place(owner);
+        self.bits[word].fetch_or(bit, Ordering::Release);
+    }
+
+    /// Whether the shard may have a subscribed device of `owner`.
+    pub fn may_contain(&self, owner: OwnerId) -> bool {
+        let (word, bit) = Self::place(owner);
+        self.bits[word].load(Ordering::Acquire) & bit != 0
+    }
 }
 
 impl ShardThread {
     /// A thread's worth of shard.
-    pub fn new(shard: Shard<Reply>, mailbox: Mailbox<Input<Reply>>, lanes: ShardLanes, clock: Clock, metrics: Arc<ShardMetrics>) -> Self {
-        Self { shard, mailbox, lanes, clock, metrics }
+    pub fn new(
+        shard: Shard<Reply>,
+        mailbox: Mailbox<Input<Reply>>,
+        lanes: ShardLanes,
+        clock: Clock,
+        metrics: Arc<ShardMetrics>,
+        subscribed: Arc<SubscribedOwners>,
+    ) -> Self {
+        Self { shard, mailbox, lanes, clock, metrics, subscribed }
     }
 
     /// Runs until `stop` is set.
     pub fn run(mut self, stop: &AtomicBool) {
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        self.shard.take_new_subscribers().into_iter().for_each(|owner| self.subscribed.add(owner));
         while !stop.load(Ordering::Acquire) {
             let now = self.clock.now();
             let deadline = self.shard.timeout_at().map_or(Duration::from_secs(1), |at| at.since(now.at));
@@ -99,11 +133,13 @@ impl ShardThread {
                 self.shard.apply(now, input, &mut outputs);
             }
             self.shard.handle_timeout(now, &mut outputs);
+            // Before any subscription goes to the journal, so that no event committed after it is missed.
+            self.shard.take_new_subscribers().into_iter().for_each(|owner| self.subscribed.add(owner));
             for output in outputs.drain(..) {
                 self.pass_on(output);
             }
             self.lanes.writer.ring();
-            self.lanes.terminators.iter().for_each(Lane::ring);
+            self.lanes.terminators.iter_mut().for_each(Lane::ring);
         }
     }
 

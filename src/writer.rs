@@ -19,7 +19,7 @@ use router::shard::Input;
 use crate::journal::Journal;
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::JournalMetrics;
-use crate::shards::Reply;
+use crate::shards::{Reply, SubscribedOwners};
 use crate::terminators::ToTerminator;
 
 /// Most records in one commit.
@@ -65,7 +65,7 @@ pub struct WriterLanes {
     /// The terminators.
     pub terminators: Vec<Lane<ToTerminator>>,
     /// The shards, which deliver events to subscribed devices.
-    pub shards: Vec<Lane<Input<Reply>>>,
+    pub shards: Vec<(Lane<Input<Reply>>, Arc<SubscribedOwners>)>,
     /// The event streams.
     pub streams: tokio::sync::mpsc::Sender<CommittedEvents>,
 }
@@ -146,7 +146,7 @@ impl Writer {
             };
             self.follow_up(after, position);
         }
-        self.lanes.terminators.iter().for_each(Lane::ring);
+        self.lanes.terminators.iter_mut().for_each(Lane::ring);
         if !events.is_empty() {
             self.fan_out(events);
         }
@@ -194,8 +194,9 @@ impl Writer {
 
     fn fan_out(&mut self, events: Vec<(Position, Arc<Event>)>) {
         let events: CommittedEvents = events.into();
-        for lane in &mut self.lanes.shards {
-            if lane.send(Input::Committed(Arc::clone(&events))).is_err() {
+        for (lane, subscribed) in &mut self.lanes.shards {
+            let wanted = events.iter().any(|(_, event)| subscribed.may_contain(event.owner));
+            if wanted && lane.send(Input::Committed(Arc::clone(&events))).is_err() {
                 self.missed.inc();
             }
         }

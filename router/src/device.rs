@@ -8,6 +8,7 @@ use firmware_protocol::id::{DeviceId, Identity};
 use firmware_protocol::session::describe::{Application, DescribeKind};
 use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
+use firmware_protocol::session::publish::is_system_name;
 use firmware_protocol::session::subscribe::Subscription;
 use firmware_protocol::session::variable::VariableType;
 use firmware_protocol::time::{Now, UnixMillis};
@@ -149,6 +150,11 @@ impl Device {
             self.subscriptions.push(subscription);
         }
         room
+    }
+
+    /// Whether any subscription can match an event of an application. Every device subscribes to the system's own prefixes.
+    pub(crate) fn subscribes_to_applications(&self) -> bool {
+        self.subscriptions.iter().any(|subscription| !is_system_name(&subscription.prefix))
     }
 
     pub(crate) fn say_goodbye(&mut self, now: Now, goodbye: &Goodbye) {

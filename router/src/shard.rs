@@ -238,6 +238,8 @@ pub struct Shard<R> {
     devices: HashMap<DeviceId, Device>,
     /// Devices with subscriptions of their own, by owner.
     subscribers: BTreeMap<OwnerId, BTreeSet<DeviceId>>,
+    /// Owners that were not among them before.
+    new_subscribers: Vec<OwnerId>,
     calls: Calls<R>,
     timers: BinaryHeap<Reverse<(Millis, Timer)>>,
     entropy: Box<dyn Entropy + Send>,
@@ -256,6 +258,7 @@ impl<R> Shard<R> {
         Self {
             devices: HashMap::new(),
             subscribers: BTreeMap::new(),
+            new_subscribers: Vec::new(),
             calls: Calls::default(),
             timers: BinaryHeap::new(),
             entropy,
@@ -465,11 +468,18 @@ impl<R> Shard<R> {
     fn index(&mut self, id: DeviceId) {
         let Some(device) = self.devices.get(&id) else { return };
         let Some(owner) = device.identity.owner else { return };
+        let wants_events = device.subscribes_to_applications();
         let of_owner = self.subscribers.entry(owner).or_default();
-        match device.subscriptions.is_empty() {
-            true => of_owner.remove(&id),
-            false => of_owner.insert(id),
-        };
+        if !wants_events {
+            of_owner.remove(&id);
+        } else if of_owner.insert(id) {
+            self.new_subscribers.push(owner);
+        }
+    }
+
+    /// Owners of devices that have begun to subscribe since the last call. Only their events need to come back by [`Input::Committed`].
+    pub fn take_new_subscribers(&mut self) -> Vec<OwnerId> {
+        std::mem::take(&mut self.new_subscribers)
     }
 
     fn fan_out(&mut self, now: Now, event: &Event, out: &mut Vec<Output<R>>) {

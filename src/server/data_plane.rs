@@ -25,7 +25,7 @@ use crate::journal::{self, CompactionOptions, Journal, Options, SealedSegment};
 use crate::mailbox::{Bell, Lane, MailboxBuilder};
 use crate::server::recovery::restore;
 use crate::server::{Opened, StartError};
-use crate::shards::{Reply, ShardLanes, ShardThread, shard_of};
+use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners, shard_of};
 use crate::store::{DeviceBook, KeyChange, Registry};
 use crate::strangers::Strangers;
 use crate::streams::Streams;
@@ -166,8 +166,12 @@ impl DataPlane {
             .collect();
         let shard_lanes: Vec<ShardLanes> =
             (0..shards).map(|_| ShardLanes { terminators: lanes(&mut terminator_boxes, LANE), writer: writer_box.lane(LANE) }).collect();
-        let writer_lanes =
-            WriterLanes { terminators: lanes(&mut terminator_boxes, LANE), shards: lanes(&mut shard_boxes, LANE), streams: stream_sender };
+        let subscribed: Vec<Arc<SubscribedOwners>> = (0..shards).map(|_| Arc::default()).collect();
+        let writer_lanes = WriterLanes {
+            terminators: lanes(&mut terminator_boxes, LANE),
+            shards: lanes(&mut shard_boxes, LANE).into_iter().zip(subscribed.iter().cloned()).collect(),
+            streams: stream_sender,
+        };
         let handshake_lanes = lanes(&mut terminator_boxes, LANE);
         let api_lanes = lanes(&mut shard_boxes, API_LANE);
 
@@ -194,7 +198,8 @@ impl DataPlane {
             let bell = mailbox.bell();
             let mut shard = Shard::new(Box::new(SeededEntropy::new(u64::from_be_bytes(SystemEntropy.array()))));
             devices.into_iter().for_each(|device| shard.restore(now, device));
-            let thread = ShardThread::new(shard, mailbox, lanes, clock, Arc::clone(&shard_metrics));
+            let (metrics, subscribed) = (Arc::clone(&shard_metrics), Arc::clone(&subscribed[index]));
+            let thread = ShardThread::new(shard, mailbox, lanes, clock, metrics, subscribed);
             threads.spawn(&format!("shard-{index}"), bell, move |stop| thread.run(stop))?;
         }
 

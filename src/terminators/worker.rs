@@ -143,9 +143,9 @@ impl Worker {
         self.ring();
     }
 
-    fn ring(&self) {
-        self.lanes.workers.iter().for_each(Lane::ring);
-        self.lanes.shards.iter().for_each(Lane::ring);
+    fn ring(&mut self) {
+        self.lanes.workers.iter_mut().for_each(Lane::ring);
+        self.lanes.shards.iter_mut().for_each(Lane::ring);
         self.lanes.writer.ring();
         self.lanes.handshakes.ring();
     }
