@@ -347,13 +347,24 @@ impl Session {
             }
             Kind::Reset => self.with_outbound(cx, |outbound, now, _, _, events| outbound.reset(now, message.id, events)),
             Kind::Confirmable | Kind::NonConfirmable if message.code == Code::EMPTY => self.answer(cx, &message, Code::EMPTY),
-            Kind::Confirmable | Kind::NonConfirmable if message.code.is_response() => {
-                self.answer(cx, &message, Code::EMPTY);
-                self.with_outbound(cx, |outbound, now, ids, entropy, events| outbound.response(now, &message, ids, entropy, events));
-            }
+            Kind::Confirmable | Kind::NonConfirmable if message.code.is_response() => self.handle_response(cx, bytes, &message),
             Kind::Confirmable | Kind::NonConfirmable => self.handle_request(cx, sequence, bytes, &message),
         }
         Ok(())
+    }
+
+    /// A separate response. By the time a lost acknowledgement makes the device repeat it, its token may belong to another request: the
+    /// repetition is acknowledged, and that is all.
+    fn handle_response(&mut self, cx: &mut Context<'_>, bytes: &[u8], message: &Message) {
+        self.answer(cx, message, Code::EMPTY);
+        if message.kind == Kind::Confirmable {
+            let (inbound, digest) = (&mut self.open().inbound, digest64(bytes));
+            if inbound.recognise(message.id, digest).is_some() {
+                return;
+            }
+            inbound.remember(cx.now.at, message.id, digest, Answer::Given(Code::EMPTY));
+        }
+        self.with_outbound(cx, |outbound, now, ids, entropy, events| outbound.response(now, message, ids, entropy, events));
     }
 
     fn handle_request(&mut self, cx: &mut Context<'_>, sequence: u64, bytes: &[u8], message: &Message) {

@@ -1,0 +1,38 @@
+//! What a session remembers, and for how long.
+
+use std::time::Duration;
+
+use firmware_protocol::coap::{Code, Kind, Message, option};
+use firmware_protocol::dtls::record::content;
+use firmware_protocol::session::describe::DescribeKind;
+use firmware_protocol::session::request::{Outcome, Request};
+
+use crate::bench::{Bench, path};
+
+fn call() -> Request {
+    Request::Call { function: "fn".into(), argument: String::new() }
+}
+
+fn returned(id: u16, token: &[u8], value: i32) -> Vec<u8> {
+    Message::new(Kind::Confirmable, Code::CHANGED, id, token).payload(value.to_be_bytes()).encode()
+}
+
+/// The device repeats a response whose acknowledgement was lost; by then a later call has the same token, because nothing was open in between.
+#[test]
+fn a_repeated_response_does_not_answer_a_later_request() {
+    let mut bench = Bench::new();
+    bench.hear_hex("40020001b14505747970656412fde9ffa16161");
+    bench.pass(Duration::from_secs(85));
+    let (first, came) = bench.request(call());
+    let asked = came.message();
+    let response = returned(7, &asked.token, 1);
+    assert_eq!(bench.hear(&response).settled, [(first.unwrap(), Outcome::Returned(1))]);
+
+    bench.pass(Duration::from_secs(20));
+    let (second, came) = bench.request(call());
+    let asked = came.message();
+    let repeated = bench.hear(&response);
+    assert_eq!(repeated.message().kind, Kind::Acknowledgement, "it is acknowledged again");
+    assert!(repeated.settled.is_empty());
+    assert_eq!(bench.hear(&returned(8, &asked.token, 2)).settled, [(second.unwrap(), Outcome::Returned(2))]);
+}
