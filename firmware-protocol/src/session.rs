@@ -266,6 +266,7 @@ impl Session {
             }
             rest = tail;
         }
+        self.release(cx.now.at);
         result
     }
 
@@ -420,7 +421,8 @@ impl Session {
     /// Acknowledges a received message: with [`Code::EMPTY`] when its effect is durable, with a code of class 4 or 5 when it was refused. Once is
     /// enough; more is ignored.
     pub fn acknowledge(&mut self, cx: &mut Context<'_>, receipt: Receipt, code: Code) {
-        if !receipt.confirmable || !self.open().inbound.answer(receipt.message_id, receipt.digest, code) {
+        let Some(open) = self.open.as_deref_mut().filter(|_| receipt.confirmable) else { return };
+        if !open.inbound.answer(receipt.message_id, receipt.digest, code) {
             return;
         }
         let token = receipt.token.filter(|_| code != Code::EMPTY);
@@ -460,7 +462,8 @@ impl Session {
     pub fn timeout_at(&self) -> Option<Millis> {
         let open = self.open.as_ref()?;
         let assembly = open.assembly.as_ref().map(|_| open.assembly_since + ASSEMBLY_LIFE);
-        [open.inbound.timeout_at(), open.outbound.timeout_at(), assembly].into_iter().flatten().min()
+        let wanted = [open.inbound.timeout_at(), open.outbound.timeout_at(), assembly].into_iter().flatten().min();
+        wanted.or_else(|| open.outbound.rested_at())
     }
 
     /// Repeats what is due, ends what has run out of time, and lets go of what is no longer needed.
@@ -472,7 +475,13 @@ impl Session {
         if open.assembly.is_some() && now.since(open.assembly_since) >= ASSEMBLY_LIFE {
             open.assembly = None;
         }
-        if open.inbound.is_empty() && open.assembly.is_none() && open.outbound.is_idle(now) {
+        self.release(now);
+    }
+
+    /// Lets go of the state of exchanges once there are none.
+    fn release(&mut self, now: Millis) {
+        let idle = |open: &mut Box<Exchanges>| open.inbound.is_empty() && open.assembly.is_none() && open.outbound.is_idle(now);
+        if self.open.as_mut().is_some_and(idle) {
             self.open = None;
         }
     }

@@ -232,6 +232,11 @@ impl Outbound {
         }
     }
 
+    /// When the last token that rests comes back.
+    pub(crate) fn rested_at(&self) -> Option<Millis> {
+        self.tokens.rested_at()
+    }
+
     pub(crate) fn is_idle(&mut self, now: Millis) -> bool {
         self.open.is_empty() && self.tokens.is_idle(now)
     }

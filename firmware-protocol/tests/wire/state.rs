@@ -36,3 +36,28 @@ fn a_repeated_response_does_not_answer_a_later_request() {
     assert!(repeated.settled.is_empty());
     assert_eq!(bench.hear(&returned(8, &asked.token, 2)).settled, [(second.unwrap(), Outcome::Returned(2))]);
 }
+
+#[test]
+fn nothing_is_kept_when_nothing_is_open() {
+    let mut bench = Bench::new();
+    let idle = format!("{:?}", bench.session);
+    assert!(idle.contains("open: None"));
+    let (_, came) = bench.request(Request::Ping);
+    assert!(format!("{:?}", bench.session).contains("open: Some"));
+    bench.hear_acknowledgement_of(&came.message());
+    assert!(format!("{:?}", bench.session).contains("open: None"), "an acknowledged ping leaves nothing");
+
+    // A call that is never answered keeps its token out of use for a while, and no longer.
+    bench.request(call()).0.unwrap();
+    bench.pass(Duration::from_secs(60));
+    assert!(bench.session.timeout_at().is_some());
+    bench.pass(Duration::from_secs(301));
+    assert_eq!(bench.session.timeout_at(), None);
+    assert!(format!("{:?}", bench.session).contains("open: None"));
+
+    // An acknowledgement that comes too late finds nothing and leaves nothing.
+    let came = bench.hear_hex("40020001b14505747970656412fde9ffa16161");
+    bench.pass(Duration::from_secs(91));
+    assert!(bench.acknowledge(came.received[0].0, Code::EMPTY).sent.is_empty());
+    assert!(format!("{:?}", bench.session).contains("open: None"));
+}
