@@ -61,3 +61,15 @@ fn nothing_is_kept_when_nothing_is_open() {
     assert!(bench.acknowledge(came.received[0].0, Code::EMPTY).sent.is_empty());
     assert!(format!("{:?}", bench.session).contains("open: None"));
 }
+
+#[test]
+fn a_moved_device_is_answered_while_many_requests_are_open() {
+    let mut bench = Bench::new();
+    while bench.request(Request::Ping).0.is_ok() {}
+    let came = bench.hear_from(path(2), &hex::decode("40000007").unwrap());
+    let check = came.sent.iter().find(|(_, bytes)| bytes[0] == 0x40).expect("the new address is checked");
+    assert!(came.sent.iter().all(|(to, _)| *to == path(2)), "ping and answer go to where the device is");
+    let check = Message::decode(&check.1).unwrap();
+    let came = bench.hear_from(path(2), &Message::new(Kind::Acknowledgement, Code::EMPTY, check.id, &[]).encode());
+    assert_eq!(came.moved, [path(2)]);
+}
