@@ -254,7 +254,7 @@ impl Session {
 
     /// Sends our last handshake flight. The session must be durable by now: a device that has a session which the server lost is silent for minutes.
     pub fn confirm(&mut self, cx: &mut Context<'_>) {
-        self.send_final_flight(cx);
+        self.send_final_flight(cx, self.path);
     }
 
     /// Takes a datagram that carries this session's connection id.
@@ -293,7 +293,8 @@ impl Session {
             content::HANDSHAKE => {
                 let repeated = HandshakeMessage::parse(&plaintext).is_some_and(|(message, _)| message.kind == kind::FINISHED);
                 if repeated && self.final_flight.is_some() {
-                    self.send_final_flight(cx);
+                    // To where it came from: the device's address may have changed while it waited.
+                    self.send_final_flight(cx, from);
                     return Ok(());
                 }
                 Err(Dropped::Unexpected)
@@ -543,10 +544,10 @@ impl Session {
         }
     }
 
-    fn send_final_flight(&mut self, cx: &mut Context<'_>) {
+    fn send_final_flight(&mut self, cx: &mut Context<'_>, path: Path) {
         let (Some(flight), Some(sequence)) = (self.final_flight.as_deref_mut(), self.send.take()) else { return };
         if let Ok(datagram) = flight.write(cx.aead, &self.keys, sequence) {
-            cx.out.push(Output::Transmit { path: self.path, datagram });
+            cx.out.push(Output::Transmit { path, datagram });
         }
     }
 }

@@ -73,3 +73,18 @@ fn a_moved_device_is_answered_while_many_requests_are_open() {
     let came = bench.hear_from(path(2), &Message::new(Kind::Acknowledgement, Code::EMPTY, check.id, &[]).encode());
     assert_eq!(came.moved, [path(2)]);
 }
+
+#[test]
+fn the_last_flight_is_repeated_to_where_the_device_waits_for_it() {
+    let mut bench = Bench::new();
+    let finished = [&[20, 0, 0, 12, 0, 5, 0, 0, 0, 0, 0, 12][..], &[0; 12]].concat();
+    let datagram = bench.record(content::HANDSHAKE, &finished);
+    let (result, came) = bench.datagram(&datagram, path(2));
+    assert_eq!(result, Ok(()));
+    assert_eq!(came.others.len(), 1);
+    assert_eq!(came.others[0].0, path(2));
+    assert!(came.others[0].1.len() < datagram.len() + 40, "no amplifier");
+    let (result, came) = bench.datagram(&datagram, path(2));
+    assert!(result.is_err() && came.others.is_empty(), "once for each record number");
+    assert_eq!(bench.session.path(), path(1));
+}
