@@ -392,6 +392,7 @@ impl Session {
                     Assembled::Stray => {
                         self.answer(cx, message, Code::INCOMPLETE);
                         if !block.more {
+                            self.open().inbound.remember(cx.now.at, message.id, digest, Answer::Given(Code::INCOMPLETE));
                             cx.out.push(Output::DescribeLost(kind));
                         }
                     }

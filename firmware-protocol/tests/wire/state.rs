@@ -88,3 +88,17 @@ fn the_last_flight_is_repeated_to_where_the_device_waits_for_it() {
     assert!(result.is_err() && came.others.is_empty(), "once for each record number");
     assert_eq!(bench.session.path(), path(1));
 }
+
+#[test]
+fn a_describe_that_was_lost_half_way_is_asked_for_once() {
+    let mut bench = Bench::new();
+    let last = |id| {
+        let message = Message::new(Kind::Confirmable, Code::POST, id, &[9]).path(&["d"]);
+        message.with(option::URI_QUERY, [2]).with(option::BLOCK1, [0x16]).payload("x").encode()
+    };
+    assert_eq!(bench.hear(&last(5)).lost, [DescribeKind::Application]);
+    let repeated = bench.hear(&last(5));
+    assert!(repeated.lost.is_empty());
+    assert_eq!(repeated.message().code, Code::INCOMPLETE);
+    assert_eq!(bench.hear(&last(6)).lost, [DescribeKind::Application], "another attempt of the device");
+}
