@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use firmware_protocol::id::{DeviceId, OwnerId};
 use router::ask::{Answer, AskError};
-use router::device::DeviceView;
+use router::device::{DeviceView, Link};
 use router::event::Position;
+use router::journal::RetireReason;
 use router::shard::{Input, Output, Shard, Then};
 use tokio::sync::oneshot;
 
@@ -57,7 +58,8 @@ impl Reply {
 pub fn shard_of(device: DeviceId, shards: usize) -> usize {
     // FNV-1a: devices of a batch differ in few bytes, in no pattern that matters.
     let hash = device.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
-    usize::try_from(hash >> 32).unwrap_or_default() % shards.max(1)
+    // The upper half depends on the first bytes most and the lower half on the last: together on all.
+    usize::try_from((hash ^ hash >> 32) & u64::from(u32::MAX)).unwrap_or_default() % shards.max(1)
 }
 
 /// Where a shard's outputs go.
@@ -78,6 +80,8 @@ pub struct ShardThread {
     clock: Clock,
     metrics: Arc<ShardMetrics>,
     subscribed: Arc<SubscribedOwners>,
+    /// Retirements that found a full lane.
+    retirements: Vec<(Link, RetireReason)>,
 }
 
 /// Whose events a shard wants to see: those of owners with a subscribed device in it. Written by the shard, read by the journal's writer, which
@@ -115,7 +119,7 @@ impl ShardThread {
         metrics: Arc<ShardMetrics>,
         subscribed: Arc<SubscribedOwners>,
     ) -> Self {
-        Self { shard, mailbox, lanes, clock, metrics, subscribed }
+        Self { shard, mailbox, lanes, clock, metrics, subscribed, retirements: Vec::new() }
     }
 
     /// Runs until `stop` is set.
@@ -133,6 +137,9 @@ impl ShardThread {
                 self.shard.apply(now, input, &mut outputs);
             }
             self.shard.handle_timeout(now, &mut outputs);
+            for (link, reason) in std::mem::take(&mut self.retirements) {
+                self.retire(link, reason);
+            }
             // Before any subscription goes to the journal, so that no event committed after it is missed.
             self.shard.take_new_subscribers().into_iter().for_each(|owner| self.subscribed.add(owner));
             for output in outputs.drain(..) {
@@ -152,9 +159,7 @@ impl ShardThread {
             Output::Acknowledge { link, receipt, code } => {
                 self.tell_terminator(link.terminator, ToTerminator::Acknowledge { connection: link.connection, receipt, code });
             }
-            Output::Retire { link, reason } => {
-                self.tell_terminator(link.terminator, ToTerminator::Retire { connection: link.connection, reason });
-            }
+            Output::Retire { link, reason } => self.retire(link, reason),
             Output::Identify { link, identity } => {
                 self.tell_terminator(link.terminator, ToTerminator::Identify { connection: link.connection, identity });
             }
@@ -175,6 +180,14 @@ impl ShardThread {
             if let After::Acknowledge { link, receipt } = refused.after {
                 self.tell_terminator(link.terminator, ToTerminator::Forget { connection: link.connection, receipt });
             }
+        }
+    }
+
+    /// A session that is over must end where it lives: what finds a full lane is tried again before anything else is done.
+    fn retire(&mut self, link: Link, reason: RetireReason) {
+        let Some(lane) = self.lanes.terminators.get_mut(usize::from(link.terminator)) else { return };
+        if lane.push(ToTerminator::Retire { connection: link.connection, reason }).is_err() {
+            self.retirements.push((link, reason));
         }
     }
 

@@ -8,7 +8,7 @@ mod app;
 mod observe;
 mod reliability;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::coap::{Block, Code, Kind, Message, option};
@@ -30,6 +30,8 @@ use self::reliability::{Ended, Purpose, Reliability};
 const BLOCK: usize = 1024;
 const PING_TIMEOUT: Duration = Duration::from_secs(30);
 const RESTORES_MAX: u8 = 3;
+/// Record numbers that an audit looks back over: a number that comes again does so soon after.
+const AUDITED_MAX: usize = 1 << 16;
 
 /// What a device is made of.
 #[derive(Clone, Debug)]
@@ -48,7 +50,7 @@ pub struct DeviceConfig {
     pub app: App,
     /// System describe payload.
     pub system_describe: Vec<u8>,
-    /// Whether to remember every server record number, to find one used twice.
+    /// Whether to remember the server's last 65 536 record numbers, to find one used twice.
     pub audit: bool,
 }
 
@@ -142,7 +144,7 @@ struct DeviceSession {
     moving: bool,
     restores: u8,
     /// Digest of the datagram that each record number came in.
-    audited: HashMap<u64, u64>,
+    audited: BTreeMap<u64, u64>,
     reliability: Reliability,
     described: bool,
 }
@@ -413,7 +415,7 @@ impl Device {
             received,
             moving: false,
             restores: 0,
-            audited: HashMap::new(),
+            audited: BTreeMap::new(),
             reliability: Reliability::new(),
             described: false,
         });
@@ -439,6 +441,9 @@ impl Device {
             let digest = digest64(datagram);
             if session.audited.insert(record.sequence, digest).is_some_and(|other| other != digest) {
                 self.events.push_back(DeviceEvent::SequenceRepeated(record.sequence));
+            }
+            if session.audited.len() > AUDITED_MAX {
+                session.audited.pop_first();
             }
         }
         if !session.received.is_fresh(record.sequence) {

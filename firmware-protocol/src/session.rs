@@ -254,7 +254,7 @@ impl Session {
 
     /// Sends our last handshake flight. The session must be durable by now: a device that has a session which the server lost is silent for minutes.
     pub fn confirm(&mut self, cx: &mut Context<'_>) {
-        self.send_final_flight(cx);
+        self.send_final_flight(cx, self.path);
     }
 
     /// Takes a datagram that carries this session's connection id.
@@ -266,6 +266,7 @@ impl Session {
             }
             rest = tail;
         }
+        self.release(cx.now.at);
         result
     }
 
@@ -292,7 +293,8 @@ impl Session {
             content::HANDSHAKE => {
                 let repeated = HandshakeMessage::parse(&plaintext).is_some_and(|(message, _)| message.kind == kind::FINISHED);
                 if repeated && self.final_flight.is_some() {
-                    self.send_final_flight(cx);
+                    // To where it came from: the device's address may have changed while it waited.
+                    self.send_final_flight(cx, from);
                     return Ok(());
                 }
                 Err(Dropped::Unexpected)
@@ -347,13 +349,24 @@ impl Session {
             }
             Kind::Reset => self.with_outbound(cx, |outbound, now, _, _, events| outbound.reset(now, message.id, events)),
             Kind::Confirmable | Kind::NonConfirmable if message.code == Code::EMPTY => self.answer(cx, &message, Code::EMPTY),
-            Kind::Confirmable | Kind::NonConfirmable if message.code.is_response() => {
-                self.answer(cx, &message, Code::EMPTY);
-                self.with_outbound(cx, |outbound, now, ids, entropy, events| outbound.response(now, &message, ids, entropy, events));
-            }
+            Kind::Confirmable | Kind::NonConfirmable if message.code.is_response() => self.handle_response(cx, bytes, &message),
             Kind::Confirmable | Kind::NonConfirmable => self.handle_request(cx, sequence, bytes, &message),
         }
         Ok(())
+    }
+
+    /// A separate response. By the time a lost acknowledgement makes the device repeat it, its token may belong to another request: the
+    /// repetition is acknowledged, and that is all.
+    fn handle_response(&mut self, cx: &mut Context<'_>, bytes: &[u8], message: &Message) {
+        self.answer(cx, message, Code::EMPTY);
+        if message.kind == Kind::Confirmable {
+            let (inbound, digest) = (&mut self.open().inbound, digest64(bytes));
+            if inbound.recognise(message.id, digest).is_some() {
+                return;
+            }
+            inbound.remember(cx.now.at, message.id, digest, Answer::Given(Code::EMPTY));
+        }
+        self.with_outbound(cx, |outbound, now, ids, entropy, events| outbound.response(now, message, ids, entropy, events));
     }
 
     fn handle_request(&mut self, cx: &mut Context<'_>, sequence: u64, bytes: &[u8], message: &Message) {
@@ -379,6 +392,7 @@ impl Session {
                     Assembled::Stray => {
                         self.answer(cx, message, Code::INCOMPLETE);
                         if !block.more {
+                            self.open().inbound.remember(cx.now.at, message.id, digest, Answer::Given(Code::INCOMPLETE));
                             cx.out.push(Output::DescribeLost(kind));
                         }
                     }
@@ -409,7 +423,8 @@ impl Session {
     /// Acknowledges a received message: with [`Code::EMPTY`] when its effect is durable, with a code of class 4 or 5 when it was refused. Once is
     /// enough; more is ignored.
     pub fn acknowledge(&mut self, cx: &mut Context<'_>, receipt: Receipt, code: Code) {
-        if !receipt.confirmable || !self.open().inbound.answer(receipt.message_id, receipt.digest, code) {
+        let Some(open) = self.open.as_deref_mut().filter(|_| receipt.confirmable) else { return };
+        if !open.inbound.answer(receipt.message_id, receipt.digest, code) {
             return;
         }
         let token = receipt.token.filter(|_| code != Code::EMPTY);
@@ -449,7 +464,8 @@ impl Session {
     pub fn timeout_at(&self) -> Option<Millis> {
         let open = self.open.as_ref()?;
         let assembly = open.assembly.as_ref().map(|_| open.assembly_since + ASSEMBLY_LIFE);
-        [open.inbound.timeout_at(), open.outbound.timeout_at(), assembly].into_iter().flatten().min()
+        let wanted = [open.inbound.timeout_at(), open.outbound.timeout_at(), assembly].into_iter().flatten().min();
+        wanted.or_else(|| open.outbound.rested_at())
     }
 
     /// Repeats what is due, ends what has run out of time, and lets go of what is no longer needed.
@@ -461,7 +477,13 @@ impl Session {
         if open.assembly.is_some() && now.since(open.assembly_since) >= ASSEMBLY_LIFE {
             open.assembly = None;
         }
-        if open.inbound.is_empty() && open.assembly.is_none() && open.outbound.is_idle(now) {
+        self.release(now);
+    }
+
+    /// Lets go of the state of exchanges once there are none.
+    fn release(&mut self, now: Millis) {
+        let idle = |open: &mut Box<Exchanges>| open.inbound.is_empty() && open.assembly.is_none() && open.outbound.is_idle(now);
+        if self.open.as_mut().is_some_and(idle) {
             self.open = None;
         }
     }
@@ -523,10 +545,10 @@ impl Session {
         }
     }
 
-    fn send_final_flight(&mut self, cx: &mut Context<'_>) {
+    fn send_final_flight(&mut self, cx: &mut Context<'_>, path: Path) {
         let (Some(flight), Some(sequence)) = (self.final_flight.as_deref_mut(), self.send.take()) else { return };
         if let Ok(datagram) = flight.write(cx.aead, &self.keys, sequence) {
-            cx.out.push(Output::Transmit { path: self.path, datagram });
+            cx.out.push(Output::Transmit { path, datagram });
         }
     }
 }

@@ -6,12 +6,17 @@ use std::time::Duration;
 use firmware_protocol::time::Millis;
 
 /// Platforms that ping every 23 minutes because each byte is paid for.
-const CELLULAR: [u16; 7] = [10, 13, 15, 23, 25, 26, 28];
+const CELLULAR: [u16; 9] = [10, 13, 15, 23, 25, 26, 28, 35, 37];
+
+/// Whether devices of this platform have a cellular modem.
+pub fn is_cellular(platform: u16) -> bool {
+    CELLULAR.contains(&platform)
+}
 
 /// How long a proof of life is good for: the silence a device allows itself, the time it waits for an answer, and its repetitions.
 pub fn lease(platform: Option<u16>) -> Duration {
     match platform {
-        Some(platform) if CELLULAR.contains(&platform) => Duration::from_secs(2 * 23 * 60),
+        Some(platform) if is_cellular(platform) => Duration::from_secs(2 * 23 * 60),
         _ => Duration::from_secs(25 + 30 + 30),
     }
 }

@@ -408,9 +408,7 @@ impl<R> Shard<R> {
         let Some(device) = self.devices.get_mut(&id) else { return };
         let Some(link) = device.link else { return };
         if device.hello.is_none() || device.subscriptions.is_empty() {
-            device.link = None;
-            device.presence.end(now.at);
-            return retire(now, id, link, RetireReason::StateLost, out);
+            return self.end_session(now, id, link, RetireReason::StateLost, out);
         }
         let missing: Vec<DescribeKind> = device.missing_describes().collect();
         missing.into_iter().for_each(|kind| self.ask_describe(now, id, kind, out));
@@ -430,6 +428,17 @@ impl<R> Shard<R> {
         let was_online = device.presence.end(now.at);
         let record = Record::SessionRetired { connection: link.connection, device: id, reason: RetireReason::ClosedByDevice, at: now.unix };
         out.push(Output::Append { record, then: Then::Nothing });
+        if was_online {
+            self.publish_status(now, id, "offline", out);
+        }
+    }
+
+    /// Ends a device's session on our side; who watches the device is told that it went.
+    fn end_session(&mut self, now: Now, id: DeviceId, link: Link, reason: RetireReason, out: &mut Vec<Output<R>>) {
+        let Some(device) = self.devices.get_mut(&id) else { return };
+        device.link = None;
+        let was_online = device.presence.end(now.at);
+        retire(now, id, link, reason, out);
         if was_online {
             self.publish_status(now, id, "offline", out);
         }
@@ -455,12 +464,12 @@ impl<R> Shard<R> {
     }
 
     fn revoked(&mut self, now: Now, id: DeviceId, out: &mut Vec<Output<R>>) {
+        if let Some(link) = self.devices.get(&id).and_then(|device| device.link) {
+            self.end_session(now, id, link, RetireReason::Revoked, out);
+        }
         let Some(device) = self.devices.remove(&id) else { return };
         if let Some(owner) = device.identity.owner {
             self.subscribers.entry(owner).or_default().remove(&id);
-        }
-        if let Some(link) = device.link {
-            retire(now, id, link, RetireReason::Revoked, out);
         }
     }
 

@@ -168,6 +168,9 @@ impl Worker {
             Datagram::Record { connection } => self.handle_record(connection, datagram, path),
             Datagram::Hello(hello) => self.handle_hello(&hello, datagram, path),
             Datagram::Flight { connection } if self.owns(connection) && !self.sessions.contains(connection) => {
+                if !self.ids.gave_out(connection) {
+                    return self.metrics.dropped("unknown_connection");
+                }
                 self.pass_to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() });
             }
             Datagram::Flight { connection } => self.handle_record(connection, datagram, path),
@@ -411,7 +414,7 @@ impl Worker {
         self.metrics.handshakes.inc();
         match established.holder {
             Holder::Known(_) => {
-                // A full journal lane leaves the device without an answer; it repeats its flight and is tried again.
+                // A full journal lane leaves the device without an answer; it gives up after 45 seconds and begins anew.
                 if self.append(Record::SessionOpened(stored), After::Opened { terminator: self.index, connection }) {
                     self.metrics.sessions.inc();
                     self.sessions.insert(session, Standing::Opening);
@@ -451,6 +454,10 @@ impl Worker {
     fn retire(&mut self, connection: ConnectionId, reason: RetireReason) {
         let Some(entry) = self.sessions.entry(connection) else { return };
         tracing::info!(device = %entry.session.identity().device, session = %connection, ?reason, "session retired");
+        if entry.standing == Standing::Live {
+            self.metrics.sessions.dec();
+        }
+        let Some(entry) = self.sessions.entry(connection) else { return };
         entry.standing = Standing::Tombstone;
         // A replaced session's device has forgotten its keys; all others are told.
         if reason != RetireReason::Replaced {

@@ -98,6 +98,8 @@ impl Reliability {
     }
 
     pub(super) fn remember(&mut self, now: Millis, id: u16, reply: Option<Vec<u8>>) {
+        // What got no reply stays until its time is up: it ends the session then.
+        self.handled.retain(|(_, at, reply)| reply.is_none() || now.since(*at) < SPAN);
         self.handled.push((id, now, reply));
     }
 
@@ -123,7 +125,8 @@ impl Reliability {
                 && now.since(sent.started_at) >= PUBLISH_LIMIT
             {
                 sent.told = true;
-                ended.push(Ended::SlowPublish(publish));
+                // First, because whatever follows may end the connection.
+                ended.insert(0, Ended::SlowPublish(publish));
             }
             if now < sent.resend_at {
                 continue;
@@ -151,5 +154,32 @@ impl Reliability {
         });
         let unhandled = self.handled.iter().filter(|(_, _, reply)| reply.is_none()).map(|(_, at, _)| *at + SPAN);
         sent.chain(unhandled).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coap::{Code, Kind};
+
+    #[test]
+    fn a_slow_publish_is_told_before_a_message_that_ends_the_connection() {
+        let (mut reliability, mut entropy) = (Reliability::new(), SeededEntropy::new(1));
+        let message = || Message::new(Kind::Confirmable, Code::EMPTY, 0, &[]);
+        reliability.start(Millis(0), Purpose::Ping, message(), &mut entropy);
+        for at in [10_000, 30_000, 60_000] {
+            reliability.handle_timeout(Millis(at));
+        }
+        reliability.start(Millis(100_000), Purpose::Publish(7), message(), &mut entropy);
+        assert_eq!(reliability.handle_timeout(Millis(120_000)).1, [Ended::SlowPublish(7), Ended::GivenUp]);
+    }
+
+    #[test]
+    fn what_was_handled_is_forgotten_without_a_timeout() {
+        let mut reliability = Reliability::new();
+        for n in 0..10_000 {
+            reliability.remember(Millis(n * 100), 1, Some(Vec::new()));
+        }
+        assert!(reliability.handled.len() <= 450, "{}", reliability.handled.len());
     }
 }

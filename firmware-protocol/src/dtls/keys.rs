@@ -72,7 +72,17 @@ impl MasterSecret {
     pub fn derive(premaster: &[u8; 32], client_random: &[u8; 32], server_random: &[u8; 32]) -> Self {
         let mut master = [0; 48];
         prf(&Hmac::new(premaster), b"master secret", &[client_random, server_random], &mut master);
-        Self(Hmac::new(&master))
+        Self::new(&master)
+    }
+
+    fn new(master: &[u8; 48]) -> Self {
+        Self(Hmac::new(master))
+    }
+
+    /// A recorded one.
+    #[cfg(test)]
+    pub(crate) fn recorded(master: &[u8; 48]) -> Self {
+        Self::new(master)
     }
 
     /// The record keys.

@@ -6,6 +6,7 @@
 use crate::crypto::{Aead, TAG_LEN};
 use crate::dtls::cid::ConnectionId;
 use crate::dtls::keys::DirectionKeys;
+use crate::dtls::messages::kind;
 use crate::error::KeyError;
 use crate::wire::{Reader, Write};
 
@@ -17,6 +18,8 @@ pub const PLAINTEXT_MAX: usize = 1152;
 pub const DATAGRAM_MAX: usize = HEADER_LEN + ConnectionId::LEN + NONCE_LEN + PLAINTEXT_MAX + 16 + TAG_LEN;
 
 const VERSION: u16 = 0xfefd;
+/// DTLS 1.0: what a client that supports several versions writes before it knows which one is spoken.
+const VERSION_UNKNOWN: u16 = 0xfeff;
 const NONCE_LEN: usize = 8;
 
 /// Record content types. `CID` and `MOVED` stand for the type inside.
@@ -55,7 +58,8 @@ impl<'a> Record<'a> {
     pub fn parse(datagram: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let mut reader = Reader::new(datagram);
         let content_type = reader.u8()?;
-        if reader.u16()? != VERSION {
+        let version = reader.u16()?;
+        if version != VERSION && version != VERSION_UNKNOWN {
             return None;
         }
         let (epoch, sequence) = (reader.u16()?, reader.u48()?);
@@ -65,6 +69,11 @@ impl<'a> Record<'a> {
             _ => return None,
         };
         let body = reader.vec16()?;
+        // RFC 5246 appendix E.1: the record version of a ClientHello does not count, its own does.
+        let is_hello = content_type == content::HANDSHAKE && epoch == 0 && body.first() == Some(&kind::CLIENT_HELLO);
+        if version != VERSION && !is_hello {
+            return None;
+        }
         Some((Self { content_type, epoch, sequence, connection, body }, reader.rest()))
     }
 
@@ -152,4 +161,32 @@ fn aad(epoch: u16, sequence: u64, content_type: u8, connection: Option<Connectio
     }
     aad[end..end + 2].copy_from_slice(&u16::try_from(inner_len).ok()?.to_be_bytes());
     Some((aad, end + 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_record_of_a_client_hello_may_claim_an_older_version() {
+        let record = |content_type, version: u16, epoch, first| {
+            let mut bytes = Vec::new();
+            write_header(&mut bytes, content_type, epoch, 7);
+            bytes[1..3].copy_from_slice(&version.to_be_bytes());
+            bytes.vec16(&[first, 0]);
+            Record::parse(&bytes).is_some()
+        };
+        assert!(record(content::HANDSHAKE, 0xfefd, 0, kind::CLIENT_HELLO) && record(content::HANDSHAKE, 0xfeff, 0, kind::CLIENT_HELLO));
+        assert!(record(content::APPLICATION, 0xfefd, 1, 0) && record(content::HANDSHAKE, 0xfefd, 0, kind::CERTIFICATE));
+        for (content_type, version, epoch, first) in [
+            (content::HANDSHAKE, 0xfeff, 0, kind::CERTIFICATE),
+            (content::HANDSHAKE, 0xfeff, 1, kind::CLIENT_HELLO),
+            (content::APPLICATION, 0xfeff, 0, kind::CLIENT_HELLO),
+            (content::ALERT, 0xfeff, 0, 2),
+            (content::HANDSHAKE, 0xfefc, 0, kind::CLIENT_HELLO),
+            (content::HANDSHAKE, 0x0303, 0, kind::CLIENT_HELLO),
+        ] {
+            assert!(!record(content_type, version, epoch, first), "{content_type} {version:x} {epoch} {first}");
+        }
+    }
 }

@@ -159,7 +159,8 @@ impl Handshaker {
         }
         let premaster = self.curve.agree(&pending.ephemeral, flight.point).map_err(|_| Refusal::BadPoint)?;
         transcript.add(flight.verify.raw);
-        conclude(&mut self.aead, pending, &flight, &premaster, transcript, holder)
+        let master = MasterSecret::derive(&premaster, &pending.client_random, &pending.server_random);
+        conclude(&mut self.aead, pending, &flight, &master, transcript, holder)
     }
 }
 
@@ -168,11 +169,10 @@ fn conclude<T>(
     aead: &mut Aead,
     pending: &Pending,
     flight: &ClientFlight<'_>,
-    premaster: &[u8; 32],
+    master: &MasterSecret,
     mut transcript: Transcript,
     holder: T,
 ) -> Result<Established<T>, Refusal> {
-    let master = MasterSecret::derive(premaster, &pending.client_random, &pending.server_random);
     let keys = master.key_block(&pending.client_random, &pending.server_random);
     if flight.finished.connection != pending.connection {
         return Err(Refusal::BadFinished);

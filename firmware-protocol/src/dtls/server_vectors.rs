@@ -1,125 +1,264 @@
-//! Recorded handshakes of the real device library, with every secret: what is deterministic must come out byte for byte, what was signed with
-//! a random nonce must verify.
+//! Recorded handshakes of the real device library, with their secrets: what is deterministic must come out byte for byte, what was signed with
+//! a random nonce must verify. Two conversations with a server of the same shape as ours, with connection id and without, and one with the
+//! server of mbedTLS, whose flight has a session id and another order of extensions.
 
 use super::*;
+use crate::crypto::SPKI_LEN;
+use crate::dtls::client::{ClientFailure, ClientHandshake};
+use crate::dtls::demux::{Datagram, Junk, demux};
 use crate::dtls::keys::DirectionKeys;
 use crate::dtls::sequence::SendSequence;
+use crate::entropy::{RecordedEntropy, SeededEntropy};
 use crate::session::stored::Generation;
+use crate::time::Millis;
 
-/// The first (connection id) conversation of `testdata/dtls-vectors.txt`.
 struct Conversation {
-    lines: Vec<(String, Vec<u8>)>,
+    client: Vec<Vec<u8>>,
+    server: Vec<Vec<u8>>,
+    master: MasterSecret,
+    keys: KeyBlock,
+    connection: Option<ConnectionId>,
+    server_key: [u8; SPKI_LEN],
+    device_key: Vec<u8>,
+    /// Of the device's application records, in order.
+    plaintexts: Vec<Vec<u8>>,
+}
+
+fn conversations() -> Vec<Conversation> {
+    let text = include_str!("../../testdata/dtls-vectors.txt");
+    let mut sections = text.split("\n## ");
+    let common = sections.next().unwrap();
+    let mut all: Vec<_> = sections.map(|section| from_text(common, section)).collect();
+    all.push(from_json());
+    assert_eq!(all.len(), 3);
+    all
+}
+
+fn from_text(common: &str, section: &str) -> Conversation {
+    let values = |wanted: &str| -> Vec<Vec<u8>> {
+        let lines = common.lines().chain(section.lines()).filter_map(|line| line.split_once(' '));
+        lines.filter(|(name, _)| *name == wanted).map(|(_, value)| hex::decode(value).unwrap()).collect()
+    };
+    let value = |name: &str| values(name).remove(0);
+    let block = [value("client_write_key"), value("server_write_key"), value("client_write_iv"), value("server_write_iv")].concat();
+    let master = MasterSecret::recorded(&value("master").try_into().unwrap());
+    let (client_random, server_random) = (value("client_random").try_into().unwrap(), value("server_random").try_into().unwrap());
+    let derived = MasterSecret::derive(&value("premaster").try_into().unwrap(), &client_random, &server_random);
+    assert_eq!(derived.client_finished(&[7; 32]), master.client_finished(&[7; 32]), "the premaster gives the recorded master");
+    Conversation {
+        client: values("c2s"),
+        server: values("s2c"),
+        master,
+        keys: KeyBlock(block.try_into().unwrap()),
+        connection: connection_in(&values("s2c")[1]),
+        server_key: value("server_spki").try_into().unwrap(),
+        device_key: value("device_spki"),
+        plaintexts: values("plaintext"),
+    }
+}
+
+fn from_json() -> Conversation {
+    let json: serde_json::Value = serde_json::from_str(include_str!("../../testdata/vectors.json")).unwrap();
+    let dtls = &json["dtls"];
+    let bytes = |value: &serde_json::Value| hex::decode(value.as_str().unwrap()).unwrap();
+    let datagrams = |direction: &str| -> Vec<Vec<u8>> {
+        let all = dtls["datagrams"].as_array().unwrap().iter();
+        all.filter(|datagram| datagram["dir"] == direction).map(|datagram| bytes(&datagram["hex"])).collect()
+    };
+    // "ck … sk … civ … siv …", then one line for each record: "… pt …".
+    let derived: Vec<&str> = dtls["derived_and_decrypted"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    let block: String = derived[0].split(' ').skip(1).step_by(2).collect();
+    let sent = derived.iter().filter(|line| line.starts_with("C->S"));
+    let plaintexts = sent.map(|line| {
+        let mut inner = hex::decode(line.rsplit(' ').next().unwrap()).unwrap();
+        while inner.pop() != Some(content::APPLICATION) {}
+        inner
+    });
+    let connection = ConnectionId(bytes(&dtls["cid"]).try_into().unwrap());
+    let conversation = Conversation {
+        client: datagrams("C->S"),
+        server: datagrams("S->C"),
+        master: MasterSecret::recorded(&bytes(&dtls["master_secret"]).try_into().unwrap()),
+        keys: KeyBlock(hex::decode(block).unwrap().try_into().unwrap()),
+        connection: Some(connection),
+        server_key: bytes(&dtls["server_ec_spki_der"]).try_into().unwrap(),
+        device_key: KeyPair::from_der(&bytes(&dtls["device_ec_private_sec1_der"])).unwrap().public().spki().to_vec(),
+        plaintexts: plaintexts.collect(),
+    };
+    assert_eq!(KeyPair::from_der(&bytes(&dtls["server_ec_private_sec1_der"])).unwrap().public().spki(), &conversation.server_key);
+    assert_eq!(connection_in(&conversation.server[1]), Some(connection));
+    let randoms = bytes(&dtls["client_random_then_server_random"]);
+    let pending = conversation.pending();
+    assert_eq!([pending.client_random, pending.server_random].concat(), randoms);
+    conversation
+}
+
+/// The id in the ServerHello that `datagram` begins with.
+fn connection_in(datagram: &[u8]) -> Option<ConnectionId> {
+    let (record, _) = Record::parse(datagram).unwrap();
+    let at = record.body.windows(5).position(|window| window == [0, 0xfe, 0, 9, 8])?;
+    Some(ConnectionId(record.body[at + 5..at + 13].try_into().unwrap()))
 }
 
 impl Conversation {
-    fn load() -> Self {
-        let text = include_str!("../../testdata/dtls-vectors.txt");
-        let section = text.split("## device-os < 3.1").next().unwrap();
-        let lines = section
-            .lines()
-            .filter_map(|line| line.split_once(' '))
-            .filter_map(|(name, value)| Some((name.to_owned(), hex::decode(value).ok()?)))
-            .collect();
-        Self { lines }
-    }
-
-    fn value(&self, name: &str) -> &[u8] {
-        &self.lines.iter().find(|(key, _)| key == name).unwrap().1
-    }
-
-    fn datagrams(&self, direction: &str) -> Vec<&[u8]> {
-        self.lines.iter().filter(|(key, _)| key == direction).map(|(_, bytes)| &bytes[..]).collect()
-    }
-
     /// A pending handshake as the recorded server had it, except for its ephemeral scalar, which was not recorded.
     fn pending(&self) -> Pending {
-        let (client, server) = (self.datagrams("c2s"), self.datagrams("s2c"));
-        let hello = ClientHello::parse(client[1]).unwrap();
+        let hello = ClientHello::parse(&self.client[1]).unwrap();
         let mut transcript = hello.raw.to_vec();
-        let mut rest = server[1];
+        let mut rest = &self.server[1][..];
         while let Some((record, tail)) = Record::parse(rest) {
             transcript.extend_from_slice(record.body);
             rest = tail;
         }
+        let (server_hello, _) = HandshakeMessage::parse(&transcript[hello.raw.len()..]).unwrap();
         Pending {
             hello_len: hello.raw.len(),
-            transcript,
             client_random: *hello.random,
-            server_random: self.value("server_random").try_into().unwrap(),
-            ephemeral: Curve::new().unwrap().ephemeral(&mut crate::entropy::SeededEntropy::new(0)).unwrap(),
-            connection: Some(ConnectionId(client[2][client[2].len() - 50 - 8..][..8].try_into().unwrap())),
+            server_random: server_hello.body[2..34].try_into().unwrap(),
+            transcript,
+            ephemeral: Curve::new().unwrap().ephemeral(&mut SeededEntropy::new(0)).unwrap(),
+            connection: self.connection,
             next_message: 5,
             next_record: 1,
         }
     }
+
+    /// The device's side as it was before its first hello.
+    fn device(&self, server_key: &PublicKey) -> (ClientHandshake, RecordedEntropy) {
+        let (random, scalar) = (self.pending().client_random, [1; 32]);
+        let key = KeyPair::generate(&mut Curve::new().unwrap(), &mut SeededEntropy::new(1)).unwrap();
+        let mut entropy = RecordedEntropy::new([random, scalar].concat());
+        (ClientHandshake::new(Millis(0), key, *server_key, &mut entropy), entropy)
+    }
 }
 
 #[test]
-fn the_recorded_hellos_parse_and_our_flight_has_their_shape() {
-    let conversation = Conversation::load();
-    let client = conversation.datagrams("c2s");
-    let (first, second) = (ClientHello::parse(client[0]).unwrap(), ClientHello::parse(client[1]).unwrap());
-    assert_eq!((first.cookie.len(), second.cookie.len()), (0, 16));
-    assert_eq!(first.random, second.random);
-    assert_eq!(first.around_cookie, second.around_cookie);
-    assert!(first.offers_connection_id);
-    assert_eq!(conversation.pending().flight(1), conversation.datagrams("s2c")[1]);
-
-    let server_random: [u8; 32] = conversation.value("server_random").try_into().unwrap();
-    let recorded = conversation.pending();
-    let (hello, _) = HandshakeMessage::parse(&recorded.transcript[recorded.hello_len..]).unwrap();
-    assert_eq!(messages::server_hello(&server_random, recorded.connection), hello.body);
+fn the_recorded_hellos_parse_and_the_recorded_flights_are_repeated_byte_for_byte() {
+    for conversation in conversations() {
+        let client = &conversation.client;
+        let (first, second) = (ClientHello::parse(&client[0]).unwrap(), ClientHello::parse(&client[1]).unwrap());
+        assert!(first.cookie.is_empty() && !second.cookie.is_empty());
+        assert_eq!((first.message_sequence, second.message_sequence), (0, 1));
+        assert_eq!((first.random, first.around_cookie), (second.random, second.around_cookie));
+        assert_eq!(first.offers_connection_id, conversation.connection.is_some());
+        assert_eq!(demux(&client[1]), Datagram::Hello(second));
+        assert_eq!(conversation.pending().flight(1), conversation.server[1]);
+    }
 }
 
 #[test]
-fn the_recorded_flight_yields_the_recorded_keys_and_our_answer_is_the_recorded_one() {
-    let conversation = Conversation::load();
-    let (pending, mut aead) = (conversation.pending(), Aead::new().unwrap());
-    let datagram = conversation.datagrams("c2s")[2];
-    let flight = ClientFlight::parse(datagram).unwrap();
-    assert_eq!(flight.key.spki()[..], *conversation.value("device_spki"));
-
-    let mut transcript = Transcript::of(&[&pending.transcript, flight.certificate.raw, flight.key_exchange.raw]);
-    assert!(Curve::new().unwrap().verify(&flight.key, &transcript.hash(), flight.signature));
-    transcript.add(flight.verify.raw);
-    let premaster = conversation.value("premaster").try_into().unwrap();
-    let mut established = conclude(&mut aead, &pending, &flight, &premaster, transcript, ()).unwrap();
-
-    let direction = |key: &str, iv: &str| DirectionKeys {
-        key: conversation.value(key).try_into().unwrap(),
-        iv: conversation.value(iv).try_into().unwrap(),
-    };
-    assert!(established.keys.client() == direction("client_write_key", "client_write_iv"));
-    assert!(established.keys.server() == direction("server_write_key", "server_write_iv"));
-    established.final_flight.record_sequence = 5;
-    let answer = established.final_flight.write(&mut aead, &established.keys, 0).unwrap();
-    assert_eq!(answer, conversation.datagrams("s2c")[2]);
+fn our_server_hello_is_the_recorded_one() {
+    // Not mbedTLS', which is another server's.
+    for conversation in &conversations()[..2] {
+        let pending = conversation.pending();
+        let (hello, _) = HandshakeMessage::parse(&pending.transcript[pending.hello_len..]).unwrap();
+        assert_eq!(messages::server_hello(&pending.server_random, pending.connection), hello.body);
+    }
 }
 
 #[test]
-fn recorded_records_open_and_our_replies_are_the_recorded_ones() {
-    let conversation = Conversation::load();
+fn our_device_sends_the_recorded_hellos_and_takes_the_recorded_flights() {
+    let (mut curve, mut aead) = (Curve::new().unwrap(), Aead::new().unwrap());
+    for conversation in conversations() {
+        let pinned = PublicKey::from_spki(&conversation.server_key).unwrap();
+        let mut run = |server_key: &PublicKey| {
+            let (mut device, mut entropy) = conversation.device(server_key);
+            let hellos = [device.datagram().to_vec(), {
+                let came = device.handle_datagram(Millis(1), &conversation.server[0], &mut curve, &mut aead, &mut entropy);
+                assert_eq!(came, Ok((true, None)));
+                device.datagram().to_vec()
+            }];
+            if conversation.connection.is_some() {
+                assert_eq!(hellos[..], conversation.client[..2]);
+            }
+            let came = device.handle_datagram(Millis(2), &conversation.server[1], &mut curve, &mut aead, &mut entropy);
+            (came, device.datagram().to_vec())
+        };
+        let (came, answer) = run(&pinned);
+        let Some(connection) = conversation.connection else {
+            assert_eq!(came, Err(ClientFailure::Protocol("no 8-byte connection id")));
+            continue;
+        };
+        assert_eq!(came, Ok((true, None)));
+        assert_eq!(demux(&answer), Datagram::Flight { connection });
+        let flight = ClientFlight::parse(&answer).unwrap();
+        let recorded = ClientFlight::parse(&conversation.client[2]).unwrap();
+        let sequences = |flight: &ClientFlight<'_>| [&flight.certificate, &flight.key_exchange, &flight.verify].map(|m| m.sequence);
+        assert_eq!(sequences(&flight), sequences(&recorded));
+        assert_eq!(flight.finished.body.len(), recorded.finished.body.len());
+
+        let stranger = *KeyPair::generate(&mut Curve::new().unwrap(), &mut SeededEntropy::new(2)).unwrap().public();
+        assert!(matches!(run(&stranger).0, Err(ClientFailure::Protocol(_))), "signed with a key that is not pinned");
+    }
+}
+
+#[test]
+fn the_recorded_flights_prove_themselves_and_our_answer_is_the_recorded_one() {
     let mut aead = Aead::new().unwrap();
-    let mut block = [0; KeyBlock::LEN];
-    for (at, name) in [(0, "client_write_key"), (16, "server_write_key"), (32, "client_write_iv"), (36, "server_write_iv")] {
-        let value = conversation.value(name);
-        block[at..at + value.len()].copy_from_slice(value);
-    }
-    let keys = KeyBlock(block);
-    let plaintexts = conversation.datagrams("plaintext");
-    let mut sequence = SendSequence::new(Generation(0), Generation(0)).unwrap();
-    sequence.take();
-    for (index, (sent, reply)) in conversation.datagrams("c2s")[3..].iter().zip(&conversation.datagrams("s2c")[3..]).enumerate() {
-        let (record, rest) = Record::parse(sent).unwrap();
-        assert!(rest.is_empty());
-        assert_eq!(record.content_type == content::MOVED, index == 2);
-        assert_eq!(record.open(&mut aead, &keys.client()), Some((content::APPLICATION, plaintexts[index])));
+    for (index, conversation) in conversations().into_iter().enumerate() {
+        let (pending, datagram) = (conversation.pending(), &conversation.client[2]);
+        let flight = ClientFlight::parse(datagram).unwrap();
+        assert_eq!(flight.key.spki()[..], conversation.device_key);
+        assert_eq!(flight.finished.connection, conversation.connection);
+        match conversation.connection {
+            Some(connection) => assert_eq!(demux(datagram), Datagram::Flight { connection }),
+            None => assert_eq!(demux(datagram), Datagram::Junk(Junk::Handshake), "firmware without connection ids is not served"),
+        }
 
-        let (recorded, _) = Record::parse(reply).unwrap();
-        let (content_type, plain) = recorded.open(&mut aead, &keys.server()).unwrap();
-        let (plain, mut ours) = (plain.to_vec(), Vec::new());
-        let number = sequence.take().unwrap();
-        record::write_sealed(&mut ours, &mut aead, &keys.server(), None, content_type, number, &plain).unwrap();
-        assert_eq!(ours, *reply);
+        let mut transcript = Transcript::of(&[&pending.transcript, flight.certificate.raw, flight.key_exchange.raw]);
+        assert!(Curve::new().unwrap().verify(&flight.key, &transcript.hash(), flight.signature));
+        transcript.add(flight.verify.raw);
+        if index == 2 {
+            assert_eq!(hex::encode(transcript.hash()), "b8d18b73fb16b08d171f1664bb809cf6f4b8b5df38c37bc287423c194b84c5dc");
+            assert_eq!(hex::encode(conversation.master.client_finished(&transcript.hash())), "d7b811a3ab3e8dc17d9abe25");
+        }
+        let mut established = conclude(&mut aead, &pending, &flight, &conversation.master, transcript, ()).unwrap();
+        assert!(established.keys == conversation.keys);
+        assert_eq!(established.finished_sequence, 0);
+        established.final_flight.record_sequence = 5;
+        assert_eq!(established.final_flight.write(&mut aead, &established.keys, 0).unwrap(), conversation.server[2]);
     }
+}
+
+#[test]
+fn recorded_records_open_and_both_sides_seal_the_recorded_ones() {
+    let mut aead = Aead::new().unwrap();
+    for conversation in conversations() {
+        let (keys, connection) = (&conversation.keys, conversation.connection);
+        let mut sequence = SendSequence::new(Generation(0), Generation(0)).unwrap();
+        sequence.take();
+        assert_eq!(conversation.client.len() - 3, conversation.plaintexts.len());
+        for ((sent, reply), plaintext) in conversation.client[3..].iter().zip(&conversation.server[3..]).zip(&conversation.plaintexts) {
+            let number = sequence.take().unwrap();
+            let mut ours = Vec::new();
+            record::write_sealed(&mut ours, &mut aead, &keys.client(), connection, content::APPLICATION, number, plaintext).unwrap();
+            match (sent[0], connection) {
+                (content::CID | content::MOVED, Some(connection)) => {
+                    assert_eq!(demux(sent), Datagram::Record { connection });
+                    assert_eq!(opened(sent, &mut aead, &keys.client()), (content::APPLICATION, plaintext.clone()));
+                    ours[0] = sent[0];
+                    assert_eq!(ours, *sent);
+                }
+                (content::APPLICATION, None) => {
+                    assert_eq!(demux(sent), Datagram::Junk(Junk::NoConnectionId));
+                    assert_eq!(opened(sent, &mut aead, &keys.client()), (content::APPLICATION, plaintext.clone()));
+                    assert_eq!(ours, *sent);
+                }
+                // A move without connection id: the device's id stands behind the record. Such firmware is not served.
+                (254, None) => assert_eq!(demux(sent), Datagram::Junk(Junk::Malformed)),
+                other => panic!("{other:?}"),
+            }
+            let (content_type, plain) = opened(reply, &mut aead, &keys.server());
+            let mut ours = Vec::new();
+            record::write_sealed(&mut ours, &mut aead, &keys.server(), None, content_type, number, &plain).unwrap();
+            assert_eq!(ours, *reply);
+        }
+    }
+}
+
+fn opened(datagram: &[u8], aead: &mut Aead, keys: &DirectionKeys) -> (u8, Vec<u8>) {
+    let (record, rest) = Record::parse(datagram).unwrap();
+    assert!(rest.is_empty());
+    let (content_type, plaintext) = record.open(aead, keys).unwrap();
+    (content_type, plaintext.to_vec())
 }

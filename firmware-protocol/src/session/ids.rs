@@ -96,6 +96,11 @@ impl Tokens {
         });
     }
 
+    /// When the last token that rests comes back.
+    pub(crate) fn rested_at(&self) -> Option<Millis> {
+        self.resting.iter().map(|(_, until)| *until).max()
+    }
+
     /// Whether nothing has to be remembered.
     pub(crate) fn is_idle(&mut self, now: Millis) -> bool {
         self.rest_until(now);

@@ -76,7 +76,8 @@ impl Outbound {
         entropy: &mut dyn Entropy,
         events: &mut Vec<Event>,
     ) -> Result<(), RequestError> {
-        if self.open.len() >= OPEN_MAX {
+        // A check of an address always has room: without it a device that moved gets no answers while requests to its old address are open.
+        if self.open.len() >= OPEN_MAX && matches!(asker, Asker::Caller(_)) {
             return Err(RequestError::Busy);
         }
         let token = match request.has_token() {
@@ -230,6 +231,11 @@ impl Outbound {
             let received = exchange.acknowledged;
             self.settle(now, self.open.len() - 1, Outcome::Closed { received }, events);
         }
+    }
+
+    /// When the last token that rests comes back.
+    pub(crate) fn rested_at(&self) -> Option<Millis> {
+        self.tokens.rested_at()
     }
 
     pub(crate) fn is_idle(&mut self, now: Millis) -> bool {

@@ -79,7 +79,7 @@ impl Delivery {
         if name.starts_with("particle/device/updates/") && data.is_none() {
             return Err(Harmful::UpdateWithoutPayload);
         }
-        if name.starts_with("spark/device/key/restore") || name == "spark/device/claim/code" {
+        if name.starts_with("spark/device/key/restore") || name.starts_with("spark/device/claim/code") {
             return Err(Harmful::Forbidden);
         }
         Ok(Self { name: name.to_owned(), content_format, data: data.map(<[u8]>::to_vec) })
@@ -116,6 +116,7 @@ mod tests {
         assert_eq!(new("particle/device/updates/forced", Some(b"true")), None);
         assert_eq!(new("spark/device/key/restore", Some(b"1")), Some(Harmful::Forbidden));
         assert_eq!(new("spark/device/claim/code", Some(b"x")), Some(Harmful::Forbidden));
+        assert_eq!(new("spark/device/claim/code\0", Some(b"x")), Some(Harmful::Forbidden), "a device reads names to the first zero");
         assert_eq!(new("spark/device/claim/response", None), None);
         assert_eq!(new("", None), Some(Harmful::Size));
         assert_eq!(new(&"n".repeat(65), None), Some(Harmful::Size));

@@ -28,13 +28,14 @@ pub struct Subscription {
 impl Subscription {
     /// The subscription in `GET /e/<prefix>`; several path options are joined, because either form may come.
     pub(crate) fn of(message: &Message, segments: &[&[u8]]) -> Option<Self> {
-        let prefix = joined_name(segments).unwrap_or_default();
+        // No filter asks for everything; one that no event name can start with must not come to mean the same.
+        let prefix = String::from_utf8(segments.join(&b'/')).ok().filter(|prefix| prefix.len() <= NAME_MAX)?;
         let handler = match message.values(option::URI_QUERY).next() {
             Some(b"c") => HandlerKind::Cbor,
             Some(b"b") => HandlerKind::Binary,
             _ => HandlerKind::Text,
         };
-        (prefix.len() <= NAME_MAX).then_some(Self { prefix, handler })
+        Some(Self { prefix, handler })
     }
 
     /// The query byte of its request.
@@ -51,4 +52,24 @@ impl Subscription {
 pub(crate) fn joined_name(segments: &[&[u8]]) -> Option<String> {
     let name = String::from_utf8(segments.join(&b'/')).ok()?;
     (1..=NAME_MAX).contains(&name.len()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coap::{Code, Kind};
+
+    fn prefix_of(segments: &[&[u8]]) -> Option<String> {
+        let message = Message::new(Kind::Confirmable, Code::GET, 1, &[]);
+        Subscription::of(&message, segments).map(|subscription| subscription.prefix)
+    }
+
+    #[test]
+    fn a_filter_is_taken_whole_or_not_at_all() {
+        assert_eq!(prefix_of(&[b"my", b"evt"]).as_deref(), Some("my/evt"));
+        assert_eq!(prefix_of(&[]).as_deref(), Some(""));
+        assert_eq!(prefix_of(&[&[b'n'; 64]]), Some("n".repeat(64)));
+        assert_eq!(prefix_of(&[&[b'n'; 65]]), None, "cut or emptied it would match what was not asked for");
+        assert_eq!(prefix_of(&[&[0xff]]), None);
+    }
 }

@@ -10,7 +10,7 @@ use firmware_protocol::time::Now;
 use crate::device::Link;
 use crate::event::{NewEvent, Source};
 use crate::journal::{Record, RetireReason};
-use crate::shard::{Output, Shard, Then, retire};
+use crate::shard::{Output, Shard, Then};
 
 /// System events of a device that its owner gets to see (device-os.md §3.18). Others are taken and led nowhere.
 const SHOWN: [&str; 5] = [
@@ -36,15 +36,14 @@ impl<R> Shard<R> {
         if self.current(id, link).is_none() {
             return;
         }
+        let impostor = matches!(&uplink, Uplink::Hello { hello, .. } if hello.device.is_some_and(|claimed| claimed != id));
+        if impostor {
+            return self.end_session(now, id, link, RetireReason::WrongDevice, out);
+        }
         self.alive(now, id, now.unix, out);
         let then = Then::Acknowledge { link, receipt };
         let Some(device) = self.devices.get_mut(&id) else { return };
         let record = match uplink {
-            Uplink::Hello { hello, .. } if hello.device.is_some_and(|claimed| claimed != id) => {
-                device.link = None;
-                device.presence.end(now.at);
-                return retire(now, id, link, RetireReason::WrongDevice, out);
-            }
             Uplink::Hello { hello, payload } => {
                 device.introduce(hello);
                 Record::Hello { floor, device: id, payload, at: now.unix }

@@ -1,0 +1,6 @@
+//! The session as a device sees it: what it sends and takes, message by message, against recordings of the real firmware and its hazards.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+mod bench;
+mod state;
