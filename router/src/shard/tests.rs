@@ -172,7 +172,8 @@ fn a_hello_of_another_device_ends_the_session() {
     let mut bench = Bench::new();
     bench.apply(Input::Opened { link: link(1), identity: identity(DEVICE), ip: [127, 0, 0, 1].into() });
     let out = bench.uplink(1, DEVICE, Uplink::Hello { hello: hello(OTHER), payload: vec![] });
-    assert!(matches!(out[..], [Output::Append { .. }, Output::Retire { reason: RetireReason::WrongDevice, .. }]));
+    assert!(matches!(out[..], [Output::Append { .. }, Output::Retire { reason: RetireReason::WrongDevice, .. }, Output::Append { .. }]));
+    assert_eq!(names(&out), ["spark/status"], "it was online since its handshake");
 }
 
 #[test]
@@ -251,7 +252,10 @@ fn a_restored_session_is_online_and_complete_or_completed() {
         match (hello_known && subscribed, described) {
             (true, true) => assert!(out.is_empty()),
             (true, false) => assert!(matches!(out[..], [Output::Request { request: Request::Describe(DescribeKind::Application), .. }])),
-            (false, _) => assert!(matches!(out[..], [Output::Append { .. }, Output::Retire { reason: RetireReason::StateLost, .. }])),
+            (false, _) => {
+                assert!(matches!(out[1], Output::Retire { reason: RetireReason::StateLost, .. }));
+                assert_eq!(names(&out), ["spark/status"]);
+            }
         }
     }
 }
@@ -261,6 +265,7 @@ fn a_revoked_device_is_retired_and_forgotten() {
     let mut bench = Bench::new();
     bench.connect(1, DEVICE);
     let out = bench.apply(Input::Revoked(DEVICE));
-    assert!(matches!(out[..], [Output::Append { .. }, Output::Retire { reason: RetireReason::Revoked, .. }]));
+    assert!(matches!(out[1], Output::Retire { reason: RetireReason::Revoked, .. }));
+    assert_eq!(names(&out), ["spark/status"]);
     assert!(bench.uplink(1, DEVICE, publish("temp")).is_empty());
 }
