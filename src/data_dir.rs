@@ -1,12 +1,14 @@
 //! The data directory: one place for everything that must survive, and one process at a time that works in it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
 use thiserror::Error;
+
+use crate::journal::durable;
 
 /// A data directory that this process has for itself, until it is dropped.
 #[derive(Debug)]
@@ -38,13 +40,13 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    /// Creates the directory if need be, and locks it.
+    /// Creates the directory durably if need be, and locks it.
     ///
     /// # Errors
     /// Another process has it, or it cannot be created or written.
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
         let io = |source| DataDirError::Io { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        durable::create_directory(path, 0o700).map_err(io)?;
         let path = path.canonicalize().map_err(io)?;
         let mut lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join("lock")).map_err(io)?;

@@ -80,6 +80,11 @@ impl ServerKeys {
     pub fn open(data: &DataDir) -> Result<Self, KeysError> {
         match Self::read_in(data.path()) {
             Err(KeysError::Missing { path }) if !data.has_history() => mint(&path),
+            Ok(keys) => {
+                // Whoever made what is in there may have been killed before coming to the sync of its name; that goes for the other keys too.
+                sync_directory(&data.keys_dir()).map_err(|source| KeysError::Io { path: data.keys_dir(), source })?;
+                Ok(keys)
+            }
             other => other,
         }
     }

@@ -3,8 +3,9 @@
 //! None of these may be retried on the same file after it has failed: the kernel may have dropped the unwritten pages and would report
 //! success for data that is gone.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Makes the content of `file` durable, and its length if that is needed to read it back (`fdatasync`).
@@ -17,18 +18,22 @@ pub fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Creates `dir` and what is missing above it, each name durable. Returns whether anything was created.
-pub fn create_directory(dir: &Path) -> io::Result<bool> {
-    if dir.is_dir() {
-        return Ok(false);
-    }
+/// Creates `dir`, and what is missing above it, with `mode`. Its name is durable afterwards, whoever made it.
+pub fn create_directory(dir: &Path, mode: u32) -> io::Result<()> {
     let parent = parent_of(dir);
-    create_directory(&parent)?;
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => sync_directory(&parent)?,
+    if dir.is_dir() {
+        // Whoever made it may have been killed before coming to the sync of its name.
+        return match sync_directory(&parent) {
+            // We may not even look there, so somebody else made it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
     }
-    Ok(true)
+    create_directory(&parent, mode)?;
+    match DirBuilder::new().mode(mode).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_directory(&parent),
+    }
 }
 
 /// Puts `bytes` at `path` so that after a crash there is either what was there before or all of `bytes`.
@@ -81,6 +86,8 @@ pub fn temporary_name(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -103,9 +110,11 @@ mod tests {
     fn directories_are_created_with_what_is_above_them() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a/b/c");
-        assert!(create_directory(&deep).unwrap());
-        assert!(!create_directory(&deep).unwrap());
-        assert!(deep.is_dir());
+        create_directory(&deep, 0o700).unwrap();
+        create_directory(&deep, 0o755).unwrap();
+        for created in [&deep, deep.parent().unwrap()] {
+            assert_eq!(fs::metadata(created).unwrap().permissions().mode() & 0o777, 0o700);
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ use super::frame::{self, FRAME_BYTES_MAX, Place};
 use super::recovery::{self, Recovered, Reopened};
 use super::segment::{self, SEGMENT_HEADER_LEN, SealedSegment, SegmentHeader, SegmentId};
 
+const DIRECTORY_MODE: u32 = 0o700;
+
 /// How a journal is written. Any journal can be opened with any options.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -76,7 +78,7 @@ impl Journal {
     /// Refuses whatever would mean to go on without data that had been acknowledged; nothing is changed then, except that temporary
     /// files may be gone.
     pub fn open(dir: &Path, options: Options) -> Result<(Journal, Recovered), OpenError> {
-        let created = durable::create_directory(dir).map_err(OpenError::io("create", dir))?;
+        durable::create_directory(dir, DIRECTORY_MODE).map_err(OpenError::io("create", dir))?;
         recovery::remove_temporary_files(dir)?;
         let (recovered, sealed, reopened) = recovery::recover(dir)?;
         let current = match reopened {
@@ -86,11 +88,6 @@ impl Journal {
                 Current::from(reopened)
             }
             None => {
-                if !created {
-                    // Nor do we know whether whoever created the directory came to that.
-                    let parent = durable::parent_of(dir);
-                    durable::sync_directory(&parent).map_err(OpenError::io("sync", &parent))?;
-                }
                 let header = SegmentHeader { previous: 0, id: SegmentId { number: 1, first: Position(1) }, salt: options.salt };
                 let failed = |error: CommitError| OpenError::io("create the first segment in", dir)(error.into_io());
                 Current::create(dir, header).map_err(failed)?

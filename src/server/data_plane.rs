@@ -126,6 +126,11 @@ impl DataPlaneHandle {
 impl DataPlane {
     /// Recovers what the last process left, binds the UDP port and starts all threads.
     pub fn start(config: &Config, opened: &Opened) -> Result<Self, StartError> {
+        Self::start_with(config, opened, Options::new(u64::from_be_bytes(SystemEntropy.array())))
+    }
+
+    /// [`DataPlane::start`] with a journal of another shape: a test sees segments begin and end that are small.
+    pub fn start_with(config: &Config, opened: &Opened, options: Options) -> Result<Self, StartError> {
         let began = Instant::now();
         let Opened { data, registry, keys, metrics, clock } = opened;
         let (clock, workers, shards) = (*clock, config.udp.workers.get(), config.shards.count.get());
@@ -133,8 +138,7 @@ impl DataPlane {
 
         let generation = generation::raise(data.path(), now.unix)?;
         let ids = terminators::cid_keys::load(&data.keys_dir(), 1)?;
-        let salt = u64::from_be_bytes(SystemEntropy.array());
-        let (journal, recovered) = Journal::open(&data.journal_dir(), Options::new(salt))?;
+        let (journal, recovered) = Journal::open(&data.journal_dir(), options)?;
         if let Some(torn) = &recovered.report.torn_tail {
             tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, bytes = torn.bytes_cut, what = %torn.what,
                 "the journal's unfinished tail was cut");

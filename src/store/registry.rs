@@ -8,7 +8,7 @@ mod error;
 mod tokens;
 mod users;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -22,6 +22,7 @@ use tokio::sync::Mutex;
 
 use super::passwords::Passwords;
 use super::{DeviceBook, KeyRing, TokenCache};
+use crate::journal::durable;
 
 pub use devices::{Added, DeviceEdit, NewDevice};
 pub use error::RegistryError;
@@ -57,6 +58,7 @@ impl Registry {
     /// The file cannot be opened, is no registry, or was written by a newer version.
     pub async fn open(file: &Path) -> Result<Self, RegistryError> {
         create_private(file).map_err(RegistryError::File)?;
+        sync_log(file).map_err(RegistryError::File)?;
         let options = SqliteConnectOptions::new()
             .filename(file)
             .journal_mode(SqliteJournalMode::Wal)
@@ -124,6 +126,18 @@ impl Registry {
 /// Makes sure of a file that nobody else can read; SQLite gives its log and index the same mode.
 fn create_private(file: &Path) -> io::Result<()> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop)
+}
+
+/// A process may have been killed between writing a change to SQLite's log and syncing it. SQLite takes such a change for made and does not sync it
+/// again, so it would be served and answered for although a power cut could still undo it. The name of the log is durable with that of the
+/// generation, before a port is bound.
+fn sync_log(file: &Path) -> io::Result<()> {
+    let mut log = file.as_os_str().to_os_string();
+    log.push("-wal");
+    match File::open(&log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        opened => durable::sync_file(&opened?),
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use firmware_protocol::entropy::Entropy;
 use crate::entropy::SystemEntropy;
 use crate::journal::durable;
 
-/// Reads the tag keys of `directory`, or makes them at the first start. The file holds one or two keys of 32 bytes, the current one first.
+/// Reads the tag keys of `directory`, or makes them at the first start. The server's own keys are there too, and opening them first has made
+/// durable what an interrupted start left there. The file holds one or two keys of 32 bytes, the current one first.
 pub fn load(directory: &Path, node: u16) -> io::Result<ConnectionIds> {
     let path = directory.join("cid-keys");
     let bytes = match fs::read(&path) {

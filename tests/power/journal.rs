@@ -1,0 +1,261 @@
+//! The journal by itself, with segments so small that every commit may be the one that begins another, with spares, snapshots and segments
+//! that are given up: everything that the server does with it in a day.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use firmware_protocol::entropy::{Entropy, SeededEntropy};
+use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::time::UnixMillis;
+use holdfast::entropy::SystemEntropy;
+use holdfast::journal::{
+    self, CompactionOptions, Covered, Journal, Options, Recovered, SealedSegment, State, compact, prepare_spare, remove_segments,
+};
+use router::event::{Event, EventId, Position, Source};
+use router::journal::{DescribeKind, Record};
+
+use crate::child::{Child, LIFE_MAX, Plan, say};
+use crate::disk::{Disk, Shim, copy_all};
+use crate::{kills, seeded};
+
+const CHILD: &str = "journal::work_in_the_journal";
+const DIRECTORY: &str = "POWER_JOURNAL";
+const FIRST_BATCH: &str = "POWER_FIRST_BATCH";
+/// Set if nothing is written at first: then no commit makes up for what opening left undone.
+const IDLE: &str = "POWER_IDLE";
+const IDLE_FOR: Duration = Duration::from_millis(150);
+/// Steps that a start takes, about.
+const STEPS_TO_START: u64 = 12;
+/// Events that are kept for sure.
+const KEPT: u64 = 60;
+
+fn options(salt: u64) -> Options {
+    Options { segment_bytes: 6_000, frame_bytes: 1_200, salt }
+}
+
+/// What is committed as batch `number`.
+fn batch(number: u64) -> Vec<Record> {
+    let mut random = SeededEntropy::new(number);
+    let at = UnixMillis(number);
+    let event = |random: &mut SeededEntropy, index: u64| {
+        let data = format!("{number}-{index}-{}", "x".repeat(usize::try_from(random.below(900)).unwrap()));
+        let event = Event {
+            id: EventId::new(at, random.array()),
+            owner: OwnerId(1),
+            product: None,
+            source: Source::Api,
+            name: "power".into(),
+            content_format: 0,
+            data: Some(data.into_bytes()),
+            ttl_s: 60,
+            published_at: at,
+        };
+        Record::Event { floor: None, event: Arc::new(event) }
+    };
+    let mut records = Vec::new();
+    for index in 0..1 + random.below(3) {
+        records.push(event(&mut random, index));
+        let device = DeviceId([u8::try_from(random.below(9)).unwrap(); 12]);
+        let payload = format!("{number}-{index}").into_bytes();
+        records.push(Record::Describe { floor: None, device, kind: DescribeKind::Application, payload, at });
+    }
+    records
+}
+
+enum Task {
+    Spare,
+    Compact(Vec<SealedSegment>),
+    Remove(Vec<SealedSegment>),
+}
+
+/// The child.
+#[test]
+#[ignore = "a process that the other tests start"]
+fn work_in_the_journal() {
+    let Ok(dir) = std::env::var(DIRECTORY) else { return };
+    let first: u64 = std::env::var(FIRST_BATCH).unwrap().parse().unwrap();
+    let (mut journal, recovered) = match Journal::open(Path::new(&dir), options(u64::from_be_bytes(SystemEntropy.array()))) {
+        Ok(opened) => opened,
+        Err(error) => {
+            eprintln!("refused: {error}");
+            std::process::exit(3);
+        }
+    };
+    say(&format!("open {}", recovered.next_position));
+    if std::env::var(IDLE).is_ok() {
+        thread::sleep(IDLE_FOR);
+    }
+    let (tasks, worker) = sync_channel(4);
+    let (reports, covered) = sync_channel(4);
+    let background = thread::spawn(move || work_in_the_background(Path::new(&dir), &worker, &reports));
+    let began = Instant::now();
+    for number in (first..).take_while(|_| began.elapsed() < LIFE_MAX) {
+        let committed = journal.commit(&batch(number)).unwrap();
+        say(&format!("done {number} {}", committed.first));
+        if journal.wants_spare() {
+            let _ = tasks.try_send(Task::Spare);
+        }
+        if journal.sealed_segments().len() > 4 {
+            let _ = tasks.try_send(Task::Compact(journal.sealed_segments().to_vec()));
+        }
+        for covered in covered.try_iter().collect::<Vec<_>>() {
+            let keep_from = Position(journal.next_position().0.saturating_sub(KEPT).max(1));
+            say(&format!("kept {keep_from}"));
+            let _ = tasks.send(Task::Remove(journal.release_segments(&covered, keep_from)));
+        }
+    }
+    drop((tasks, covered));
+    background.join().unwrap();
+}
+
+fn work_in_the_background(dir: &Path, tasks: &Receiver<Task>, reports: &SyncSender<Covered>) {
+    for task in tasks {
+        match task {
+            Task::Spare => prepare_spare(dir, 6_000).unwrap(),
+            Task::Compact(sealed) => {
+                let covered = compact(dir, &sealed, CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap();
+                covered.into_iter().for_each(|covered| _ = reports.try_send(covered));
+            }
+            Task::Remove(segments) => remove_segments(dir, &segments).unwrap(),
+        }
+    }
+}
+
+/// What the journal must hold.
+#[derive(Default)]
+struct Expected {
+    /// After everything that is certain.
+    state: State,
+    /// Events that are certain, the last ones.
+    events: VecDeque<(Position, Arc<Event>)>,
+    next: u64,
+    /// Events before this may be gone.
+    keep_from: u64,
+    /// Of the batch that was being written: any first part of it may be there.
+    open: Vec<Record>,
+    /// How much of that was found last.
+    found: usize,
+}
+
+impl Expected {
+    fn new() -> Self {
+        Self { next: 1, keep_from: 1, ..Self::default() }
+    }
+
+    fn add(&mut self, records: &[Record]) {
+        for record in records {
+            self.state.apply(record);
+            if let Record::Event { event, .. } = record {
+                self.events.push_back((Position(self.next), Arc::clone(event)));
+                self.next += 1;
+            }
+        }
+        while self.events.front().is_some_and(|(position, _)| position.0 < self.keep_from) {
+            self.events.pop_front();
+        }
+    }
+
+    /// Learns from what a process said before it was killed. `number` is the batch that it was to begin with; returns the next.
+    fn hear(&mut self, said: &[String], mut number: u64) -> u64 {
+        for line in said {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["open", next] => {
+                    // What it has read it may show to others.
+                    let open = std::mem::take(&mut self.open);
+                    self.add(&open[..self.found]);
+                    assert_eq!(next, self.next.to_string(), "it found something else than we did");
+                    self.open = batch(number);
+                }
+                ["done", done, first] => {
+                    assert_eq!((done, first), (number.to_string().as_str(), self.next.to_string().as_str()));
+                    self.add(&batch(number));
+                    number += 1;
+                    self.open = batch(number);
+                }
+                ["kept", from] => self.keep_from = self.keep_from.max(from.parse().unwrap()),
+                _ => panic!("{line:?}"),
+            }
+        }
+        number + 1
+    }
+
+    /// Compares with the journal in `dir`, which is opened like by any process.
+    fn check(&mut self, dir: &Path) -> Result<(), String> {
+        let (recovered, events) = read(dir, Position(self.keep_from))?;
+        let Recovered { state, next_position, report } = recovered;
+        if let Some(damaged) = report.damaged_snapshots.first() {
+            return Err(format!("a snapshot under its final name is damaged: {damaged}"));
+        }
+        let mut with_open = Self { state: self.state.clone(), next: self.next, ..Self::default() };
+        let mut found = 0;
+        while (&with_open.state, with_open.next) != (&state, next_position.0) {
+            let Some(record) = self.open.get(found) else {
+                return Err(format!("expected everything before {} and some of {:?}, found {next_position}", self.next, self.open));
+            };
+            with_open.add(std::slice::from_ref(record));
+            found += 1;
+        }
+        let expected: Vec<_> = self.events.iter().chain(&with_open.events).filter(|(position, _)| position.0 >= self.keep_from).collect();
+        if !expected.iter().copied().eq(&events) {
+            return Err(format!("other events: expected {}, found {}", expected.len(), events.len()));
+        }
+        self.found = found;
+        Ok(())
+    }
+}
+
+/// Events by position.
+type Stored = Vec<(Position, Arc<Event>)>;
+
+/// What is in the journal in `dir`, and its events from `from` on. To be used on a copy: what opening it repairs shall not help the next process.
+pub(crate) fn read(dir: &Path, from: Position) -> Result<(Recovered, Stored), String> {
+    let (journal, recovered) = Journal::open(dir, Options::new(0)).map_err(|error| format!("the journal cannot be opened: {error}"))?;
+    let mut reader = journal.events().read_from(from).map_err(|error| error.to_string())?;
+    let events = std::iter::from_fn(|| reader.next_event().transpose()).collect::<Result<_, journal::EventsError>>();
+    Ok((recovered, events.map_err(|error| error.to_string())?))
+}
+
+#[test]
+fn the_journal_keeps_what_it_committed() {
+    let (shim, seed) = (Shim::build(), seeded());
+    let mut random = SeededEntropy::new(seed);
+    let mut killed = 0;
+    while killed < kills() {
+        let (disk, mut expected, mut number) = (Disk::new(), Expected::new(), 1);
+        // A new disk now and then: the first steps of a journal are made only once.
+        for _ in 0..1 + random.below(12) {
+            let dir = disk.live().join("data/journal");
+            let plan = Plan::any(&mut random, STEPS_TO_START);
+            let mut orders = vec![(DIRECTORY, dir.display().to_string()), (FIRST_BATCH, number.to_string())];
+            if random.below(4) == 0 {
+                orders.push((IDLE, "yes".into()));
+            }
+            let child = Child::start(&shim, &disk, plan.at_step, CHILD, &orders);
+            if child.wait_for("open", Duration::from_secs(30)).is_some() {
+                thread::sleep(plan.after / 2);
+            }
+            killed += 1;
+            let complain = |error: String| -> Vec<String> { panic!("seed {seed}, kill {killed}, {plan:?}: {error}") };
+            let said = child.kill().unwrap_or_else(complain);
+            number = expected.hear(&said, number);
+            disk.cut(plan.cut, &mut random);
+
+            let copy = disk.scratch().join("journal");
+            if dir.exists() {
+                copy_all(&dir, &copy);
+            } else {
+                fs::create_dir(&copy).unwrap();
+            }
+            if let Err(error) = expected.check(&copy) {
+                complain(error);
+            }
+        }
+    }
+    eprintln!("{killed} kills");
+}
