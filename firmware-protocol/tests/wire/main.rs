@@ -3,4 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod bench;
+mod captures;
+mod hazards;
 mod state;
+mod vectors;
