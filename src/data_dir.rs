@@ -87,7 +87,12 @@ impl DataDir {
 
     /// Whether a server has worked here before, so that devices may rely on its keys.
     pub fn has_history(&self) -> bool {
-        self.registry_file().exists() || fs::read_dir(self.journal_dir()).is_ok_and(|mut entries| entries.next().is_some())
+        self.registry_file().exists() || self.has_journal()
+    }
+
+    /// Whether sessions and events were written down here.
+    pub fn has_journal(&self) -> bool {
+        fs::read_dir(self.journal_dir()).is_ok_and(|mut entries| entries.next().is_some())
     }
 }
 

@@ -137,7 +137,7 @@ impl DataPlane {
         let now = clock.now();
 
         let generation = generation::raise(data.path(), now.unix)?;
-        let ids = terminators::cid_keys::load(&data.keys_dir(), 1)?;
+        let ids = terminators::cid_keys::load(&data.keys_dir(), 1, !data.has_journal())?;
         let (journal, recovered) = Journal::open(&data.journal_dir(), options)?;
         if let Some(torn) = &recovered.report.torn_tail {
             tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, bytes = torn.bytes_cut, what = %torn.what,

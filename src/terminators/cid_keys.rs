@@ -10,18 +10,21 @@ use firmware_protocol::entropy::Entropy;
 use crate::entropy::SystemEntropy;
 use crate::journal::durable;
 
-/// Reads the tag keys of `directory`, or makes them at the first start. The server's own keys are there too, and opening them first has made
+/// Reads the tag keys of `directory`. Makes them at the `first` start only: devices have ids that were made with those of a server that has
+/// worked before, and new ones would make strangers of them. The server's own keys are there too, and opening them first has made
 /// durable what an interrupted start left there. The file holds one or two keys of 32 bytes, the current one first.
-pub fn load(directory: &Path, node: u16) -> io::Result<ConnectionIds> {
+pub fn load(directory: &Path, node: u16, first: bool) -> io::Result<ConnectionIds> {
     let path = directory.join("cid-keys");
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if first && error.kind() == io::ErrorKind::NotFound => {
             let key: TagKey = SystemEntropy.array();
             durable::replace_file(&path, &key)?;
             key.to_vec()
         }
-        Err(error) => return Err(error),
+        Err(error) => {
+            return Err(io::Error::new(error.kind(), format!("{}: {error}; it belongs to the sessions in the journal", path.display())));
+        }
     };
     let keys: Vec<&TagKey> = bytes.as_chunks::<32>().0.iter().collect();
     match (&keys[..], bytes.len() % 32) {

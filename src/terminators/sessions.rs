@@ -1,7 +1,7 @@
 //! The sessions of one terminator, and when each wants to be looked at.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use firmware_protocol::crypto::PublicKey;
@@ -11,6 +11,9 @@ use firmware_protocol::time::Millis;
 
 /// How often at most a shard is told that a device was heard.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a stranger may take to say Hello.
+const STRANGER_LIFE: Duration = Duration::from_secs(60);
 
 /// What a session is at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +42,7 @@ pub(super) struct Entry {
 pub(super) struct Sessions {
     entries: HashMap<ConnectionId, Entry>,
     timers: BinaryHeap<Reverse<(Millis, ConnectionId)>>,
+    strangers: VecDeque<(Millis, ConnectionId)>,
 }
 
 impl Sessions {
@@ -46,6 +50,22 @@ impl Sessions {
         let connection = session.connection();
         self.entries.insert(connection, Entry { session, standing, timer_at: None, reported_at: None });
         self.schedule(connection);
+    }
+
+    /// A session that ends by itself if its holder says no Hello.
+    pub(super) fn insert_stranger(&mut self, now: Millis, session: Session, key: PublicKey) {
+        self.strangers.push_back((now, session.connection()));
+        self.insert(session, Standing::Stranger(key));
+    }
+
+    /// Forgets strangers that said nothing.
+    pub(super) fn expire_strangers(&mut self, now: Millis) {
+        while let Some((_, connection)) = self.strangers.front().copied().filter(|(since, _)| now.since(*since) >= STRANGER_LIFE) {
+            self.strangers.pop_front();
+            if self.entries.get(&connection).is_some_and(|entry| matches!(entry.standing, Standing::Stranger(_))) {
+                self.entries.remove(&connection);
+            }
+        }
     }
 
     pub(super) fn entry(&mut self, connection: ConnectionId) -> Option<&mut Entry> {

@@ -135,6 +135,7 @@ impl Worker {
         self.mailbox.wait_with(Some(self.udp.as_fd()), deadline.min(Duration::from_secs(1)));
         self.now = self.clock.now();
         self.cookies.rotate(self.now.at, &mut SystemEntropy);
+        self.sessions.expire_strangers(self.now.at);
         self.receive();
         self.take_messages();
         while let Some(connection) = self.sessions.pop_due(self.now.at) {
@@ -421,7 +422,7 @@ impl Worker {
                 }
             }
             Holder::Stranger => {
-                self.sessions.insert(session, Standing::Stranger(established.public_key));
+                self.sessions.insert_stranger(self.now.at, session, established.public_key);
                 self.with_session(connection, Session::confirm);
             }
         }

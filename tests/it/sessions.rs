@@ -206,7 +206,7 @@ async fn copies_of_a_data_directory_repeat_no_record_number() {
     for directory in copies.iter().chain([&original]) {
         let running = Running::start(directory.path(), &server.to_string()).await;
         for _ in 0..5 {
-            let _ = running.ask(1, call());
+            drop(running.ask(1, call()));
             driver.publish("temperature", b"21.5");
             driver.run_for(Duration::from_millis(100));
         }
