@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and which part does it.
 //!
-//! Commands that change something work whether or not a server runs: see [`target`].
+//! Commands that change something work whether or not a server runs: see `target`.
 
 mod devices;
 mod journal;
