@@ -383,6 +383,7 @@ impl Session {
                 let open = self.open();
                 open.assembly_since = cx.now.at;
                 match Assembly::take(&mut open.assembly, kind, block, &message.payload) {
+                    Assembled::Partial if message.kind == Kind::NonConfirmable => {}
                     Assembled::Partial => {
                         let reply = Message::new(Kind::Acknowledgement, Code::CONTINUE, message.id, &message.token);
                         self.send(cx, &reply.with(option::BLOCK1, block.value()));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use firmware_protocol::device::DeviceEvent;
 use firmware_protocol::session::describe::DescribeKind;
+use firmware_protocol::session::publish::Delivery;
 use firmware_protocol::session::request::{Outcome, Request};
 use firmware_protocol::time::Millis;
 use world::{Link, World};
@@ -180,4 +181,26 @@ fn a_driver_can_ping_and_reset_a_device() {
     world.run_until(Duration::from_secs(5), |world| world.device.is_connected());
     assert_eq!(world.handshakes, 2);
     assert!(keys.is_some() && world.device.server_keys() != keys);
+}
+
+/// A device gives its session up 45 seconds after a message that it cannot handle, or at a reset, or when something of its own stays
+/// unanswered: none of it happens, whatever is asked and told (device-os.md §5.4).
+#[test]
+fn nothing_that_is_sent_costs_the_device_its_session() {
+    let mut world = World::new(6, Link::perfect());
+    world.run_until(Duration::from_secs(5), |world| world.device.is_connected());
+    request_all(&mut world);
+    for kind in [DescribeKind::System, DescribeKind::Metrics] {
+        world.request(Request::Describe(kind));
+    }
+    for (name, content_format) in [("news/today", 0), ("nobody/listens", 0), ("news/typed", 65_001), ("particle/device/updates/forced", 0)]
+    {
+        world.request(Request::Deliver(Delivery::new(name, content_format, Some(b"true")).unwrap()));
+    }
+    world.publish("event", b"data");
+    world.run(Duration::from_secs(200));
+    assert_eq!(world.outcomes.len(), 13);
+    assert!(world.outcomes.values().all(|outcomes| !matches!(outcomes[..], [Outcome::TimedOut { .. }])), "{:?}", world.outcomes);
+    assert!(!world.events.iter().any(|event| matches!(event, DeviceEvent::Disconnected { .. })), "{:?}", world.events);
+    assert_eq!((world.handshakes, world.dropped), (1, 0));
 }

@@ -102,3 +102,14 @@ fn a_describe_that_was_lost_half_way_is_asked_for_once() {
     assert_eq!(repeated.message().code, Code::INCOMPLETE);
     assert_eq!(bench.hear(&last(6)).lost, [DescribeKind::Application], "another attempt of the device");
 }
+
+#[test]
+fn a_block_that_wants_no_acknowledgement_gets_none() {
+    let mut bench = Bench::new();
+    let block = |kind| {
+        let message = Message::new(kind, Code::POST, 5, &[9]).path(&["d"]);
+        message.with(option::URI_QUERY, [2]).with(option::BLOCK1, [0x08]).payload([7; 16]).encode()
+    };
+    assert!(bench.hear(&block(Kind::NonConfirmable)).sent.is_empty());
+    assert_eq!(bench.hear(&block(Kind::Confirmable)).message().code, Code::CONTINUE);
+}
