@@ -123,10 +123,11 @@ impl<T> Mailbox<T> {
             let timeout = PollTimeout::try_from(timeout.as_millis().min(60_000)).unwrap_or(PollTimeout::MAX);
             // An interruption is a wake-up like any other.
             let _ = poll(&mut fds, timeout);
+            if fds[0].any().unwrap_or(false) {
+                let _ = self.bell.event.read();
+            }
         }
         self.bell.sleeping.store(false, Ordering::Relaxed);
-        // Empties the event; there is nothing to read when something else woke us.
-        let _ = self.bell.event.read();
     }
 
     /// What wakes this mailbox, for signals that are no messages.
@@ -139,7 +140,7 @@ impl Bell {
     /// Wakes the consumer if it sleeps.
     pub fn ring(&self) {
         fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
+        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel) {
             // The counter cannot overflow: it is emptied at every wake-up.
             let _ = self.event.write(1);
         }

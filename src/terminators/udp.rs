@@ -56,6 +56,9 @@ pub struct Udp {
 }
 
 impl Udp {
+    /// Reads of the kernel that one call makes at most. With coalescing there can be more datagrams.
+    pub const BATCH: usize = BATCH_SIZE;
+
     fn new(socket: Socket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         let socket = UdpSocket::from(socket);

@@ -154,12 +154,14 @@ impl Worker {
     fn receive(&mut self) {
         let mut batch = Vec::new();
         for _ in 0..BATCHES {
-            if self.udp.receive(|datagram, path| batch.push((datagram.to_vec(), path))) == 0 {
-                break;
-            }
+            let received = self.udp.receive(|datagram, path| batch.push((datagram.to_vec(), path)));
             for (datagram, path) in batch.drain(..) {
                 self.metrics.datagrams_received.inc();
                 self.handle_datagram(&datagram, path);
+            }
+            // A batch that was not full has emptied the socket, or nearly: another look would cost as much as the next turn.
+            if received < Udp::BATCH {
+                break;
             }
         }
     }
