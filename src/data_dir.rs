@@ -46,8 +46,11 @@ impl DataDir {
     /// Another process has it, or it cannot be created or written.
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
         let io = |source| DataDirError::Io { path: path.to_owned(), source };
-        durable::create_directory(path, 0o700).map_err(io)?;
+        let created = durable::create_directory(path, 0o700).map_err(io)?;
         let path = path.canonicalize().map_err(io)?;
+        if !created {
+            durable::sync_name(&path).map_err(io)?;
+        }
         let mut lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join("lock")).map_err(io)?;
         match lock.try_lock() {

@@ -18,21 +18,28 @@ pub fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Creates `dir`, and what is missing above it, with `mode`. Its name is durable afterwards, whoever made it.
-pub fn create_directory(dir: &Path, mode: u32) -> io::Result<()> {
-    let parent = parent_of(dir);
+/// Creates `dir`, and what is missing above it, with `mode`, each name durable. Returns whether `dir` was missing.
+pub fn create_directory(dir: &Path, mode: u32) -> io::Result<bool> {
     if dir.is_dir() {
-        // Whoever made it may have been killed before coming to the sync of its name.
-        return match sync_directory(&parent) {
-            // We may not even look there, so somebody else made it.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            synced => synced,
-        };
+        return Ok(false);
     }
-    create_directory(&parent, mode)?;
+    let parent = parent_of(dir);
+    if !create_directory(&parent, mode)? {
+        sync_name(&parent)?;
+    }
     match DirBuilder::new().mode(mode).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => sync_directory(&parent),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => sync_directory(&parent)?,
+    }
+    Ok(true)
+}
+
+/// Makes the name of a directory durable that was found: whoever made it may have been killed before coming to that.
+pub fn sync_name(dir: &Path) -> io::Result<()> {
+    match sync_directory(&parent_of(dir)) {
+        // We may not even look there, so somebody else made it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
     }
 }
 
@@ -110,8 +117,8 @@ mod tests {
     fn directories_are_created_with_what_is_above_them() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a/b/c");
-        create_directory(&deep, 0o700).unwrap();
-        create_directory(&deep, 0o755).unwrap();
+        assert!(create_directory(&deep, 0o700).unwrap());
+        assert!(!create_directory(&deep, 0o755).unwrap());
         for created in [&deep, deep.parent().unwrap()] {
             assert_eq!(fs::metadata(created).unwrap().permissions().mode() & 0o777, 0o700);
         }

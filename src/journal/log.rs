@@ -78,7 +78,7 @@ impl Journal {
     /// Refuses whatever would mean to go on without data that had been acknowledged; nothing is changed then, except that temporary
     /// files may be gone.
     pub fn open(dir: &Path, options: Options) -> Result<(Journal, Recovered), OpenError> {
-        durable::create_directory(dir, DIRECTORY_MODE).map_err(OpenError::io("create", dir))?;
+        let created = durable::create_directory(dir, DIRECTORY_MODE).map_err(OpenError::io("create", dir))?;
         recovery::remove_temporary_files(dir)?;
         let (recovered, sealed, reopened) = recovery::recover(dir)?;
         let current = match reopened {
@@ -88,6 +88,9 @@ impl Journal {
                 Current::from(reopened)
             }
             None => {
+                if !created {
+                    durable::sync_name(dir).map_err(OpenError::io("sync the name of", dir))?;
+                }
                 let header = SegmentHeader { previous: 0, id: SegmentId { number: 1, first: Position(1) }, salt: options.salt };
                 let failed = |error: CommitError| OpenError::io("create the first segment in", dir)(error.into_io());
                 Current::create(dir, header).map_err(failed)?

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,22 +21,26 @@ use router::event::{Event, EventId, Position, Source};
 use router::journal::{DescribeKind, Record};
 
 use crate::child::{Child, LIFE_MAX, Plan, say};
-use crate::disk::{Disk, Shim, copy_all};
+use crate::disk::{Cut, Disk, Shim, copy_all};
 use crate::{kills, seeded};
 
 const CHILD: &str = "journal::work_in_the_journal";
 const DIRECTORY: &str = "POWER_JOURNAL";
 const FIRST_BATCH: &str = "POWER_FIRST_BATCH";
-/// Set if nothing is written at first: then no commit makes up for what opening left undone.
-const IDLE: &str = "POWER_IDLE";
-const IDLE_FOR: Duration = Duration::from_millis(150);
-/// Steps that a start takes, about.
-const STEPS_TO_START: u64 = 12;
+/// After how many batches it pauses, if at all: then nothing makes up for what opening or the first commits left undone.
+const PAUSE_AFTER: &str = "POWER_PAUSE_AFTER";
+/// What it pauses after: a word that it says.
+const PAUSE_AT: &str = "POWER_PAUSE_AT";
+const PAUSE: Duration = Duration::from_millis(200);
+/// Steps that the first start takes.
+const STEPS_TO_START: u64 = 16;
 /// Events that are kept for sure.
-const KEPT: u64 = 60;
+const KEPT: u64 = 20;
+/// Sealed segments that are left alone; with more, several are given up at once.
+const SEALED: usize = 8;
 
 fn options(salt: u64) -> Options {
-    Options { segment_bytes: 6_000, frame_bytes: 1_200, salt }
+    Options { segment_bytes: 3_500, frame_bytes: 1_200, salt }
 }
 
 /// What is committed as batch `number`.
@@ -87,20 +92,23 @@ fn work_in_the_journal() {
         }
     };
     say(&format!("open {}", recovered.next_position));
-    if std::env::var(IDLE).is_ok() {
-        thread::sleep(IDLE_FOR);
-    }
+    let pause_after: Option<u64> = std::env::var(PAUSE_AFTER).ok().map(|batches| batches.parse().unwrap());
     let (tasks, worker) = sync_channel(4);
     let (reports, covered) = sync_channel(4);
-    let background = thread::spawn(move || work_in_the_background(Path::new(&dir), &worker, &reports));
+    let pause = Arc::new(AtomicBool::new(false));
+    let pausing = Arc::clone(&pause);
+    let background = thread::spawn(move || work_in_the_background(Path::new(&dir), &worker, &reports, &pausing));
     let began = Instant::now();
     for number in (first..).take_while(|_| began.elapsed() < LIFE_MAX) {
+        if pause_after == Some(number - first) || pause.swap(false, Ordering::AcqRel) {
+            thread::sleep(PAUSE);
+        }
         let committed = journal.commit(&batch(number)).unwrap();
         say(&format!("done {number} {}", committed.first));
         if journal.wants_spare() {
             let _ = tasks.try_send(Task::Spare);
         }
-        if journal.sealed_segments().len() > 4 {
+        if journal.sealed_segments().len() > SEALED {
             let _ = tasks.try_send(Task::Compact(journal.sealed_segments().to_vec()));
         }
         for covered in covered.try_iter().collect::<Vec<_>>() {
@@ -113,15 +121,26 @@ fn work_in_the_journal() {
     background.join().unwrap();
 }
 
-fn work_in_the_background(dir: &Path, tasks: &Receiver<Task>, reports: &SyncSender<Covered>) {
+fn work_in_the_background(dir: &Path, tasks: &Receiver<Task>, reports: &SyncSender<Covered>, pause: &AtomicBool) {
+    let pause_at = std::env::var(PAUSE_AT).unwrap_or_default();
+    let say = |word: &str, number: u64| {
+        pause.store(word == pause_at, Ordering::Release);
+        say(&format!("{word} {number}"));
+    };
     for task in tasks {
         match task {
-            Task::Spare => prepare_spare(dir, 6_000).unwrap(),
+            Task::Spare => prepare_spare(dir, 3_500).unwrap(),
             Task::Compact(sealed) => {
                 let covered = compact(dir, &sealed, CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap();
-                covered.into_iter().for_each(|covered| _ = reports.try_send(covered));
+                if let Some(covered) = covered {
+                    say("covered", covered.segment());
+                    let _ = reports.try_send(covered);
+                }
             }
-            Task::Remove(segments) => remove_segments(dir, &segments).unwrap(),
+            Task::Remove(segments) => {
+                remove_segments(dir, &segments).unwrap();
+                segments.last().into_iter().for_each(|last| say("removed", last.number()));
+            }
         }
     }
 }
@@ -136,6 +155,10 @@ struct Expected {
     next: u64,
     /// Events before this may be gone.
     keep_from: u64,
+    /// A snapshot stands for the segments up to this.
+    covered: u64,
+    /// The segments up to this are removed.
+    removed: u64,
     /// Of the batch that was being written: any first part of it may be there.
     open: Vec<Record>,
     /// How much of that was found last.
@@ -179,6 +202,8 @@ impl Expected {
                     self.open = batch(number);
                 }
                 ["kept", from] => self.keep_from = self.keep_from.max(from.parse().unwrap()),
+                ["covered", segment] => self.covered = self.covered.max(segment.parse().unwrap()),
+                ["removed", segment] => self.removed = self.removed.max(segment.parse().unwrap()),
                 _ => panic!("{line:?}"),
             }
         }
@@ -191,6 +216,12 @@ impl Expected {
         let Recovered { state, next_position, report } = recovered;
         if let Some(damaged) = report.damaged_snapshots.first() {
             return Err(format!("a snapshot under its final name is damaged: {damaged}"));
+        }
+        if report.snapshot.unwrap_or(0) < self.covered {
+            return Err(format!("a snapshot of segment {} was durable, {:?} is the newest", self.covered, report.snapshot));
+        }
+        if let Some(segment) = oldest_segment(dir).filter(|segment| *segment <= self.removed) {
+            return Err(format!("segment {segment} is back, and {} had been removed", self.removed));
         }
         let mut with_open = Self { state: self.state.clone(), next: self.next, ..Self::default() };
         let mut found = 0;
@@ -210,6 +241,12 @@ impl Expected {
     }
 }
 
+/// The number of the oldest segment in `dir`.
+fn oldest_segment(dir: &Path) -> Option<u64> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| name.strip_suffix(".segment")?.split_once('-')?.1.parse().ok()).min()
+}
+
 /// Events by position.
 type Stored = Vec<(Position, Arc<Event>)>;
 
@@ -225,16 +262,23 @@ pub(crate) fn read(dir: &Path, from: Position) -> Result<(Recovered, Stored), St
 fn the_journal_keeps_what_it_committed() {
     let (shim, seed) = (Shim::build(), seeded());
     let mut random = SeededEntropy::new(seed);
-    let mut killed = 0;
+    let (mut killed, mut disks) = (0, 0);
     while killed < kills() {
         let (disk, mut expected, mut number) = (Disk::new(), Expected::new(), 1);
-        // A new disk now and then: the first steps of a journal are made only once.
-        for _ in 0..1 + random.below(12) {
+        disks += 1;
+        for run in 0..1 + random.below(8) {
             let dir = disk.live().join("data/journal");
-            let plan = Plan::any(&mut random, STEPS_TO_START);
+            let mut plan = Plan::any(&mut random, STEPS_TO_START);
+            if run == 0 && disks % 2 == 0 {
+                // The first steps of a journal are made only once, so each has its turn.
+                plan = Plan { at_step: Some((disks - 1) % STEPS_TO_START), cut: Cut::ProcessOnly, ..plan };
+            }
             let mut orders = vec![(DIRECTORY, dir.display().to_string()), (FIRST_BATCH, number.to_string())];
-            if random.below(4) == 0 {
-                orders.push((IDLE, "yes".into()));
+            match random.below(6) {
+                0 | 1 => orders.push((PAUSE_AFTER, random.below(3).to_string())),
+                2 => orders.push((PAUSE_AT, "covered".into())),
+                3 => orders.push((PAUSE_AT, "removed".into())),
+                _ => {}
             }
             let child = Child::start(&shim, &disk, plan.at_step, CHILD, &orders);
             if child.wait_for("open", Duration::from_secs(30)).is_some() {

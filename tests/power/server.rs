@@ -30,10 +30,14 @@ const DIRECTORY: &str = "POWER_SERVER";
 const LISTEN: &str = "POWER_LISTEN";
 /// From which number on devices are added while it serves; absent if none are.
 const ADD_FROM: &str = "POWER_ADD_FROM";
+/// Set if nothing is served: then it is like a command that adds devices to a directory.
+const REGISTRY_ONLY: &str = "POWER_REGISTRY_ONLY";
 /// Devices that publish.
 const FLEET: u8 = 4;
 /// Steps that a start takes, about.
 const STEPS_TO_START: u64 = 26;
+/// Steps until the first devices are added, about.
+const STEPS_TO_ADD: u64 = 70;
 /// Steps that the very first start takes, about.
 const STEPS_TO_FIRST_START: u64 = 100;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,6 +69,11 @@ async fn work(directory: &Path) -> Result<(), StartError> {
     if !fleet.is_empty() {
         registry.add_devices(fleet).await?;
     }
+    say(&format!("added {FLEET}"));
+    if std::env::var(REGISTRY_ONLY).is_ok() {
+        tokio::time::sleep(LIFE_MAX).await;
+        return Ok(());
+    }
     let options = Options { segment_bytes: 40_000, ..Options::new(u64::from_be_bytes(SystemEntropy.array())) };
     let plane = DataPlane::start_with(&config, &opened, options)?;
     say(&format!("ready {} {}", plane.udp(), hex::encode(opened.keys.public_der())));
@@ -91,7 +100,7 @@ struct Life {
     listen: String,
     server_key: Option<String>,
     fleet: Vec<Publisher>,
-    /// The last device that was added.
+    /// The last device that was added for sure; 0 if none was.
     added: u8,
     /// Whether all devices were through with what they had open when the server was killed last.
     caught_up: bool,
@@ -99,7 +108,7 @@ struct Life {
 
 impl Life {
     fn new() -> Self {
-        Self { disk: Disk::new(), listen: "127.0.0.1:0".into(), server_key: None, fleet: Vec::new(), added: FLEET, caught_up: true }
+        Self { disk: Disk::new(), listen: "127.0.0.1:0".into(), server_key: None, fleet: Vec::new(), added: 0, caught_up: true }
     }
 
     fn data(&self) -> std::path::PathBuf {
@@ -135,7 +144,7 @@ impl Life {
     fn run(&mut self, shim: &Shim, plan: &Plan, adds: bool) -> Result<(), String> {
         let mut orders = vec![(DIRECTORY, self.data().display().to_string()), (LISTEN, self.listen.clone())];
         if adds {
-            orders.push((ADD_FROM, (self.added + 1).to_string()));
+            orders.push((ADD_FROM, (self.added.max(FLEET) + 1).to_string()));
         }
         // A device gives a message up after the fourth time: it must get through between two kills now and then.
         let at_step = plan.at_step.filter(|_| self.caught_up);
@@ -171,7 +180,7 @@ impl Life {
 
     fn hear(&mut self, said: &[String]) {
         for n in said.iter().filter_map(|line| line.strip_prefix("added ")) {
-            self.added = n.parse().unwrap();
+            self.added = self.added.max(n.parse().unwrap());
         }
     }
 
@@ -181,7 +190,7 @@ impl Life {
         if !faults.is_empty() {
             return Err(format!("{faults:?}"));
         }
-        if self.server_key.is_none() {
+        if self.added == 0 {
             return Ok(());
         }
         let copy = self.disk.scratch().join("data");
@@ -190,7 +199,7 @@ impl Life {
         }
         copy_all(&self.data(), &copy);
         self.check_registry(&copy.join("registry.db"))?;
-        self.check_journal(&copy.join("journal"))
+        if self.server_key.is_some() { self.check_journal(&copy.join("journal")) } else { Ok(()) }
     }
 
     fn check_registry(&self, file: &Path) -> Result<(), String> {
@@ -270,4 +279,28 @@ fn the_first_start_can_be_killed_anywhere() {
         endured.unwrap_or_else(|error| panic!("seed {seed}, kill {killed}, {plan:?}: {error}"));
     }
     eprintln!("{count} first starts");
+}
+
+/// The same for a command that only adds devices: it may be the first that works in a directory, and is told that they are there.
+#[test]
+fn the_first_command_can_be_killed_anywhere() {
+    let (shim, seed) = (Shim::build(), seeded());
+    let mut random = SeededEntropy::new(seed);
+    let mut steps: Vec<u64> = (1..STEPS_TO_ADD).step_by(2).collect();
+    let count = steps.len().min(usize::try_from(kills()).unwrap());
+    for _ in 0..count {
+        let any = usize::try_from(random.below(steps.len() as u64)).unwrap();
+        let mut life = Life::new();
+        for (at_step, cut) in [(Some(steps.swap_remove(any)), Cut::ProcessOnly), (None, Cut::Drop)] {
+            let orders = [(DIRECTORY, life.data().display().to_string()), (LISTEN, life.listen.clone()), (REGISTRY_ONLY, String::new())];
+            let child = Child::start(&shim, &life.disk, at_step, CHILD, &orders);
+            child.wait_for("added", PATIENCE);
+            let said = child.kill();
+            life.disk.cut(cut, &mut random);
+            let left = said.map(|said| life.hear(&said)).and_then(|()| life.check());
+            left.unwrap_or_else(|error| panic!("seed {seed}, step {at_step:?}, {cut:?}: {error}"));
+        }
+        assert_eq!(life.added, FLEET);
+    }
+    eprintln!("{count} first commands");
 }
