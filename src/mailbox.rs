@@ -115,6 +115,8 @@ impl<T> Mailbox<T> {
 
     /// Sleeps until something arrives, `socket` can be read, or the time is over.
     pub fn wait_with(&self, socket: Option<BorrowedFd<'_>>, timeout: Duration) {
+        // Where there are more threads than cores, letting the others go first makes batches of what would be single wake-ups.
+        std::thread::yield_now();
         self.bell.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if self.is_empty() {
