@@ -22,8 +22,9 @@ use crate::store::KeyRing;
 use crate::strangers::Strangers;
 use crate::terminators::{Holder, ToHandshakes, ToTerminator, owner_of};
 
-/// Messages taken in one turn.
-const MESSAGES: usize = 64;
+/// Messages taken in one turn: a handshake is a good part of a millisecond, and its answer waits for the end of the turn. Waking a terminator for
+/// each would cost more than the wait.
+const MESSAGES: usize = 8;
 
 /// How much of a handshake may be under way.
 #[derive(Clone, Copy, Debug)]
@@ -106,8 +107,8 @@ impl Handshakes {
                     }
                     ToHandshakes::Flight { path, datagram } => self.flight(now, path, &datagram),
                 }
-                self.terminators.iter_mut().for_each(Lane::ring);
             }
+            self.terminators.iter_mut().for_each(Lane::ring);
             self.metrics.pending.set(i64::try_from(self.half_open.len()).unwrap_or(i64::MAX));
         }
     }

@@ -1,7 +1,7 @@
 //! The journal: the one durable log of the acknowledgement path.
 //!
 //! What a device or a caller is told "yes" about has been through [`Journal::commit`]. Everything here is synchronous and starts no
-//! thread: the server runs `commit` on its single writer thread, and [`compact`] and [`prepare_spare`] on a background thread.
+//! thread: the server runs `commit` on its single writer thread, and [`compact`] on a background thread.
 //! Retention, cursors and degraded operation on a full disk are decided elsewhere.
 //!
 //! # Invariants
@@ -19,7 +19,6 @@
 //! |---|---|
 //! | `<first position, 20 digits>-<number, 12 digits>.segment` | records, in order; the highest number is the one being written |
 //! | `<number, 12 digits>.snapshot` | the [`State`] after all records of segments 1 to `number` |
-//! | `spare` | a zero-filled file that becomes the next segment, so that a commit overwrites blocks that exist |
 //! | `*.tmp` | unfinished; removed by the next [`Journal::open`] |
 //!
 //! # Format, version 1
@@ -69,7 +68,8 @@
 //!
 //! Bodies are listed in `record.rs`, their common parts in `wire.rs`, the snapshot in `snapshot.rs`.
 //!
-//! A segment ends where the file ends or where nothing but zeros follow. An unknown kind or a newer version is refused in words.
+//! A segment ends where the file ends or where nothing but zeros follow: the writer fills it ahead, so that a commit overwrites blocks that exist.
+//! An unknown kind or a newer version is refused in words.
 
 mod compaction;
 pub mod durable;
@@ -98,6 +98,6 @@ pub use error::{CommitError, CompactionError, EventsError, OpenError};
 pub use events::{EventReader, Events};
 pub use log::{Committed, Journal, Options};
 pub use recovery::{Recovered, RecoveryReport, TornTail};
-pub use segment::{SealedSegment, prepare_spare};
+pub use segment::SealedSegment;
 pub use sessions::Sessions;
 pub use state::{Device, Kept, RECENT_LEN_MAX, Retired, Session, State};

@@ -24,14 +24,17 @@ pub struct Options {
     pub segment_bytes: u64,
     /// A batch is split into frames of about this size, at most 8 MiB.
     pub frame_bytes: usize,
+    /// The current segment is filled with zeros up to a multiple of this, ahead of what is written. A sync that overwrites them changes no
+    /// metadata, which makes it nearly twice as fast.
+    pub headroom_bytes: u64,
     /// A random number, different at each start of the process.
     pub salt: u64,
 }
 
 impl Options {
-    /// Segments of 64 MiB, frames of 1 MiB.
+    /// Segments of 64 MiB, frames and headroom of 1 MiB.
     pub fn new(salt: u64) -> Options {
-        Options { segment_bytes: 64 << 20, frame_bytes: 1 << 20, salt }
+        Options { segment_bytes: 64 << 20, frame_bytes: 1 << 20, headroom_bytes: 1 << 20, salt }
     }
 }
 
@@ -67,6 +70,8 @@ struct Current {
     salt: u64,
     /// Up to here everything is written and synced.
     offset: u64,
+    /// Length of the file: from `offset` to here there are zeros.
+    length: u64,
     chain: u32,
 }
 
@@ -128,7 +133,7 @@ impl Journal {
         self.batch.clear();
         let encoded = frame::put_frames(&mut self.batch, batch, self.options.frame_bytes.min(FRAME_BYTES_MAX), place);
         let encoded = encoded.map_err(|error| CommitError::RecordTooLarge { bytes: error.bytes, limit: error.limit })?;
-        self.current.write(&self.batch)?;
+        self.current.write(&self.batch, self.options.headroom_bytes)?;
         durable::sync_file(&self.current.file).map_err(CommitError::Sync)?;
 
         self.current.offset += self.batch.len() as u64;
@@ -163,12 +168,6 @@ impl Journal {
         &self.sealed
     }
 
-    /// Whether [`prepare_spare`](super::prepare_spare) should be called, with [`Options::segment_bytes`]: half of the current segment is
-    /// full and there is no spare yet.
-    pub fn wants_spare(&self) -> bool {
-        self.current.offset >= self.options.segment_bytes / 2 && !segment::has_spare(&self.dir)
-    }
-
     /// Gives up the oldest segments, as far as a snapshot covers them and all their events are before `keep_from`. The files are still
     /// there: [`remove_segments`] removes them, on any thread.
     pub fn release_segments(&mut self, covered: &Covered, keep_from: Position) -> Vec<SealedSegment> {
@@ -195,25 +194,42 @@ impl Journal {
 impl Current {
     fn create(dir: &Path, header: SegmentHeader) -> Result<Current, CommitError> {
         let file = segment::create_segment(dir, header)?;
-        Ok(Current { file, id: header.id, salt: header.salt, offset: SEGMENT_HEADER_LEN, chain: header.chain() })
+        let (offset, length) = (SEGMENT_HEADER_LEN, SEGMENT_HEADER_LEN);
+        Ok(Current { file, id: header.id, salt: header.salt, offset, length, chain: header.chain() })
     }
 
     /// Writes the frames of a batch. If there is no space for them, takes back what was written of them.
-    fn write(&self, frames: &[u8]) -> Result<(), CommitError> {
-        let Err(error) = self.file.write_all_at(frames, self.offset) else {
-            return Ok(());
-        };
-        let error = CommitError::from_write(error);
-        if matches!(error, CommitError::NoSpace(_)) {
-            self.file.set_len(self.offset).map_err(CommitError::Write)?;
+    fn write(&mut self, frames: &[u8], headroom_bytes: u64) -> Result<(), CommitError> {
+        if let Err(error) = self.file.write_all_at(frames, self.offset) {
+            let error = CommitError::from_write(error);
+            if matches!(error, CommitError::NoSpace(_)) {
+                self.cut(self.offset)?;
+            }
+            return Err(error);
         }
-        Err(error)
+        let end = self.offset + frames.len() as u64;
+        if end > self.length {
+            self.length = end.next_multiple_of(headroom_bytes.max(1));
+            let zeros = vec![0; usize::try_from(self.length - end).unwrap_or_default()];
+            match self.file.write_all_at(&zeros, end).map_err(CommitError::from_write) {
+                // It serves speed only.
+                Err(CommitError::NoSpace(_)) => self.cut(end)?,
+                filled => filled?,
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, length: u64) -> Result<(), CommitError> {
+        self.file.set_len(length).map_err(CommitError::Write)?;
+        self.length = length;
+        Ok(())
     }
 }
 
 impl From<Reopened> for Current {
-    fn from(Reopened { file, id, salt, end, chain }: Reopened) -> Current {
-        Current { file, id, salt, offset: end, chain }
+    fn from(Reopened { file, id, salt, end, length, chain }: Reopened) -> Current {
+        Current { file, id, salt, offset: end, length, chain }
     }
 }
 
@@ -245,6 +261,24 @@ mod tests {
         assert!(matches!(journal.commit(&an_event()), Err(CommitError::Broken(_))));
         assert!(matches!(journal.commit(&[]), Err(CommitError::Broken(_))));
         assert_eq!(journal.events().last(), Position(0));
+    }
+
+    #[test]
+    fn zeros_are_written_ahead_and_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { headroom_bytes: 4_096, ..Options::new(1) };
+        let length = |journal: &Journal| std::fs::metadata(journal.end().0).unwrap().len();
+        let (mut journal, _) = Journal::open(dir.path(), options).unwrap();
+        journal.commit(&an_event()).unwrap();
+        assert_eq!(length(&journal), 4_096);
+        let (mut journal, recovered) = Journal::open(dir.path(), options).unwrap();
+        assert!(recovered.report.torn_tail.is_none());
+        assert_eq!(journal.current.length, 4_096);
+        while journal.end().1 <= 4_096 {
+            assert_eq!(length(&journal), 4_096, "what is there is overwritten");
+            journal.commit(&an_event()).unwrap();
+        }
+        assert_eq!(length(&journal), 8_192);
     }
 
     #[test]
@@ -292,7 +326,7 @@ mod tests {
         };
         run("mount", &["-t", "tmpfs", "-o", "size=256k", "tmpfs"]);
         let path = dir.path().join("journal");
-        let options = Options { segment_bytes: 50_000, frame_bytes: 3_000, salt: 9 };
+        let options = Options { segment_bytes: 50_000, frame_bytes: 3_000, headroom_bytes: 20_000, salt: 9 };
         let (mut journal, _) = Journal::open(&path, options).unwrap();
         let batch: Vec<_> = (0..60).map(|number| Record::Event { floor: None, event: event(number) }).collect();
         let mut accepted = 0;

@@ -58,6 +58,8 @@ pub(super) struct Reopened {
     pub(super) id: SegmentId,
     pub(super) salt: u64,
     pub(super) end: u64,
+    /// Length of the file, zeros at its end included.
+    pub(super) length: u64,
     pub(super) chain: u32,
 }
 
@@ -123,7 +125,8 @@ impl Last {
         if self.torn.is_some() || self.vouched < self.end {
             durable::sync_file(&file).map_err(OpenError::io("sync", &path))?;
         }
-        Ok(Reopened { file, id: self.header.id, salt: self.header.salt, end: self.end, chain })
+        let length = if self.torn.is_some() { self.end } else { self.length };
+        Ok(Reopened { file, id: self.header.id, salt: self.header.salt, end: self.end, length, chain })
     }
 }
 

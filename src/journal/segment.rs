@@ -23,8 +23,6 @@ pub(super) const SEGMENT_HEADER_LEN: u64 = 44;
 pub(super) const SEGMENT_VERSION: u16 = 1;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"HOLDFJNL";
-const SPARE: &str = "spare";
-const ZEROS_BYTES: usize = 256 << 10;
 
 /// What the name of a segment says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,17 +135,11 @@ impl SegmentHeader {
     }
 }
 
-/// Writes `header` into a new segment, made of the spare if there is one. When this returns, the segment is durable under its name.
+/// Writes `header` into a new segment. When this returns, the segment is durable under its name.
 pub(super) fn create_segment(dir: &Path, header: SegmentHeader) -> Result<File, CommitError> {
     let path = header.id.path(dir);
-    let (prepared, file) = match File::options().read(true).write(true).open(dir.join(SPARE)) {
-        Ok(file) => (dir.join(SPARE), file),
-        Err(_) => {
-            let prepared = durable::temporary_name(&path);
-            let file = File::options().read(true).write(true).create(true).truncate(true).open(&prepared);
-            (prepared, file.map_err(CommitError::from_write)?)
-        }
-    };
+    let prepared = durable::temporary_name(&path);
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&prepared).map_err(CommitError::from_write)?;
     file.write_all_at(&header.to_bytes(), 0).map_err(CommitError::from_write)?;
     durable::sync_file(&file).map_err(CommitError::Sync)?;
     fs::rename(&prepared, &path).map_err(CommitError::from_write)?;
@@ -173,34 +165,6 @@ impl CommitError {
     }
 }
 
-/// Prepares a zero-filled file of `bytes` for the next segment, if there is none yet. For a background thread, some time before the
-/// current segment is full; a segment is made without it if it comes late.
-///
-/// Syncs that overwrite such a file are nearly twice as fast, because no metadata changes, and they cannot run out of space. The sync in
-/// here is for speed only: it keeps the zeros out of the first sync of the new segment.
-pub fn prepare_spare(dir: &Path, bytes: u64) -> io::Result<()> {
-    let path = dir.join(SPARE);
-    if path.exists() {
-        return Ok(());
-    }
-    let zeros = vec![0; ZEROS_BYTES];
-    let fill = |file: &mut File| {
-        let mut offset = 0;
-        while offset < bytes {
-            let len = usize::try_from(bytes - offset).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
-            file.write_all_at(&zeros[..len], offset)?;
-            offset += len as u64;
-        }
-        Ok(())
-    };
-    durable::replace_file_with(&path, fill).map(drop)
-}
-
-/// Whether [`prepare_spare`] has something to do.
-pub(super) fn has_spare(dir: &Path) -> bool {
-    dir.join(SPARE).exists()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,9 +175,7 @@ mod tests {
         let name = "00000000000000000345-000000000012.segment";
         assert_eq!(id.path(Path::new("")), Path::new(name));
         assert_eq!(SegmentId::parse(name), Some(id));
-        for other in
-            ["345-12.segment", "+0000000000000000345-000000000012.segment", "00000000000000000345-000000000012.segment.tmp", "spare"]
-        {
+        for other in ["345-12.segment", "+0000000000000000345-000000000012.segment", "00000000000000000345-000000000012.segment.tmp"] {
             assert_eq!(SegmentId::parse(other), None, "{other}");
         }
     }
@@ -228,14 +190,5 @@ mod tests {
             changed[index] ^= 0x10;
             assert!(matches!(SegmentHeader::parse(&changed, Path::new("x")), Err(OpenError::Damaged { .. })));
         }
-    }
-
-    #[test]
-    fn a_spare_is_filled_with_zeros_once() {
-        let dir = tempfile::tempdir().unwrap();
-        prepare_spare(dir.path(), 300_000).unwrap();
-        prepare_spare(dir.path(), 5).unwrap();
-        assert!(has_spare(dir.path()));
-        assert_eq!(fs::read(dir.path().join(SPARE)).unwrap(), vec![0; 300_000]);
     }
 }

@@ -190,7 +190,7 @@ impl DataPlane {
             by_shard[shard_of(device.identity.device, shards)].push(device);
         }
 
-        let writer_mailbox = writer_box.build();
+        let writer_mailbox = writer_box.build()?;
         let bell = writer_mailbox.bell();
         let sealed = journal.sealed_segments().to_vec();
         let writer = Writer::new(journal, writer_mailbox, writer_lanes, Arc::new(metrics.journal()), stream_metrics.missed.clone());
@@ -198,7 +198,7 @@ impl DataPlane {
         pack(data.journal_dir(), sealed, now.unix);
 
         for (index, ((mailbox, lanes), devices)) in shard_boxes.into_iter().zip(shard_lanes).zip(by_shard).enumerate() {
-            let mailbox = mailbox.build();
+            let mailbox = mailbox.build()?;
             let bell = mailbox.bell();
             let mut shard = Shard::new(Box::new(SeededEntropy::new(u64::from_be_bytes(SystemEntropy.array()))));
             devices.into_iter().for_each(|device| shard.restore(now, device));
@@ -207,7 +207,7 @@ impl DataPlane {
             threads.spawn(&format!("shard-{index}"), bell, move |stop| thread.run(stop))?;
         }
 
-        let mailbox = handshake_box.build();
+        let mailbox = handshake_box.build()?;
         let bell = mailbox.bell();
         let limits = HandshakeLimits {
             per_address: config.handshakes.half_open_per_address.as_usize(),
@@ -228,7 +228,8 @@ impl DataPlane {
 
         let each = sockets.into_iter().zip(terminator_boxes).zip(worker_lanes).zip(by_worker);
         for (index, (((udp, mailbox), lanes), sessions)) in each.enumerate() {
-            let mailbox = mailbox.build();
+            let mailbox = mailbox.build()?;
+            mailbox.watch(udp.as_fd())?;
             let bell = mailbox.bell();
             let number = u16::try_from(index).unwrap_or(u16::MAX);
             let (generations, strangers) = (Arc::clone(&generations), Arc::clone(&strangers));
@@ -299,7 +300,7 @@ impl Threads {
     fn watch_keys(&mut self, handle: &Arc<DataPlaneHandle>, registry: &Arc<Registry>) -> std::io::Result<()> {
         let (handle, registry) = (Arc::clone(handle), Arc::clone(registry));
         let mut changes = registry.keys().subscribe();
-        let bell = MailboxBuilder::<()>::new()?.build().bell();
+        let bell = MailboxBuilder::<()>::new()?.build()?.bell();
         self.spawn("key-changes", bell, move |stop| {
             while !stop.load(Ordering::Acquire) {
                 while let Some(change) = changes.next_change() {

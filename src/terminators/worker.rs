@@ -132,7 +132,7 @@ impl Worker {
 
     fn turn(&mut self) {
         let deadline = self.sessions.timeout_at().map_or(Duration::from_secs(1), |at| at.since(self.now.at));
-        self.mailbox.wait_with(Some(self.udp.as_fd()), deadline.min(Duration::from_secs(1)));
+        self.mailbox.wait(deadline.min(Duration::from_secs(1)));
         self.now = self.clock.now();
         self.cookies.rotate(self.now.at, &mut SystemEntropy);
         self.sessions.expire_strangers(self.now.at);
@@ -434,7 +434,7 @@ impl Worker {
         let Some(entry) = self.sessions.entry(connection) else { return };
         entry.standing = Standing::Live;
         let (identity, ip) = (*entry.session.identity(), entry.session.path().peer.ip());
-        tracing::info!(device = %identity.device, session = %connection, peer = %entry.session.path().peer, "session established");
+        tracing::debug!(device = %identity.device, session = %connection, peer = %entry.session.path().peer, "session established");
         // The shard must know the session before its first message; a full lane means that it is not told, and the device starts over.
         if self.tell_shard(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {
             self.with_session(connection, Session::confirm);
@@ -456,7 +456,7 @@ impl Worker {
 
     fn retire(&mut self, connection: ConnectionId, reason: RetireReason) {
         let Some(entry) = self.sessions.entry(connection) else { return };
-        tracing::info!(device = %entry.session.identity().device, session = %connection, ?reason, "session retired");
+        tracing::debug!(device = %entry.session.identity().device, session = %connection, ?reason, "session retired");
         if entry.standing == Standing::Live {
             self.metrics.sessions.dec();
         }

@@ -1,4 +1,4 @@
-//! The journal by itself, with segments so small that every commit may be the one that begins another, with spares, snapshots and segments
+//! The journal by itself, with segments so small that every commit may be the one that begins another, with headroom, snapshots and segments
 //! that are given up: everything that the server does with it in a day.
 
 use std::collections::VecDeque;
@@ -14,9 +14,7 @@ use firmware_protocol::entropy::{Entropy, SeededEntropy};
 use firmware_protocol::id::{DeviceId, OwnerId};
 use firmware_protocol::time::UnixMillis;
 use holdfast::entropy::SystemEntropy;
-use holdfast::journal::{
-    self, CompactionOptions, Covered, Journal, Options, Recovered, SealedSegment, State, compact, prepare_spare, remove_segments,
-};
+use holdfast::journal::{self, CompactionOptions, Covered, Journal, Options, Recovered, SealedSegment, State, compact, remove_segments};
 use router::event::{Event, EventId, Position, Source};
 use router::journal::{DescribeKind, Record};
 
@@ -40,7 +38,7 @@ const KEPT: u64 = 20;
 const SEALED: usize = 8;
 
 fn options(salt: u64) -> Options {
-    Options { segment_bytes: 3_500, frame_bytes: 1_200, salt }
+    Options { segment_bytes: 3_500, frame_bytes: 1_200, headroom_bytes: 2_048, salt }
 }
 
 /// What is committed as batch `number`.
@@ -73,7 +71,6 @@ fn batch(number: u64) -> Vec<Record> {
 }
 
 enum Task {
-    Spare,
     Compact(Vec<SealedSegment>),
     Remove(Vec<SealedSegment>),
 }
@@ -105,9 +102,6 @@ fn work_in_the_journal() {
         }
         let committed = journal.commit(&batch(number)).unwrap();
         say(&format!("done {number} {}", committed.first));
-        if journal.wants_spare() {
-            let _ = tasks.try_send(Task::Spare);
-        }
         if journal.sealed_segments().len() > SEALED {
             let _ = tasks.try_send(Task::Compact(journal.sealed_segments().to_vec()));
         }
@@ -129,7 +123,6 @@ fn work_in_the_background(dir: &Path, tasks: &Receiver<Task>, reports: &SyncSend
     };
     for task in tasks {
         match task {
-            Task::Spare => prepare_spare(dir, 3_500).unwrap(),
             Task::Compact(sealed) => {
                 let covered = compact(dir, &sealed, CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap();
                 if let Some(covered) = covered {
