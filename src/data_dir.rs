@@ -8,7 +8,7 @@ use std::process;
 
 use thiserror::Error;
 
-use crate::journal::durable;
+use crate::durable;
 
 /// A data directory that this process has for itself, until it is dropped.
 #[derive(Debug)]

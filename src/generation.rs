@@ -18,7 +18,7 @@ use firmware_protocol::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::journal::durable;
+use crate::durable;
 
 /// 2025-01-01, in minutes since 1970.
 const EPOCH_MIN: u64 = 28_928_160;

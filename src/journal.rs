@@ -72,7 +72,6 @@
 //! An unknown kind or a newer version is refused in words.
 
 mod compaction;
-pub mod durable;
 mod error;
 mod events;
 mod frame;

@@ -17,7 +17,7 @@ use openssl::pkey::PKey;
 use thiserror::Error;
 
 use crate::data_dir::{DataDir, keys_dir};
-use crate::durable_file::{sync_directory, write_private};
+use crate::durable::{replace_file, sync_directory};
 
 /// Name of the file with the pair for devices on UDP.
 pub const EC_FILE: &str = "server-ec.pem";
@@ -149,7 +149,7 @@ fn mint(path: &Path) -> Result<ServerKeys, KeysError> {
         DirBuilder::new().recursive(true).mode(PRIVATE_DIR_MODE).create(directory).map_err(io)?;
         sync_directory(directory.parent().unwrap_or(directory)).map_err(io)?;
     }
-    write_private(path, &pem).map_err(io)?;
+    replace_file(path, &pem).map_err(io)?;
     Ok(ServerKeys { ec: KeyPair::from_pem(&pem)? })
 }
 
@@ -229,7 +229,7 @@ mod tests {
         let first = public(&data);
         let file = data.keys_dir().join(EC_FILE);
         let sec1 = PKey::private_key_from_pem(&fs::read(&file).expect("read")).and_then(|pair| pair.ec_key()).expect("a key");
-        write_private(&file, &sec1.private_key_to_pem().expect("PEM")).expect("written");
+        replace_file(&file, &sec1.private_key_to_pem().expect("PEM")).expect("written");
         assert_eq!(public(&data), first);
     }
 }

@@ -9,7 +9,7 @@ pub mod control;
 pub mod data_dir;
 pub mod dates;
 pub mod demo;
-pub mod durable_file;
+pub mod durable;
 pub mod entropy;
 pub mod gateway;
 pub mod generation;

@@ -8,11 +8,11 @@ use std::path::Path;
 use firmware_protocol::time::UnixMillis;
 use router::event::Position;
 
-use super::durable;
 use super::error::{CompactionError, OpenError};
 use super::replay::{Replay, Start};
 use super::segment::SealedSegment;
 use super::snapshot::{list_snapshots, snapshot_path, write_snapshot};
+use crate::durable;
 
 /// How many snapshots are kept.
 const SNAPSHOTS_KEPT: usize = 2;

@@ -8,12 +8,12 @@ use router::event::Position;
 use router::journal::Record;
 
 use super::compaction::{Covered, remove_segments};
-use super::durable;
 use super::error::{CommitError, CompactionError, OpenError};
 use super::events::Events;
 use super::frame::{self, FRAME_BYTES_MAX, Place};
 use super::recovery::{self, Recovered, Reopened};
 use super::segment::{self, SEGMENT_HEADER_LEN, SealedSegment, SegmentHeader, SegmentId};
+use crate::durable;
 
 const DIRECTORY_MODE: u32 = 0o700;
 

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use router::event::Position;
 
-use super::durable;
 use super::error::OpenError;
 use super::replay::{Last, Replay, Start};
 use super::segment::{SealedSegment, SegmentId, list_segments};
 use super::state::State;
+use crate::durable;
 
 /// What a journal held when it was opened.
 #[derive(Debug)]

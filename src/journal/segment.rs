@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use router::event::Position;
 
-use super::durable;
 use super::error::{CommitError, OpenError};
 use super::wire::{self, Malformed, Take};
+use crate::durable;
 
 mod reader;
 
@@ -139,7 +139,7 @@ impl SegmentHeader {
 pub(super) fn create_segment(dir: &Path, header: SegmentHeader) -> Result<File, CommitError> {
     let path = header.id.path(dir);
     let prepared = durable::temporary_name(&path);
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(&prepared).map_err(CommitError::from_write)?;
+    let file = durable::create_private(&prepared).map_err(CommitError::from_write)?;
     file.write_all_at(&header.to_bytes(), 0).map_err(CommitError::from_write)?;
     durable::sync_file(&file).map_err(CommitError::Sync)?;
     fs::rename(&prepared, &path).map_err(CommitError::from_write)?;

@@ -30,11 +30,11 @@ use std::path::{Path, PathBuf};
 use firmware_protocol::session::stored::StoredSession;
 use router::event::Position;
 
-use super::durable;
 use super::error::OpenError;
 use super::record;
 use super::state::{Device, Session, State};
 use super::wire::{self, SESSION_BYTES};
+use crate::durable;
 
 mod load;
 

@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 
 use super::passwords::Passwords;
 use super::{DeviceBook, KeyRing, TokenCache};
-use crate::journal::durable;
+use crate::durable;
 
 pub use devices::{Added, DeviceEdit, NewDevice};
 pub use error::RegistryError;

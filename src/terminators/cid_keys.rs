@@ -7,8 +7,8 @@ use std::path::Path;
 use firmware_protocol::dtls::cid::{ConnectionIds, TagKey};
 use firmware_protocol::entropy::Entropy;
 
+use crate::durable;
 use crate::entropy::SystemEntropy;
-use crate::journal::durable;
 
 /// Reads the tag keys of `directory`. Makes them at the `first` start only: devices have ids that were made with those of a server that has
 /// worked before, and new ones would make strangers of them. The server's own keys are there too, and opening them first has made

@@ -5,8 +5,10 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+const PRIVATE: u32 = 0o600;
 
 /// Makes the content of `file` durable, and its length if that is needed to read it back (`fdatasync`).
 pub fn sync_file(file: &File) -> io::Result<()> {
@@ -43,7 +45,7 @@ pub fn sync_name(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Puts `bytes` at `path` so that after a crash there is either what was there before or all of `bytes`.
+/// Puts `bytes` at `path` so that after a crash there is either what was there before or all of `bytes`. Only the owner can read it.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_file_with(path, |file| file.write_all(bytes)).map(drop)
 }
@@ -53,7 +55,7 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// On an error the temporary file is removed, and `path` is as it was unless the last step, the sync of the directory, failed.
 pub fn replace_file_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
     let temporary = temporary_name(path);
-    let filled = File::options().read(true).write(true).create(true).truncate(true).open(&temporary).and_then(|mut file| {
+    let filled = create_private(&temporary).and_then(|mut file| {
         write(&mut file)?;
         sync_file(&file)?;
         Ok(file)
@@ -67,6 +69,15 @@ pub fn replace_file_with(path: &Path, write: impl FnOnce(&mut File) -> io::Resul
             Err(error)
         }
     }
+}
+
+/// A new, empty file with mode 0600 in place of what an interrupted run may have left.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::options().read(true).write(true).create_new(true).mode(PRIVATE).open(path)
 }
 
 /// Removes the file, durably: it is not seen again after a crash.
@@ -101,7 +112,9 @@ mod tests {
     fn a_file_is_replaced_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
+        fs::write(dir.path().join("file.tmp"), "left over by a crash, and readable by all").unwrap();
         replace_file(&path, b"one").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE);
         let failed = replace_file_with(&path, |file| {
             file.write_all(b"tw")?;
             Err(io::Error::from(io::ErrorKind::StorageFull))
