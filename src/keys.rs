@@ -1,7 +1,7 @@
-//! The server's own key pair, which every device carries the public half of.
+//! The server's own key pairs, one for devices on UDP and one for devices on TCP; every device carries the public half of one of them.
 //!
-//! It is made on the very first start and never again: a server with another key is a stranger to all its devices. So whoever finds a
-//! registry or a journal without the key stops, instead of making a new one.
+//! They are made on the very first start and never again: a server with another key is a stranger to all its devices. So whoever finds a
+//! registry or a journal without the keys stops, instead of making new ones.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -13,7 +13,8 @@ use firmware_protocol::error::KeyError;
 use openssl::ec::{Asn1Flag, EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
-use openssl::pkey::PKey;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
 use thiserror::Error;
 
 use crate::data_dir::{DataDir, keys_dir};
@@ -21,12 +22,26 @@ use crate::durable::{replace_file, sync_directory};
 
 /// Name of the file with the pair for devices on UDP.
 pub const EC_FILE: &str = "server-ec.pem";
+/// Name of the file with the pair for devices on TCP.
+pub const RSA_FILE: &str = "server-rsa.pem";
 
 const PRIVATE_DIR_MODE: u32 = 0o700;
+/// Devices on TCP read exactly 256 bytes of signature.
+const RSA_BITS: u32 = 2048;
 
 /// The server's key pairs.
 pub struct ServerKeys {
     ec: KeyPair,
+    rsa: PKey<Private>,
+}
+
+/// How devices reach the server, which decides what key they carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// DTLS: P-256.
+    Udp,
+    /// RSA with 2048 bits.
+    Tcp,
 }
 
 /// Why there are no keys to serve with.
@@ -51,10 +66,12 @@ pub enum KeysError {
         mode: u32,
     },
     /// The file is there and is no key.
-    #[error("the server's key {path} is not a private key on P-256 in PEM form; put the right file back from a backup", path = path.display())]
+    #[error("the server's key {path} is not {wanted} in PEM form; put the right file back from a backup", path = path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,
+        /// What it should hold.
+        wanted: &'static str,
     },
     /// A file or directory cannot be read or written.
     #[error("cannot read or write the server's key {path}: {source}", path = path.display())]
@@ -78,15 +95,13 @@ impl ServerKeys {
     /// # Errors
     /// They are missing although the directory has been in use, readable by others, damaged, or cannot be read or written.
     pub fn open(data: &DataDir) -> Result<Self, KeysError> {
-        match Self::read_in(data.path()) {
-            Err(KeysError::Missing { path }) if !data.has_history() => mint(&path),
-            Ok(keys) => {
-                // Whoever made what is in there may have been killed before coming to the sync of its name; that goes for the other keys too.
-                sync_directory(&data.keys_dir()).map_err(|source| KeysError::Io { path: data.keys_dir(), source })?;
-                Ok(keys)
-            }
-            other => other,
+        if !data.has_history() {
+            mint_missing(&data.keys_dir())?;
         }
+        let keys = Self::read_in(data.path())?;
+        // Whoever made what is in there may have been killed before coming to the sync of its name; that goes for the other keys too.
+        sync_directory(&data.keys_dir()).map_err(|source| KeysError::Io { path: data.keys_dir(), source })?;
+        Ok(keys)
     }
 
     /// The keys in the data directory at `path`, whoever works there. Makes none.
@@ -94,12 +109,8 @@ impl ServerKeys {
     /// # Errors
     /// They are missing, readable by others, damaged, or cannot be read.
     pub fn read_in(path: &Path) -> Result<Self, KeysError> {
-        let path = keys_dir(path).join(EC_FILE);
-        match fs::read(&path) {
-            Ok(pem) => read(&path, &pem),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(KeysError::Missing { path }),
-            Err(source) => Err(KeysError::Io { path, source }),
-        }
+        let directory = keys_dir(path);
+        Ok(Self { ec: read_ec(&directory.join(EC_FILE))?, rsa: read_rsa(&directory.join(RSA_FILE))? })
     }
 
     /// The pair for devices on UDP, on P-256.
@@ -107,17 +118,28 @@ impl ServerKeys {
         &self.ec
     }
 
-    /// Its public half as `particle keys server` wants it: SubjectPublicKeyInfo in DER, 91 bytes (device-os.md §1.0).
-    pub fn public_der(&self) -> &[u8] {
-        self.ec.public().spki()
+    /// The pair for devices on TCP, RSA with 2048 bits.
+    pub fn rsa(&self) -> &PKey<Private> {
+        &self.rsa
     }
 
-    /// Its public half in PEM.
+    /// The public half as `particle keys server` wants it: SubjectPublicKeyInfo in DER, 91 bytes for UDP and 294 for TCP.
     ///
     /// # Errors
     /// OpenSSL cannot encode it.
-    pub fn public_pem(&self) -> Result<Vec<u8>, KeysError> {
-        Ok(PKey::public_key_from_der(self.public_der())?.public_key_to_pem()?)
+    pub fn public_der(&self, transport: Transport) -> Result<Vec<u8>, KeysError> {
+        Ok(match transport {
+            Transport::Udp => self.ec.public().spki().to_vec(),
+            Transport::Tcp => self.rsa.public_key_to_der()?,
+        })
+    }
+
+    /// The public half in PEM.
+    ///
+    /// # Errors
+    /// OpenSSL cannot encode it.
+    pub fn public_pem(&self, transport: Transport) -> Result<Vec<u8>, KeysError> {
+        Ok(PKey::public_key_from_der(&self.public_der(transport)?)?.public_key_to_pem()?)
     }
 }
 
@@ -127,31 +149,54 @@ fn p256() -> Result<EcGroup, ErrorStack> {
     Ok(group)
 }
 
-fn read(path: &Path, pem: &[u8]) -> Result<ServerKeys, KeysError> {
-    let mode = fs::metadata(path).map_err(|source| KeysError::Io { path: path.to_owned(), source })?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeysError::Exposed { path: path.to_owned(), mode });
-    }
-    let damaged = || KeysError::Damaged { path: path.to_owned() };
-    let pair = PKey::private_key_from_pem(pem).and_then(|pair| pair.ec_key()).map_err(|_| damaged())?;
+fn read_ec(path: &Path) -> Result<KeyPair, KeysError> {
+    let damaged = || KeysError::Damaged { path: path.to_owned(), wanted: "a private key on P-256" };
+    let pair = read_private(path)?.and_then(|pair| pair.ec_key().ok()).ok_or_else(damaged)?;
     if pair.group().curve_name() != Some(Nid::X9_62_PRIME256V1) || pair.check_key().is_err() {
         return Err(damaged());
     }
     // Over a group of our own, so that the public half is always encoded the same way.
     let pair = EcKey::from_private_components(&*p256()?, pair.private_key(), pair.public_key())?;
-    Ok(ServerKeys { ec: KeyPair::from_der(&pair.private_key_to_der()?)? })
+    Ok(KeyPair::from_der(&pair.private_key_to_der()?)?)
 }
 
-fn mint(path: &Path) -> Result<ServerKeys, KeysError> {
-    let io = |source| KeysError::Io { path: path.to_owned(), source };
-    let pem = PKey::from_ec_key(EcKey::generate(&*p256()?)?)?.private_key_to_pem_pkcs8()?;
-    if let Some(directory) = path.parent() {
-        DirBuilder::new().recursive(true).mode(PRIVATE_DIR_MODE).create(directory).map_err(io)?;
-        sync_directory(directory.parent().unwrap_or(directory)).map_err(io)?;
-    }
-    replace_file(path, &pem).map_err(io)?;
-    Ok(ServerKeys { ec: KeyPair::from_pem(&pem)? })
+fn read_rsa(path: &Path) -> Result<PKey<Private>, KeysError> {
+    let sound = |pair: &PKey<Private>| pair.bits() == RSA_BITS && pair.rsa().is_ok_and(|rsa| rsa.check_key().unwrap_or(false));
+    let damaged = || KeysError::Damaged { path: path.to_owned(), wanted: "a private RSA key of 2048 bits" };
+    read_private(path)?.filter(sound).ok_or_else(damaged)
 }
+
+/// The key in a file that nobody else can read; `None` if it is no key.
+fn read_private(path: &Path) -> Result<Option<PKey<Private>>, KeysError> {
+    let io = |source| KeysError::Io { path: path.to_owned(), source };
+    let pem = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(KeysError::Missing { path: path.to_owned() }),
+        read => read.map_err(io)?,
+    };
+    let mode = fs::metadata(path).map_err(io)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeysError::Exposed { path: path.to_owned(), mode });
+    }
+    Ok(PKey::private_key_from_pem(&pem).ok())
+}
+
+/// Makes the pairs that are not there: a first start may have been killed between the two.
+fn mint_missing(directory: &Path) -> Result<(), KeysError> {
+    let io = |source| KeysError::Io { path: directory.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(PRIVATE_DIR_MODE).create(directory).map_err(io)?;
+    sync_directory(directory.parent().unwrap_or(directory)).map_err(io)?;
+    let ec: Mint = || PKey::from_ec_key(EcKey::generate(&*p256()?)?);
+    let rsa: Mint = || PKey::from_rsa(Rsa::generate(RSA_BITS)?);
+    for (name, mint) in [(EC_FILE, ec), (RSA_FILE, rsa)] {
+        let path = directory.join(name);
+        if !path.exists() {
+            replace_file(&path, &mint()?.private_key_to_pem_pkcs8()?).map_err(|source| KeysError::Io { path, source })?;
+        }
+    }
+    Ok(())
+}
+
+type Mint = fn() -> Result<PKey<Private>, ErrorStack>;
 
 #[cfg(test)]
 mod tests {
@@ -166,7 +211,7 @@ mod tests {
     }
 
     fn public(data: &DataDir) -> Vec<u8> {
-        ServerKeys::open(data).expect("keys").public_der().to_vec()
+        ServerKeys::open(data).expect("keys").public_der(Transport::Udp).expect("DER")
     }
 
     #[test]
@@ -185,8 +230,11 @@ mod tests {
     fn both_exports_are_the_same_key() {
         let (_directory, data) = data();
         let keys = ServerKeys::open(&data).expect("keys");
-        let pem = PKey::public_key_from_pem(&keys.public_pem().expect("PEM")).expect("a key");
-        assert_eq!(pem.public_key_to_der().expect("DER"), keys.public_der());
+        for (transport, len) in [(Transport::Udp, 91), (Transport::Tcp, 294)] {
+            let pem = PKey::public_key_from_pem(&keys.public_pem(transport).expect("PEM")).expect("a key");
+            let der = keys.public_der(transport).expect("DER");
+            assert_eq!((pem.public_key_to_der().expect("DER"), der.len()), (der, len));
+        }
     }
 
     #[test]
@@ -208,6 +256,26 @@ mod tests {
         let file = data.keys_dir().join(EC_FILE);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("changed");
         assert!(matches!(ServerKeys::open(&data), Err(KeysError::Exposed { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn a_first_start_that_was_killed_half_way_goes_on() {
+        let (_directory, data) = data();
+        let first = public(&data);
+        fs::remove_file(data.keys_dir().join(RSA_FILE)).expect("removed");
+        assert_eq!(public(&data), first);
+        fs::write(data.registry_file(), "").expect("written");
+        fs::remove_file(data.keys_dir().join(RSA_FILE)).expect("removed");
+        assert!(matches!(ServerKeys::open(&data), Err(KeysError::Missing { path }) if path.ends_with(RSA_FILE)));
+    }
+
+    #[test]
+    fn an_rsa_key_of_another_length_is_refused() {
+        let (_directory, data) = data();
+        public(&data);
+        let short = PKey::from_rsa(Rsa::generate(1024).expect("a key")).and_then(|key| key.private_key_to_pem_pkcs8()).expect("PEM");
+        replace_file(&data.keys_dir().join(RSA_FILE), &short).expect("written");
+        assert!(matches!(ServerKeys::open(&data), Err(KeysError::Damaged { .. })));
     }
 
     #[test]

@@ -10,24 +10,35 @@ use serde_json::json;
 use super::output::Output;
 use super::target::Target;
 use crate::data_dir::{DataDir, DataDirError};
-use crate::keys::ServerKeys;
+use crate::keys::{ServerKeys, Transport};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum KeysCommand {
-    /// Write the server's public key to a file for `particle keys server`
+    /// Write a public key of the server to a file for `particle keys server`
     ///
-    /// A new data directory gets its key by this, as it would by its first start.
+    /// Devices on UDP and devices on TCP carry different ones. A new data directory gets its keys by this, as it would by its first start.
     Export(ExportArgs),
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ExportArgs {
+    /// The key of which devices
+    #[arg(long, value_enum, default_value_t = Protocol::Udp)]
+    protocol: Protocol,
     /// Form of the file
     #[arg(long, value_enum, default_value_t = Format::Der)]
     format: Format,
-    /// Where to write it, "-" being standard output; without it server_key.der or server_key.pem
+    /// Where to write it, "-" being standard output; without it server_key.der or server_key.pem, for TCP server_key_tcp.der or .pem
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Protocol {
+    /// Gen 3 and later, and Gen 2 cellular: an EC key
+    Udp,
+    /// Photon, P1 and other devices on TCP: an RSA key
+    Tcp,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,11 +50,15 @@ enum Format {
 pub(super) fn run(command: KeysCommand, target: &Target, output: &mut Output<'_>) -> anyhow::Result<()> {
     let KeysCommand::Export(args) = command;
     let keys = keys(target.path())?;
-    let (bytes, name) = match args.format {
-        Format::Der => (keys.public_der().to_vec(), "server_key.der"),
-        Format::Pem => (keys.public_pem()?, "server_key.pem"),
+    let (transport, name) = match args.protocol {
+        Protocol::Udp => (Transport::Udp, "server_key"),
+        Protocol::Tcp => (Transport::Tcp, "server_key_tcp"),
     };
-    let path = args.out.unwrap_or_else(|| PathBuf::from(name));
+    let (bytes, ending) = match args.format {
+        Format::Der => (keys.public_der(transport)?, "der"),
+        Format::Pem => (keys.public_pem(transport)?, "pem"),
+    };
+    let path = args.out.unwrap_or_else(|| PathBuf::from(format!("{name}.{ending}")));
     if path == Path::new("-") {
         return Ok(output.bytes(&bytes)?);
     }

@@ -76,7 +76,7 @@ async fn work(directory: &Path) -> Result<(), StartError> {
     }
     let options = Options { segment_bytes: 40_000, ..Options::new(u64::from_be_bytes(SystemEntropy.array())) };
     let plane = DataPlane::start_with(&config, &opened, options)?;
-    say(&format!("ready {} {}", plane.udp(), hex::encode(opened.keys.public_der())));
+    say(&format!("ready {} {}", plane.udp(), hex::encode(opened.keys.ec().public().spki())));
     if let Ok(from) = std::env::var(ADD_FROM) {
         for n in from.parse().unwrap()..=u8::MAX {
             registry.add_devices(vec![device(n, owner)]).await?;
