@@ -1,0 +1,538 @@
+//! The terminator of devices on TCP: one thread that owns the listening socket, all connections and their sessions.
+//!
+//! A connection begins with a greeting, which costs nothing; the device's answer to it goes to a thread of its own, because two operations with a
+//! private key must not hold up anybody's session. What comes back is a session, which is told to its shard once its device has proved its key
+//! with a Hello. Sessions end with their connections and are not kept. Every refusal is the same to the other side: a closed connection.
+
+mod connection;
+mod handshakes;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use firmware_protocol::coap::Code;
+use firmware_protocol::crypto::Cbc;
+use firmware_protocol::dtls::cid::{ConnectionId, ConnectionIds};
+use firmware_protocol::entropy::Entropy;
+use firmware_protocol::error::KeyError;
+use firmware_protocol::id::{DeviceId, Identity};
+use firmware_protocol::session::stored::Floor;
+use firmware_protocol::session::{Receipt, Uplink};
+use firmware_protocol::tcp::handshake::Greeting;
+use firmware_protocol::tcp::session::{CloseReason, Context, Opening, Output, Patience, TcpSession};
+use firmware_protocol::time::{Millis, Now};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use router::device::Link;
+use router::shard::Input;
+
+use crate::admission::Admission;
+use crate::clock::Clock;
+use crate::config::Limit;
+use crate::entropy::SystemEntropy;
+use crate::generations::Generations;
+use crate::mailbox::{Lane, Mailbox};
+use crate::metrics::TcpMetrics;
+use crate::shards::{Reply, shard_of};
+use crate::strangers::Strangers;
+use crate::terminators::limits::{self, Limits};
+use crate::terminators::{Holder, StrangerSeen, ToTerminator};
+
+use self::connection::{Connection, Half, Live, Read, Stage, Standing};
+
+pub use self::handshakes::{RsaHandshakes, ToRsaHandshakes};
+
+/// What the listener is called among the events of the poll.
+const LISTENER: u64 = 0;
+/// Connections taken in one turn.
+const ACCEPTS: usize = 64;
+/// Events looked at in one turn.
+const EVENTS: usize = 256;
+/// Messages taken in one turn.
+const MESSAGES: usize = 512;
+/// How long no connection is taken after the process ran out of files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// A device waits that long for each step of the handshake.
+const HANDSHAKE_LIFE: Duration = Duration::from_secs(20);
+/// Which bucket names of sessions on TCP are drawn from. They are never on the wire, so that it does not matter.
+const BUCKET: u8 = 0;
+
+/// Binds the listening socket.
+///
+/// # Errors
+/// The address is taken or not ours.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Where the terminator sends what it does not do itself.
+#[derive(Debug)]
+pub struct TcpLanes {
+    /// To the shards.
+    pub shards: Vec<Lane<Input<Reply>>>,
+    /// To the thread that does handshakes.
+    pub handshakes: Lane<ToRsaHandshakes>,
+}
+
+/// What the terminator shares with others.
+#[derive(Clone, Debug)]
+pub struct TcpShared {
+    /// Who may begin a handshake.
+    pub admission: Arc<Admission>,
+    /// Names of sessions.
+    pub ids: ConnectionIds,
+    /// Numbers of process starts.
+    pub generations: Arc<Generations>,
+    /// Unknown devices.
+    pub strangers: Arc<Strangers>,
+    /// How much devices may send.
+    pub limits: Limits,
+    /// What it counts.
+    pub metrics: Arc<TcpMetrics>,
+    /// The clocks.
+    pub clock: Clock,
+}
+
+/// The terminator.
+#[derive(Debug)]
+pub struct TcpWorker {
+    index: u16,
+    listener: TcpListener,
+    /// `None` while connections are taken.
+    accept_again_at: Option<Millis>,
+    connections_max: Limit,
+    epoll: Epoll,
+    mailbox: Mailbox<ToTerminator>,
+    lanes: TcpLanes,
+    shared: TcpShared,
+    /// By a number that is never used twice, so that what is late finds nobody instead of somebody else.
+    connections: HashMap<u64, Connection>,
+    next: u64,
+    by_id: HashMap<ConnectionId, u64>,
+    timers: BinaryHeap<Reverse<(Millis, u64)>>,
+    cipher: Cbc,
+    now: Now,
+    buffer: Box<[u8]>,
+}
+
+impl TcpWorker {
+    /// A terminator with the number `index` among all.
+    ///
+    /// # Errors
+    /// The system or OpenSSL refuses what every thread needs.
+    pub fn new(
+        index: u16,
+        listener: TcpListener,
+        connections_max: Limit,
+        mailbox: Mailbox<ToTerminator>,
+        lanes: TcpLanes,
+        shared: TcpShared,
+    ) -> Result<Self, StartError> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from)?;
+        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(io::Error::from)?;
+        mailbox.watch(epoll.0.as_fd())?;
+        let now = shared.clock.now();
+        Ok(Self {
+            index,
+            listener,
+            accept_again_at: None,
+            connections_max,
+            epoll,
+            mailbox,
+            lanes,
+            shared,
+            connections: HashMap::new(),
+            next: LISTENER + 1,
+            by_id: HashMap::new(),
+            timers: BinaryHeap::new(),
+            cipher: Cbc::new()?,
+            now,
+            buffer: vec![0; connection::READ_LEN].into_boxed_slice(),
+        })
+    }
+
+    /// Runs until `stop` is set and the mailbox's bell was rung. Devices are told nothing; they come again.
+    pub fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            let until = self.timers.peek().map(|Reverse((at, _))| *at).into_iter().chain(self.accept_again_at).min();
+            let pause = until.map_or(Duration::from_secs(1), |at| at.since(self.now.at));
+            self.mailbox.wait(pause.min(Duration::from_secs(1)));
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        self.now = self.shared.clock.now();
+        let mut events = [EpollEvent::empty(); EVENTS];
+        // An interruption is an empty turn.
+        let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+        for event in &events[..count] {
+            match event.data() {
+                LISTENER => self.accept(),
+                serial => self.ready(serial, event.events()),
+            }
+        }
+        let mut messages = Vec::new();
+        self.mailbox.drain(MESSAGES, |message| messages.push(message));
+        messages.into_iter().for_each(|message| self.take_message(message));
+        self.handle_timeouts();
+        self.lanes.shards.iter_mut().for_each(Lane::ring);
+        self.lanes.handshakes.ring();
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS {
+            match self.listener.accept() {
+                Ok((socket, peer)) => self.accepted(socket, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The connection was gone before we came to it.
+                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+                Err(error) => return self.pause_accepting(&error),
+            }
+        }
+    }
+
+    /// Without files the listener would wake us all the time.
+    fn pause_accepting(&mut self, error: &io::Error) {
+        self.shared.metrics.refused("no_files");
+        tracing::warn!(%error, "connections of devices cannot be taken");
+        if self.epoll.delete(&self.listener).is_ok() {
+            self.accept_again_at = Some(self.now.at + ACCEPT_PAUSE);
+        }
+    }
+
+    fn resume_accepting(&mut self) {
+        if self.accept_again_at.is_some_and(|at| self.now.at >= at)
+            && self.epoll.add(&self.listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).is_ok()
+        {
+            self.accept_again_at = None;
+        }
+    }
+
+    fn accepted(&mut self, socket: TcpStream, peer: SocketAddr) {
+        if self.connections.len() >= self.connections_max.as_usize() {
+            return self.shared.metrics.refused("connection_limit");
+        }
+        let place = match self.shared.admission.enter(peer.ip().to_canonical()) {
+            Ok(place) => place,
+            Err(full) => return self.shared.metrics.refused(full.name()),
+        };
+        let greeting = Greeting::new(&mut SystemEntropy);
+        let Ok(mut connection) = Connection::new(socket, peer, greeting, place, self.now.at + HANDSHAKE_LIFE) else { return };
+        let serial = self.next;
+        self.next += 1;
+        if self.epoll.add(&connection, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, serial)).is_err() || !connection.greet() {
+            return;
+        }
+        self.shared.metrics.connections.inc();
+        self.connections.insert(serial, connection);
+        self.schedule(serial);
+    }
+
+    fn ready(&mut self, serial: u64, events: EpollFlags) {
+        if events.contains(EpollFlags::EPOLLOUT) {
+            let written = self.connections.get_mut(&serial).is_none_or(|connection| connection.flush(&self.epoll, serial));
+            if !written {
+                return self.drop_connection(serial, "broken");
+            }
+        }
+        if events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            self.read(serial);
+        }
+    }
+
+    /// Reads once: what is left makes the next turn come at once, after everybody else's.
+    fn read(&mut self, serial: u64) {
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        match connection.read(&mut self.buffer) {
+            Read::Nothing => {}
+            Read::Over => self.drop_connection(serial, "closed_by_device"),
+            Read::Bytes(count) => {
+                let bytes = std::mem::take(&mut self.buffer);
+                self.take_bytes(serial, &bytes[..count]);
+                self.buffer = bytes;
+            }
+        }
+    }
+
+    fn take_bytes(&mut self, serial: u64, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        match &mut connection.stage {
+            Stage::Half(Half { greeting: Some(greeting), .. }) => {
+                let taken = greeting.take(bytes);
+                if taken < bytes.len() {
+                    return self.drop_connection(serial, "early");
+                }
+                if greeting.wanted() == 0 {
+                    self.judge(serial);
+                }
+            }
+            // A device waits for our reply.
+            Stage::Half(_) => self.drop_connection(serial, "early"),
+            Stage::Live(live) => {
+                if !live.allowance.has_records(self.now.at, &self.shared.limits) {
+                    // A stream has no message that could be left out.
+                    return self.drop_connection(serial, "record_limit");
+                }
+                self.with_session(serial, |session, cx| session.handle_bytes(cx, bytes));
+                self.heard(serial);
+            }
+        }
+    }
+
+    /// Passes a whole answer to the thread that can open it.
+    fn judge(&mut self, serial: u64) {
+        let Some(Connection { stage: Stage::Half(half), .. }) = self.connections.get_mut(&serial) else { return };
+        let Some(answer) = half.greeting.take().and_then(Greeting::answer) else { return };
+        if self.lanes.handshakes.push(ToRsaHandshakes { terminator: self.index, serial, answer: Box::new(answer) }).is_err() {
+            self.drop_connection(serial, "handshakes_full");
+        }
+    }
+
+    fn take_message(&mut self, message: ToTerminator) {
+        match message {
+            ToTerminator::Proved { serial, established } => self.proved(serial, *established),
+            ToTerminator::Unproved { serial } => self.drop_connection(serial, "refused"),
+            ToTerminator::Acknowledge { connection, receipt, code } => {
+                if code == Code::EMPTY {
+                    self.shared.metrics.messages_acknowledged.inc();
+                }
+                self.with_named(connection, |session, cx| session.acknowledge(cx, receipt, code));
+            }
+            ToTerminator::Forget { connection, receipt } => {
+                self.with_named(connection, |session, cx| session.forget(cx, receipt));
+            }
+            ToTerminator::Request { connection, id, request, deadline } => {
+                let mut result = Ok(());
+                let device = self.with_named(connection, |session, cx| result = session.request(cx, id, request, deadline));
+                if let (Some(device), Err(error)) = (device, result) {
+                    self.tell_shard(device, Input::Settled { request: id, outcome: Err(error) });
+                }
+            }
+            ToTerminator::Retire { connection, reason } => {
+                tracing::debug!(session = %connection, ?reason, "session retired");
+                // The shard knows: it said so.
+                if let Some(serial) = self.by_id.remove(&connection) {
+                    self.drop_connection(serial, "retired");
+                }
+            }
+            ToTerminator::Identify { connection, identity } => {
+                self.with_named(connection, |session, _| session.set_identity(identity));
+            }
+            // What only terminators on UDP are sent.
+            ToTerminator::Datagram { .. }
+            | ToTerminator::Flight { .. }
+            | ToTerminator::Established { .. }
+            | ToTerminator::Opened { .. } => self.shared.metrics.refused("misrouted"),
+        }
+    }
+
+    fn proved(&mut self, serial: u64, established: handshakes::Proved) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        let id = self.shared.ids.allocate(BUCKET, &mut SystemEntropy);
+        if self.by_id.contains_key(&id) {
+            return self.drop_connection(serial, "connection_taken");
+        }
+        let (identity, standing) = match established.holder {
+            Holder::Known(identity) => (identity, Standing::Proving),
+            Holder::Stranger => {
+                let identity = Identity { device: established.device, key: established.public_key.hash(), owner: None, product: None };
+                (identity, Standing::Stranger(Box::new(established.public_key)))
+            }
+        };
+        let opening = Opening {
+            identity,
+            connection: id,
+            path: connection.path(),
+            secret: established.secret,
+            generation: self.shared.generations.current(),
+            patience: Patience::default(),
+        };
+        connection.stage = Stage::Live(Box::new(Live::new(TcpSession::new(now, &opening), standing)));
+        self.by_id.insert(id, serial);
+        self.shared.metrics.handshakes.inc();
+        self.send(serial, &established.reply);
+        self.schedule(serial);
+    }
+
+    /// A frame came: the shard learns of it now and then.
+    fn heard(&mut self, serial: u64) {
+        let now = self.now;
+        let Some(live) = self.connections.get_mut(&serial).and_then(Connection::live) else { return };
+        if live.standing == Standing::Known && live.report_due(now.at) {
+            let (device, connection) = (live.session.identity().device, live.session.connection());
+            self.tell_shard(device, Input::Heard { device, link: self.link(connection), at: now.unix });
+        }
+    }
+
+    fn link(&self, connection: ConnectionId) -> Link {
+        Link { terminator: self.index, connection }
+    }
+
+    /// `false` if the shard's lane is full.
+    fn tell_shard(&mut self, device: DeviceId, input: Input<Reply>) -> bool {
+        let shard = shard_of(device, self.lanes.shards.len());
+        let taken = self.lanes.shards[shard].push(input).is_ok();
+        if !taken {
+            self.shared.metrics.refused("shard_full");
+        }
+        taken
+    }
+
+    /// The device of the session, if it is still there.
+    fn with_named(&mut self, connection: ConnectionId, action: impl FnOnce(&mut TcpSession, &mut Context<'_>)) -> Option<DeviceId> {
+        let serial = *self.by_id.get(&connection)?;
+        let device = self.connections.get_mut(&serial)?.live()?.session.identity().device;
+        self.with_session(serial, action);
+        Some(device)
+    }
+
+    fn with_session(&mut self, serial: u64, action: impl FnOnce(&mut TcpSession, &mut Context<'_>)) {
+        let Some(live) = self.connections.get_mut(&serial).and_then(Connection::live) else { return };
+        let (mut outputs, mut entropy) = (Vec::new(), SystemEntropy);
+        action(&mut live.session, &mut Context { now: self.now, cipher: &mut self.cipher, entropy: &mut entropy, out: &mut outputs });
+        self.schedule(serial);
+        for output in outputs {
+            self.handle_output(serial, output);
+        }
+    }
+
+    fn handle_output(&mut self, serial: u64, output: Output) {
+        let Some(live) = self.connections.get_mut(&serial).and_then(Connection::live) else { return };
+        let (device, link) = (live.session.identity().device, Link { terminator: self.index, connection: live.session.connection() });
+        match output {
+            Output::Transmit(frame) => self.send(serial, &frame),
+            Output::Received { receipt, uplink } => self.received(serial, link, receipt, uplink),
+            Output::Settled { request, outcome } => {
+                self.tell_shard(device, Input::Settled { request, outcome: Ok(outcome) });
+            }
+            Output::DescribeLost(kind) => {
+                self.tell_shard(device, Input::DescribeLost { device, kind });
+            }
+            Output::Closed(reason) => self.drop_connection(serial, name_of(reason)),
+        }
+    }
+
+    fn received(&mut self, serial: u64, link: Link, receipt: Receipt, uplink: Uplink) {
+        let (now, limits) = (self.now, &self.shared.limits);
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        let ip = connection.peer().ip();
+        let Some(live) = connection.live() else { return };
+        let identity = *live.session.identity();
+        let standing = std::mem::replace(&mut live.standing, Standing::Known);
+        match (standing, &uplink) {
+            (Standing::Stranger(key), Uplink::Hello { hello, .. }) => {
+                let spki = key.spki().to_vec();
+                let seen =
+                    StrangerSeen { key: spki, device: identity.device, platform: hello.platform, system_version: hello.system_version };
+                self.shared.strangers.seen(seen, now.unix);
+                return self.drop_connection(serial, "stranger");
+            }
+            (Standing::Stranger(_), _) => return self.drop_connection(serial, "stranger"),
+            (Standing::Proving, _) => {
+                connection.leave_admission();
+                self.shared.metrics.sessions.inc();
+                if !self.tell_shard(identity.device, Input::Opened { link, identity, ip: ip.to_canonical() }) {
+                    return self.drop_connection(serial, "shard_full");
+                }
+            }
+            (Standing::Known, _) => {
+                live.allowance.take_records(now.at, 1, limits);
+                if limits::is_event(&uplink)
+                    && let Err(over) = live.allowance.take_event(now.at, identity.owner, limits)
+                {
+                    self.shared.metrics.event_refused(over);
+                    return self.with_session(serial, |session, cx| session.acknowledge(cx, receipt, Code::TOO_MANY));
+                }
+            }
+        }
+        self.shared.metrics.messages_received.inc();
+        let Some(live) = self.connections.get_mut(&serial).and_then(Connection::live) else { return };
+        live.messages += 1;
+        // A stream is not resumed, so that nothing is ever compared with this floor: it only says where in which stream the message stood.
+        let floor = Floor { connection: link.connection, sequence: live.messages, message_id: 0, digest: 0 };
+        let device = identity.device;
+        if !self.tell_shard(device, Input::Received { link, device, receipt, floor, uplink }) {
+            self.with_session(serial, |session, cx| session.forget(cx, receipt));
+        }
+    }
+
+    fn send(&mut self, serial: u64, bytes: &[u8]) {
+        let sent = self.connections.get_mut(&serial).is_none_or(|connection| connection.send(bytes, &self.epoll, serial));
+        if !sent {
+            self.drop_connection(serial, "slow");
+        }
+    }
+
+    /// Notes when the connection wants to be looked at next.
+    fn schedule(&mut self, serial: u64) {
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        let Some(at) = connection.timeout_at() else { return };
+        if connection.scheduled_at.is_none_or(|scheduled| at < scheduled) {
+            connection.scheduled_at = Some(at);
+            self.timers.push(Reverse((at, serial)));
+        }
+    }
+
+    fn handle_timeouts(&mut self) {
+        self.resume_accepting();
+        while let Some(Reverse((at, serial))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= self.now.at) {
+            self.timers.pop();
+            let Some(connection) = self.connections.get_mut(&serial).filter(|connection| connection.scheduled_at == Some(at)) else { continue };
+            connection.scheduled_at = None;
+            match connection.stage {
+                Stage::Half(Half { until, .. }) if until <= self.now.at => self.drop_connection(serial, "handshake_timeout"),
+                Stage::Half(_) => self.schedule(serial),
+                Stage::Live(_) => self.with_session(serial, TcpSession::handle_timeout),
+            }
+        }
+    }
+
+    /// Closes a connection, whatever for: the other side sees the same in every case.
+    fn drop_connection(&mut self, serial: u64, reason: &str) {
+        // What was open is told its end while the connection is still found.
+        self.with_session(serial, |session, cx| session.close(cx));
+        let Some(mut connection) = self.connections.remove(&serial) else { return };
+        self.shared.metrics.connections.dec();
+        self.shared.metrics.closed(reason);
+        let Some(live) = connection.live() else { return };
+        let (device, id, known) = (live.session.identity().device, live.session.connection(), live.standing == Standing::Known);
+        let retired = self.by_id.remove(&id).is_none();
+        if known {
+            self.shared.metrics.sessions.dec();
+            if !retired {
+                self.tell_shard(device, Input::Closed { device, link: self.link(id) });
+            }
+        }
+    }
+}
+
+/// What a reason is called in metrics.
+fn name_of(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Unproved => "unproved",
+        CloseReason::Silent => "silent",
+        CloseReason::Frame(_) => "bad_frame",
+        CloseReason::Malformed => "malformed_message",
+        CloseReason::StateLost => "state_lost",
+    }
+}
+
+/// A terminator cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The system refuses.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// OpenSSL refuses.
+    #[error(transparent)]
+    Crypto(#[from] KeyError),
+}
