@@ -10,6 +10,7 @@ mod context;
 mod counters;
 mod device_object;
 mod devices;
+mod diagnostics;
 mod error;
 mod events;
 mod fields;
@@ -106,6 +107,9 @@ fn router(context: Context) -> Router {
         .route("/v1/devices/{device}/events", get(events::of_device))
         .route("/v1/devices/{device}/events/{*prefix}", get(events::of_device_with_prefix))
         .route("/v1/devices/{device}/{name}", get(variables::read).post(functions::call))
+        .route("/v1/diagnostics/{device}", get(diagnostics::history))
+        .route("/v1/diagnostics/{device}/last", get(diagnostics::last))
+        .route("/v1/diagnostics/{device}/update", post(diagnostics::update))
         .route("/v1/events", get(events::prefix_required))
         .route("/v1/events/{*prefix}", get(events::all_with_prefix))
         .layer(middleware::from_fn(wrap::wrap))

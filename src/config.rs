@@ -46,6 +46,8 @@ pub struct Config {
     pub calls: Calls,
     /// Admission of handshakes.
     pub handshakes: Handshakes,
+    /// What is kept of what devices said.
+    pub history: History,
     /// Logs.
     pub log: Log,
 }
@@ -135,6 +137,22 @@ pub struct Handshakes {
     pub half_open: Limit,
     /// How long a half-open handshake is kept.
     pub half_open_life: Duration,
+}
+
+/// What is kept of what devices said about themselves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct History {
+    /// How long.
+    pub age: Duration,
+    /// Bytes of it, not compressed.
+    pub bytes: Limit,
+}
+
+impl History {
+    /// How long, in milliseconds.
+    pub fn age_ms(&self) -> u64 {
+        u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Logs.

@@ -1,33 +1,40 @@
 //! The API's way to devices: it asks shards and waits for what comes of it.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
-use firmware_protocol::id::DeviceId;
+use firmware_protocol::id::{DeviceId, OwnerId};
 use firmware_protocol::session::publish::{DATA_MAX, is_system_name};
 use firmware_protocol::session::variable::Value;
+use firmware_protocol::time::UnixMillis;
 use router::ask::{Answer, Ask, AskError};
 use router::device::DeviceView;
 use router::event::{NewEvent, Position};
 use router::shard::Input;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::api::gateway::{CallError, Gateway, Later, Presence, PublishError};
+use crate::api::gateway::{CallError, Gateway, HistoryUnavailable, Later, Presence, PublishError};
+use crate::history::{HistoryError, Record, Store};
 use crate::server::DataPlaneHandle;
 use crate::shards::Reply;
 use crate::streams::{EventStream, StreamFilter};
+
+/// Readers of the history at the same time; the others wait.
+const HISTORY_READS_MAX: usize = 4;
 
 /// Devices behind shards.
 #[derive(Debug)]
 pub struct Devices {
     plane: Arc<DataPlaneHandle>,
+    history_places: Semaphore,
 }
 
 impl Devices {
     /// The devices of a running data plane.
     pub fn new(plane: Arc<DataPlaneHandle>) -> Self {
-        Self { plane }
+        Self { plane, history_places: Semaphore::new(HISTORY_READS_MAX) }
     }
 
     async fn ask(&self, device: DeviceId, ask: Ask, deadline: Instant) -> Result<Answer, CallError> {
@@ -37,6 +44,17 @@ impl Devices {
             return Err(CallError::Busy);
         }
         receiver.await.map_err(|_| CallError::Unavailable)?.map_err(call_error)
+    }
+
+    /// Reads on a thread that may wait for the disk, and only on a few of them.
+    async fn read_history<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, HistoryError> + Send + 'static,
+    ) -> Result<T, HistoryUnavailable> {
+        let store = self.plane.history.clone().ok_or(HistoryUnavailable)?;
+        let _place = self.history_places.acquire().await.map_err(|_| HistoryUnavailable)?;
+        let read = tokio::task::spawn_blocking(move || read(&store)).await.map_err(|_| HistoryUnavailable)?;
+        read.inspect_err(|error| tracing::error!(%error, "the history cannot be read")).map_err(|_| HistoryUnavailable)
     }
 }
 
@@ -101,6 +119,24 @@ impl Gateway for Devices {
         })
     }
 
+    fn ask_vitals(&self, device: DeviceId, deadline: Instant) -> Later<'_, Result<(), CallError>> {
+        Box::pin(async move { self.ask(device, Ask::Vitals, deadline).await.map(drop) })
+    }
+
+    fn vitals(
+        &self,
+        owner: OwnerId,
+        device: DeviceId,
+        span: RangeInclusive<UnixMillis>,
+        len_max: usize,
+    ) -> Later<'_, Result<Vec<Record>, HistoryUnavailable>> {
+        Box::pin(self.read_history(move |store| store.vitals(owner, device, span, len_max)))
+    }
+
+    fn last_vitals(&self, owner: OwnerId, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
+        Box::pin(self.read_history(move |store| store.last_vitals(owner, device)))
+    }
+
     fn stream(&self, filter: StreamFilter) -> EventStream {
         self.plane.streams.open(filter)
     }
@@ -113,6 +149,7 @@ fn call_error(error: AskError) -> CallError {
         AskError::NoSuchFunction => CallError::NoSuchFunction,
         AskError::NoSuchVariable => CallError::NoSuchVariable,
         AskError::TimedOut { received } | AskError::SessionEnded { received } => CallError::TimedOut { delivered: received },
+        AskError::NotSupported => CallError::NotSupported,
         AskError::Busy => CallError::Busy,
         AskError::TooLarge => CallError::TooLarge,
         AskError::NotDescribed | AskError::Malformed => CallError::Unavailable,

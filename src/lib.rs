@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod generation;
 pub mod generations;
 pub mod handshakes;
+pub mod history;
 pub mod journal;
 pub mod keys;
 pub mod logging;

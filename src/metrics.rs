@@ -75,6 +75,19 @@ pub struct StreamMetrics {
     pub missed: IntCounter,
 }
 
+/// What the history counts.
+#[derive(Clone, Debug)]
+pub struct HistoryMetrics {
+    /// Events written.
+    pub records: IntCounter,
+    /// Payload bytes kept.
+    pub bytes: IntGauge,
+    /// Times that it was behind and read the journal instead.
+    pub missed: IntCounter,
+    /// It failed and writes no more.
+    pub failed: IntGauge,
+}
+
 impl Metrics {
     /// No metrics yet.
     pub fn new() -> Self {
@@ -142,6 +155,16 @@ impl Metrics {
         ShardMetrics {
             lane_full: self.counters("holdfast_shard_lane_full_total", "Outputs of shards that found a full lane.", "destination"),
             inputs: self.counter("holdfast_shard_inputs_total", "Inputs handled by shards."),
+        }
+    }
+
+    /// Metrics of the history.
+    pub fn history(&self) -> HistoryMetrics {
+        HistoryMetrics {
+            records: self.counter("holdfast_history_records_total", "Events written to the history."),
+            bytes: self.gauge("holdfast_history_bytes", "Bytes that records of the history hold, not compressed."),
+            missed: self.counter("holdfast_history_missed_total", "Times the history was behind and read the journal instead."),
+            failed: self.gauge("holdfast_history_failed", "1 if the history failed and is written no more."),
         }
     }
 

@@ -18,6 +18,7 @@ pub mod stored;
 pub mod subscribe;
 mod uplink;
 pub mod variable;
+pub mod vitals;
 
 use std::time::Duration;
 

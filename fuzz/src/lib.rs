@@ -17,6 +17,7 @@ use firmware_protocol::session::describe::Application;
 use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::variable::VariableType;
+use firmware_protocol::session::vitals::{Reading, Vitals};
 use holdfast::journal::{Journal, Options};
 
 use cloud::Cloud;
@@ -89,6 +90,18 @@ pub fn payloads(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// A page of vitals.
+pub fn vitals(page: &[u8]) {
+    let Some(vitals) = Vitals::parse(page) else { return };
+    for (id, reading) in vitals.iter() {
+        black_box((id.name(), id.unit(), vitals.reading(id)));
+        if let Reading::Value(bits) = reading {
+            assert!(id.unit().amount(bits).is_finite());
+        }
+    }
+    assert_eq!(Vitals::parse(&vitals.encode()), Some(vitals));
 }
 
 /// A journal whose only segment holds these bytes.

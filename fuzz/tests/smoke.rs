@@ -109,6 +109,12 @@ fn payloads() {
 }
 
 #[test]
+fn vitals() {
+    let page = "00040002000400060018000000080004000000140000000000150000000019809cffffff1f000200000021809cffffff018001000000";
+    run(holdfast_fuzz::vitals, vec![hex::decode(page).unwrap()]);
+}
+
+#[test]
 fn journal_segment() {
     run(holdfast_fuzz::journal_segment, journal_files(".segment"));
 }

@@ -45,6 +45,12 @@ pub struct Device {
     pub(crate) restored: bool,
     /// A timer looks after the end of its lease.
     pub(crate) lease_timer: bool,
+    /// Since when it has been online without a break.
+    pub(crate) online_since: Option<UnixMillis>,
+    /// Events taken from it since then.
+    pub(crate) published: u64,
+    /// It is being asked for its vitals.
+    pub(crate) vitals_asked: bool,
 }
 
 /// What recovery knows of a device.
@@ -107,6 +113,9 @@ impl Device {
             last_ip: None,
             restored: false,
             lease_timer: false,
+            online_since: None,
+            published: 0,
+            vitals_asked: false,
         }
     }
 

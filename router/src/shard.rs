@@ -2,6 +2,7 @@
 
 mod calls;
 mod uplink;
+mod vitals;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -222,6 +223,10 @@ pub struct Counts {
     pub stale: u64,
     /// Subscriptions beyond what is kept.
     pub subscriptions_refused: u64,
+    /// Pages of vitals that became events.
+    pub vitals: u64,
+    /// Pages of vitals that were none.
+    pub vitals_malformed: u64,
     /// Sessions that were replaced by a newer one of the same device.
     pub replaced: u64,
 }
@@ -382,6 +387,9 @@ impl<R> Shard<R> {
     fn renew(&mut self, now: Now, id: DeviceId) -> bool {
         let Some(device) = self.devices.get_mut(&id) else { return false };
         let came = device.presence.renew(now.at, device.platform());
+        if came {
+            (device.online_since, device.published) = (Some(now.unix), 0);
+        }
         if let Some(until) = device.presence.until().filter(|_| !device.lease_timer) {
             device.lease_timer = true;
             self.timers.push(Reverse((until, Timer::Lease(id))));

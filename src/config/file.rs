@@ -16,6 +16,7 @@ pub(super) struct File {
     pub(super) accounts: AccountsSection,
     pub(super) calls: CallsSection,
     pub(super) handshakes: HandshakesSection,
+    pub(super) history: HistorySection,
     pub(super) log: LogSection,
 }
 
@@ -30,6 +31,7 @@ impl Default for File {
             accounts: AccountsSection::default(),
             calls: CallsSection::default(),
             handshakes: HandshakesSection::default(),
+            history: HistorySection::default(),
             log: LogSection::default(),
         }
     }
@@ -157,6 +159,20 @@ pub(super) struct HandshakesSection {
 impl Default for HandshakesSection {
     fn default() -> Self {
         Self { half_open_per_address: Limit::AtMost(256), half_open: Limit::AtMost(65_536), half_open_life_s: 60 }
+    }
+}
+
+/// `[history]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct HistorySection {
+    pub(super) days: i64,
+    pub(super) bytes: Limit,
+}
+
+impl Default for HistorySection {
+    fn default() -> Self {
+        Self { days: 31, bytes: Limit::AtMost(4 << 30) }
     }
 }
 

@@ -21,8 +21,11 @@ use crate::entropy::SystemEntropy;
 use crate::generation;
 use crate::generations::Generations;
 use crate::handshakes::{HandshakeLimits, Handshakes};
-use crate::journal::{self, CompactionOptions, Journal, Options, SealedSegment};
+use crate::data_dir::DataDir;
+use crate::history::{self, Feed, Keeper};
+use crate::journal::{self, CompactionOptions, Events, Journal, Options, SealedSegment};
 use crate::mailbox::{Bell, Lane, MailboxBuilder};
+use crate::metrics::HistoryMetrics;
 use crate::server::recovery::restore;
 use crate::server::{Opened, StartError};
 use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners, shard_of};
@@ -57,6 +60,8 @@ pub struct DataPlaneHandle {
     pub streams: Arc<Streams>,
     /// Unknown devices.
     pub strangers: Arc<Strangers>,
+    /// What devices said over time, if that can be kept.
+    pub history: Option<history::Store>,
     /// The clocks all deadlines are on.
     pub clock: Clock,
 }
@@ -193,8 +198,11 @@ impl DataPlane {
         let writer_mailbox = writer_box.build()?;
         let bell = writer_mailbox.bell();
         let sealed = journal.sealed_segments().to_vec();
+        let limits = history::Limits { age_ms: config.history.age_ms(), bytes: config.history.bytes };
+        let (history, keeper) = keep_history(data, journal.events(), limits, Arc::new(metrics.history()));
         let writer = Writer::new(journal, writer_mailbox, writer_lanes, Arc::new(metrics.journal()), stream_metrics.missed.clone());
         threads.spawn("journal", bell, move |stop| writer.run(stop))?;
+        let feed = keeper.map(|(keeper, feed)| threads.spawn_plain("history", move |stop| keeper.run(stop)).map(|()| feed)).transpose()?;
         pack(data.journal_dir(), sealed, now.unix);
 
         for (index, ((mailbox, lanes), devices)) in shard_boxes.into_iter().zip(shard_lanes).zip(by_shard).enumerate() {
@@ -240,8 +248,9 @@ impl DataPlane {
         }
 
         let streaming = Arc::clone(&streams);
-        tokio::spawn(async move { streaming.run(stream_batches).await });
-        let handle = Arc::new(DataPlaneHandle { shards: api_lanes.into_iter().map(Mutex::new).collect(), streams, strangers, clock });
+        tokio::spawn(async move { streaming.run(stream_batches, feed).await });
+        let shards = api_lanes.into_iter().map(Mutex::new).collect();
+        let handle = Arc::new(DataPlaneHandle { shards, streams, strangers, history, clock });
         threads.watch_keys(&handle, registry)?;
         let took_ms = began.elapsed().as_millis();
         tracing::info!(%udp, sessions, workers, shards, generation = generation.0, took_ms, "devices are served");
@@ -296,12 +305,17 @@ impl Threads {
         Ok(())
     }
 
+    /// A thread that looks by itself whether it shall stop.
+    fn spawn_plain(&mut self, name: &str, body: impl FnOnce(&AtomicBool) + Send + 'static) -> std::io::Result<()> {
+        let bell = MailboxBuilder::<()>::new()?.build()?.bell();
+        self.spawn(name, bell, body)
+    }
+
     /// Passes on what the registry changes: within a fraction of a second, a removed device has no session.
     fn watch_keys(&mut self, handle: &Arc<DataPlaneHandle>, registry: &Arc<Registry>) -> std::io::Result<()> {
         let (handle, registry) = (Arc::clone(handle), Arc::clone(registry));
         let mut changes = registry.keys().subscribe();
-        let bell = MailboxBuilder::<()>::new()?.build()?.bell();
-        self.spawn("key-changes", bell, move |stop| {
+        self.spawn_plain("key-changes", move |stop| {
             while !stop.load(Ordering::Acquire) {
                 while let Some(change) = changes.next_change() {
                     handle.registry_changed(registry.devices(), change);
@@ -309,6 +323,23 @@ impl Threads {
                 thread::sleep(KEY_CHANGES_EVERY);
             }
         })
+    }
+}
+
+/// Opens the history. Without it everything else is served.
+fn keep_history(
+    data: &DataDir,
+    events: Events,
+    limits: history::Limits,
+    metrics: Arc<HistoryMetrics>,
+) -> (Option<history::Store>, Option<(Keeper, Feed)>) {
+    match history::Store::open(&data.history_dir()) {
+        Ok(store) => (Some(store.clone()), Some(Keeper::new(store, events, limits, metrics))),
+        Err(error) => {
+            tracing::error!(%error, "the history cannot be opened; vitals are not kept");
+            metrics.failed.set(1);
+            (None, None)
+        }
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::future::ready;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use firmware_protocol::id::DeviceId;
+use firmware_protocol::id::{DeviceId, OwnerId};
 use firmware_protocol::time::UnixMillis;
 use holdfast::api::Gateway;
-use holdfast::api::gateway::{CallError, Later, NewEvent, Presence, PublishError, StreamFilter, Value, VariableType};
+use holdfast::api::gateway::{
+    CallError, HistoryUnavailable, Later, NewEvent, Presence, PublishError, Record, StreamFilter, Value, VariableType,
+};
 use holdfast::streams::{EventSender, EventStream, event_stream};
 use router::event::{Event, EventId, Position, Source};
 
@@ -28,6 +31,7 @@ struct State {
     published: Vec<NewEvent>,
     streams: Vec<(StreamFilter, EventSender)>,
     position: u64,
+    vitals: Vec<(DeviceId, Record)>,
 }
 
 impl FakeGateway {
@@ -77,6 +81,11 @@ impl FakeGateway {
     /// Events that callers published.
     pub(crate) fn published(&self) -> Vec<NewEvent> {
         self.state().published.clone()
+    }
+
+    /// Notes vitals of a device, later than all before.
+    pub(crate) fn report_vitals(&self, device: DeviceId, record: Record) {
+        self.state().vitals.push((device, record));
     }
 
     /// Filters of the streams that are open.
@@ -171,6 +180,27 @@ impl Gateway for FakeGateway {
         }
         self.state().published.push(event.clone());
         Box::pin(ready(Ok(self.emit(event))))
+    }
+
+    fn ask_vitals(&self, device: DeviceId, _: Instant) -> Later<'_, Result<(), CallError>> {
+        self.request(device, "vitals".to_owned(), None, ())
+    }
+
+    fn vitals(
+        &self,
+        owner: OwnerId,
+        device: DeviceId,
+        span: RangeInclusive<UnixMillis>,
+        len_max: usize,
+    ) -> Later<'_, Result<Vec<Record>, HistoryUnavailable>> {
+        let state = self.state();
+        let found = state.vitals.iter().rev().filter(|(of, record)| *of == device && record.owner == owner && span.contains(&record.at));
+        Box::pin(ready(Ok(found.map(|(_, record)| record.clone()).take(len_max).collect())))
+    }
+
+    fn last_vitals(&self, owner: OwnerId, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
+        let all = self.vitals(owner, device, UnixMillis(0)..=UnixMillis(u64::MAX), 1);
+        Box::pin(async move { Ok(all.await?.pop()) })
     }
 
     fn stream(&self, filter: StreamFilter) -> EventStream {

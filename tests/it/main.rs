@@ -10,3 +10,4 @@ mod device_driver;
 mod fake_gateway;
 mod rig;
 mod sessions;
+mod vitals;

@@ -27,6 +27,8 @@ pub(super) enum Purpose<R> {
     Delivery,
     /// A describe that was missing.
     Describe,
+    /// Vitals that a caller wanted.
+    Vitals,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl<R> Shard<R> {
             return out.push(Output::Answer { reply, answer: Err(error) });
         };
         let variable = match (ask, &device.application) {
+            (Ask::Vitals, _) => return self.ask_vitals(now, id, deadline, reply, out),
             (Ask::Ping | Ask::Signal { .. }, _) => Ok(None),
             (_, None) => Err(AskError::NotDescribed),
             (Ask::Call { function, .. }, Some(application)) if application.has_function(function) => Ok(None),
@@ -100,12 +103,17 @@ impl<R> Shard<R> {
             }
             (Purpose::Delivery, Ok(Outcome::Acknowledged)) => self.counts.delivered += 1,
             (Purpose::Describe, Ok(Outcome::Described(kind, payload))) => self.described(now, open.device, kind, payload, out),
+            (Purpose::Vitals, Ok(Outcome::Described(DescribeKind::Metrics, page))) => self.vitals_told(now, open.device, Some(page), out),
+            (Purpose::Vitals, _) => self.vitals_told(now, open.device, None, out),
             (Purpose::Delivery | Purpose::Describe, _) => {}
         }
     }
 
     /// A describe that was asked for. It came as an answer, so it has no floor of its own.
     fn described(&mut self, now: Now, id: DeviceId, kind: DescribeKind, payload: Vec<u8>, out: &mut Vec<Output<R>>) {
+        if kind == DescribeKind::Metrics {
+            return self.vitals(now, id, None, &payload, Then::Nothing, out);
+        }
         let Some(device) = self.devices.get_mut(&id) else { return };
         device.describe(kind, &payload);
         let record = Record::Describe { floor: None, device: id, kind, payload, at: now.unix };

@@ -269,3 +269,57 @@ fn a_revoked_device_is_retired_and_forgotten() {
     assert_eq!(names(&out), ["spark/status"]);
     assert!(bench.uplink(1, DEVICE, publish("temp")).is_empty());
 }
+
+const PAGE: [u8; 13] = [0, 4, 0, 2, 0, 4, 0, 6, 0, 0x4d, 0, 0, 0];
+
+fn metrics(page: &[u8]) -> Uplink {
+    Uplink::Describe { kind: DescribeKind::Metrics, payload: page.to_vec() }
+}
+
+#[test]
+fn vitals_become_an_event_and_are_acknowledged_with_it() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    bench.uplink(1, DEVICE, publish("temp"));
+    bench.now.unix.0 += 5_000;
+    let out = bench.uplink(1, DEVICE, metrics(&PAGE));
+    let [Output::Append { record: Record::Event { floor: Some(_), event }, then: Then::Acknowledge { .. } }] = &out[..] else {
+        panic!("{out:?}");
+    };
+    let data = String::from_utf8(event.data.clone().unwrap()).unwrap();
+    assert_eq!((event.name.as_str(), event.source), ("spark/device/diagnostics/update", Source::Device(DEVICE)));
+    assert!(data.contains(r#""uptime":77"#) && data.contains(r#""cloud":{"publish":{"sent":1},"uptime":5}"#), "{data}");
+    for (page, owner) in [(&PAGE[..12], Some(OwnerId(1))), (&PAGE[..], None)] {
+        bench.apply(Input::IdentityChanged(Identity { owner, ..identity(DEVICE) }));
+        let out = bench.uplink(1, DEVICE, metrics(page));
+        assert!(matches!(out[..], [Output::Append { record: Record::Seen { .. }, then: Then::Acknowledge { .. } }]), "{out:?}");
+    }
+    assert_eq!((bench.shard.counts().vitals, bench.shard.counts().vitals_malformed), (1, 1));
+}
+
+#[test]
+fn a_device_is_asked_for_its_vitals_once_at_a_time() {
+    let mut bench = Bench::new();
+    assert_eq!(answer_of(&bench.ask(Ask::Vitals)), Some(&Err(AskError::Offline)));
+    bench.connect(1, DEVICE);
+    let out = bench.ask(Ask::Vitals);
+    let [Output::Request { id, request: Request::Describe(DescribeKind::Metrics), .. }, Output::Answer { answer: Ok(Answer::Done), .. }] = out[..]
+    else {
+        panic!("{out:?}");
+    };
+    assert!(matches!(bench.ask(Ask::Vitals)[..], [Output::Answer { answer: Ok(Answer::Done), .. }]), "it is being asked already");
+    let told = Ok(Outcome::Described(DescribeKind::Metrics, PAGE.to_vec()));
+    assert_eq!(names(&bench.apply(Input::Settled { request: id, outcome: told })), ["spark/device/diagnostics/update"]);
+    assert_eq!(bench.ask(Ask::Vitals).len(), 2);
+    assert!(bench.later(Duration::from_secs(40)).is_empty(), "a device that says nothing");
+    assert_eq!(bench.ask(Ask::Vitals).len(), 2);
+}
+
+#[test]
+fn firmware_without_vitals_is_not_asked_for_them() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let hello = Hello { flags: 0x34, ..hello(DEVICE) };
+    bench.uplink(1, DEVICE, Uplink::Hello { hello, payload: hello.encode() });
+    assert_eq!(answer_of(&bench.ask(Ask::Vitals)), Some(&Err(AskError::NotSupported)));
+}

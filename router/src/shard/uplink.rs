@@ -2,6 +2,7 @@
 
 use firmware_protocol::coap::Code;
 use firmware_protocol::id::DeviceId;
+use firmware_protocol::session::describe::DescribeKind;
 use firmware_protocol::session::publish::Publish;
 use firmware_protocol::session::stored::Floor;
 use firmware_protocol::session::{Receipt, Uplink};
@@ -48,6 +49,7 @@ impl<R> Shard<R> {
                 device.introduce(hello);
                 Record::Hello { floor, device: id, payload, at: now.unix }
             }
+            Uplink::Describe { kind: DescribeKind::Metrics, payload } => return self.vitals(now, id, Some(floor), &payload, then, out),
             Uplink::Describe { kind, payload } => {
                 device.describe(kind, &payload);
                 Record::Describe { floor: Some(floor), device: id, kind, payload, at: now.unix }
@@ -81,6 +83,9 @@ impl<R> Shard<R> {
             return out.push(Output::Append { record: Record::Seen { floor }, then });
         };
         self.counts.events += 1;
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.published += 1;
+        }
         let event = NewEvent {
             owner,
             product: identity.product,
