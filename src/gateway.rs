@@ -1,6 +1,5 @@
 //! The API's way to devices: it asks shards and waits for what comes of it.
 
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
@@ -61,17 +60,7 @@ impl Devices {
 impl Gateway for Devices {
     fn presences(&self, devices: Vec<DeviceId>) -> Later<'_, Vec<Presence>> {
         Box::pin(async move {
-            let mut waiting = Vec::new();
-            for (shard, devices) in self.plane.by_shard(devices.iter().copied()) {
-                let (sender, receiver) = oneshot::channel();
-                if self.plane.tell_shard(shard, Input::View { devices, reply: Reply::Views(sender) }) {
-                    waiting.push(receiver);
-                }
-            }
-            let mut known: HashMap<DeviceId, DeviceView> = HashMap::new();
-            for receiver in waiting {
-                known.extend(receiver.await.unwrap_or_default().into_iter().map(|view| (view.device, view)));
-            }
+            let mut known = self.plane.views(&devices).await;
             devices.iter().map(|device| known.remove(device).map(presence).unwrap_or_default()).collect()
         })
     }
@@ -137,6 +126,14 @@ impl Gateway for Devices {
         Box::pin(self.read_history(move |store| store.last_vitals(owner, device)))
     }
 
+    fn last_resets(&self, owner: OwnerId, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>> {
+        Box::pin(async move {
+            let count = devices.len();
+            let read = move |store: &Store| devices.iter().map(|device| store.last_reset(owner, *device)).collect();
+            self.read_history(read).await.unwrap_or_else(|_| vec![None; count])
+        })
+    }
+
     fn stream(&self, filter: StreamFilter) -> EventStream {
         self.plane.streams.open(filter)
     }
@@ -167,7 +164,9 @@ fn presence(view: DeviceView) -> Presence {
         platform_id: view.platform,
         system_version: view.system_version.map(version),
         firmware_version: None,
-        safe_mode: false,
+        safe_mode: view.safe_mode,
+        asleep_until: view.asleep_until,
+        left_for: view.left_for,
     }
 }
 

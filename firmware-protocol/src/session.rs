@@ -11,6 +11,7 @@ pub mod goodbye;
 pub mod hello;
 mod ids;
 mod inbound;
+pub mod modules;
 mod outbound;
 pub mod publish;
 pub mod request;

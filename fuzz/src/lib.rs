@@ -16,6 +16,7 @@ use firmware_protocol::dtls::record::Record;
 use firmware_protocol::session::describe::Application;
 use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
+use firmware_protocol::session::modules::Modules;
 use firmware_protocol::session::variable::VariableType;
 use firmware_protocol::session::vitals::{Reading, Vitals};
 use holdfast::journal::{Journal, Options};
@@ -102,6 +103,12 @@ pub fn vitals(page: &[u8]) {
         }
     }
     assert_eq!(Vitals::parse(&vitals.encode()), Some(vitals));
+}
+
+/// A system describe of either age.
+pub fn modules(describe: &[u8]) {
+    let Some(modules) = Modules::parse(describe) else { return };
+    black_box((modules.iter().count(), modules.missing().count()));
 }
 
 /// A journal whose only segment holds these bytes.

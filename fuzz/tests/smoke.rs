@@ -115,6 +115,13 @@ fn vitals() {
 }
 
 #[test]
+fn modules() {
+    let describe = "0a19080218bd092880808005351e0000003d1e00000058848080050a10080510011806351e0000003d1e0000004a02080112021234";
+    let older = br#"{"p":6,"m":[{"s":1,"l":"m","f":"u","n":"1","v":6,"d":[{"f":"s","n":"2","v":1512}]}]}"#;
+    run(holdfast_fuzz::modules, vec![hex::decode(describe).unwrap(), older.to_vec()]);
+}
+
+#[test]
 fn journal_segment() {
     run(holdfast_fuzz::journal_segment, journal_files(".segment"));
 }

@@ -271,12 +271,15 @@ impl<R> Shard<R> {
         }
     }
 
-    /// Takes over a device that a former process served. It counts as online for one lease, because it does not know that anything happened.
+    /// Takes over a device that a former process served. It counts as online for one lease, because it does not know that anything happened,
+    /// unless it sleeps.
     pub fn restore(&mut self, now: Now, restored: RestoredDevice) {
         let device = Device::restored(restored);
-        let id = device.identity.device;
+        let (id, asleep) = (device.identity.device, device.asleep_until(now.unix).is_some());
         self.devices.insert(id, device);
-        self.renew(now, id);
+        if !asleep {
+            self.renew(now, id);
+        }
         self.index(id);
     }
 
@@ -357,7 +360,7 @@ impl<R> Shard<R> {
     }
 
     fn heard(&mut self, now: Now, id: DeviceId, link: Link, at: UnixMillis, out: &mut Vec<Output<R>>) {
-        if self.current(id, link).is_some() {
+        if self.current(id, link).is_some_and(|device| !device.is_leaving(at)) {
             self.alive(now, id, at, out);
         }
     }
@@ -374,7 +377,7 @@ impl<R> Shard<R> {
     fn alive(&mut self, now: Now, id: DeviceId, at: UnixMillis, out: &mut Vec<Output<R>>) {
         let Some(device) = self.devices.get_mut(&id) else { return };
         device.last_heard = device.last_heard.max(Some(at));
-        device.asleep_until = None;
+        device.left = None;
         if std::mem::take(&mut device.restored) && !device.is_complete() {
             self.timers.push(Reverse((now.at + PATIENCE, Timer::Missing(id))));
         }

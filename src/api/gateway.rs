@@ -60,6 +60,9 @@ pub trait Gateway: Send + Sync + 'static {
     /// The last vitals of a device, if it was `owner`'s then.
     fn last_vitals(&self, owner: OwnerId, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>>;
 
+    /// Why devices started last, in the order they were asked for; only those that were `owner`'s then. What cannot be read now is left out.
+    fn last_resets(&self, owner: OwnerId, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>>;
+
     /// Opens a stream of accepted events.
     fn stream(&self, filter: StreamFilter) -> EventStream;
 }
@@ -87,6 +90,10 @@ pub struct Presence {
     pub firmware_version: Option<u16>,
     /// It lacks something that its application needs, and runs without it.
     pub safe_mode: bool,
+    /// When it means to wake, if it said that it sleeps.
+    pub asleep_until: Option<UnixMillis>,
+    /// Why it left, in a word, if it said so.
+    pub left_for: Option<&'static str>,
 }
 
 /// Why a device did not do what it was asked.

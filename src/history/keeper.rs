@@ -1,5 +1,6 @@
 //! The thread that writes the history. It follows the committed events; what it missed, and what came before its time, it reads from the journal.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
@@ -44,9 +45,12 @@ impl Keeper {
 
     /// Runs until `stop` is set. When the history fails, everything else goes on.
     pub fn run(mut self, stop: &AtomicBool) {
-        if let Err(error) = self.keep(stop) {
+        let metrics = Arc::clone(&self.metrics);
+        // A database that panics over its files must not end a process that serves sessions.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.keep(stop)));
+        if let Err(error) = ended.unwrap_or(Err(HistoryError::Panicked)) {
             tracing::error!(%error, "the history is not written any more until the next start");
-            self.metrics.failed.set(1);
+            metrics.failed.set(1);
         }
     }
 

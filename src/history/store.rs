@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,9 @@ pub enum HistoryError {
     /// The database was written by another version.
     #[error("the history has format {0}")]
     Format(u64),
+    /// The database came upon something it did not expect in its files.
+    #[error("the history's database panicked")]
+    Panicked,
     /// A file could not be moved.
     #[error("the history's files: {0}")]
     Files(#[from] io::Error),
@@ -86,7 +90,8 @@ impl Store {
     /// # Errors
     /// A new one cannot be made either.
     pub fn open(directory: &Path) -> Result<Self, HistoryError> {
-        Self::open_as_it_is(directory).or_else(|error| {
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_as_it_is(directory)));
+        opened.unwrap_or(Err(HistoryError::Panicked)).or_else(|error| {
             let aside = aside(directory);
             tracing::warn!(%error, moved_to = %aside.display(), "the history cannot be opened; it is made anew from the journal");
             if aside.exists() {

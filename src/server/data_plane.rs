@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
 use firmware_protocol::id::{DeviceId, Identity};
 use firmware_protocol::time::UnixMillis;
+use router::device::DeviceView;
 use router::shard::{Input, Shard};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -116,6 +117,22 @@ impl DataPlaneHandle {
         while !self.tell_shard(shard, input()) {
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What shards know of devices now. Those of which nothing is known, and those whose shard is too busy to say, are left out.
+    pub async fn views(&self, devices: &[DeviceId]) -> HashMap<DeviceId, DeviceView> {
+        let mut waiting = Vec::new();
+        for (shard, devices) in self.by_shard(devices.iter().copied()) {
+            let (sender, receiver) = oneshot::channel();
+            if self.tell_shard(shard, Input::View { devices, reply: Reply::Views(sender) }) {
+                waiting.push(receiver);
+            }
+        }
+        let mut known = HashMap::new();
+        for receiver in waiting {
+            known.extend(receiver.await.unwrap_or_default().into_iter().map(|view| (view.device, view)));
+        }
+        known
     }
 
     /// Groups devices by the shard they belong to.

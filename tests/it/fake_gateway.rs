@@ -32,6 +32,7 @@ struct State {
     streams: Vec<(StreamFilter, EventSender)>,
     position: u64,
     vitals: Vec<(DeviceId, Record)>,
+    resets: HashMap<DeviceId, Record>,
 }
 
 impl FakeGateway {
@@ -54,6 +55,8 @@ impl FakeGateway {
             system_version: Some("6.2.0".to_owned()),
             firmware_version: Some(3),
             safe_mode: false,
+            asleep_until: None,
+            left_for: None,
         };
         self.state().presences.insert(device, presence);
     }
@@ -86,6 +89,16 @@ impl FakeGateway {
     /// Notes vitals of a device, later than all before.
     pub(crate) fn report_vitals(&self, device: DeviceId, record: Record) {
         self.state().vitals.push((device, record));
+    }
+
+    /// Notes why a device started last.
+    pub(crate) fn report_reset(&self, device: DeviceId, record: Record) {
+        self.state().resets.insert(device, record);
+    }
+
+    /// Changes what is known of a device.
+    pub(crate) fn change(&self, device: DeviceId, change: impl FnOnce(&mut Presence)) {
+        change(self.state().presences.entry(device).or_default());
     }
 
     /// Filters of the streams that are open.
@@ -201,6 +214,12 @@ impl Gateway for FakeGateway {
     fn last_vitals(&self, owner: OwnerId, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
         let all = self.vitals(owner, device, UnixMillis(0)..=UnixMillis(u64::MAX), 1);
         Box::pin(async move { Ok(all.await?.pop()) })
+    }
+
+    fn last_resets(&self, owner: OwnerId, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>> {
+        let state = self.state();
+        let of = |device: &DeviceId| state.resets.get(device).filter(|record| record.owner == owner).cloned();
+        Box::pin(ready(devices.iter().map(of).collect()))
     }
 
     fn stream(&self, filter: StreamFilter) -> EventStream {

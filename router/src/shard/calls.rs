@@ -65,7 +65,7 @@ impl<R> Shard<R> {
         let device = self.devices.get(&id);
         let online = device.filter(|device| device.presence.is_online(now.at));
         let Some((device, link)) = online.and_then(|device| Some((device, device.link?))) else {
-            let asleep = device.and_then(|device| device.asleep_until).filter(|until| *until > now.unix);
+            let asleep = device.and_then(|device| device.asleep_until(now.unix));
             let error = asleep.map_or(AskError::Offline, AskError::AsleepUntil);
             return out.push(Output::Answer { reply, answer: Err(error) });
         };

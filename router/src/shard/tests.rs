@@ -8,6 +8,7 @@ use firmware_protocol::session::publish::Publish;
 use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
 use firmware_protocol::session::variable::Value;
 
+use crate::device::Left;
 use crate::event::Position;
 
 type Outputs = Vec<Output<u32>>;
@@ -225,6 +226,63 @@ fn a_sleeping_device_says_until_when() {
     bench.uplink(1, DEVICE, Uplink::Goodbye { goodbye, payload });
     let until = UnixMillis(bench.now.unix.0 + 3_600_000);
     assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::AsleepUntil(until))));
+    let view = view_of(&mut bench);
+    assert_eq!((view.online, view.asleep_until, view.left_for), (false, Some(until), Some("sleep")));
+
+    bench.now.unix.0 += 20_000;
+    assert!(bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix }).is_empty(), "it only waits for acknowledgements");
+    bench.now.unix.0 += 3_580_000;
+    assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::Offline)), "it should have come back");
+    let out = bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
+    assert_eq!(names(&out), ["spark/status"]);
+    let view = view_of(&mut bench);
+    assert_eq!((view.online, view.asleep_until, view.left_for), (true, None, None));
+}
+
+fn view_of(bench: &mut Bench) -> DeviceView {
+    match bench.apply(Input::View { devices: vec![DEVICE], reply: 9 }).pop() {
+        Some(Output::Views { mut views, .. }) => views.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_device_that_woke_is_online_with_its_first_message() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let payload = vec![0x05, 0x06, 0x90, 0x1c];
+    let goodbye = firmware_protocol::session::goodbye::Goodbye::parse(&payload).unwrap();
+    bench.uplink(1, DEVICE, Uplink::Goodbye { goodbye, payload });
+    assert_eq!(names(&bench.uplink(1, DEVICE, publish("particle/device/updates/enabled")))[0], "spark/status");
+}
+
+#[test]
+fn a_restored_device_that_sleeps_is_not_online_until_it_is_heard() {
+    let mut bench = Bench::new();
+    let goodbye = firmware_protocol::session::goodbye::Goodbye::parse(&[0x05, 0x06, 0x90, 0x1c]).unwrap();
+    let at = UnixMillis(bench.now.unix.0 - 60_000);
+    bench.shard.restore(bench.now, RestoredDevice { left: Some(Left { at, goodbye }), ..restored(true, true, true) });
+    assert_eq!(bench.shard.online(bench.now.at), 0);
+    assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::AsleepUntil(UnixMillis(at.0 + 3_600_000)))));
+    let out = bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
+    assert_eq!(names(&out), ["spark/status"]);
+}
+
+#[test]
+fn a_device_whose_application_lacks_something_is_in_safe_mode() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    assert!(!view_of(&mut bench).safe_mode);
+    // An application that needs version 9 of system part 1, and nothing else.
+    let payload = vec![0x0a, 0x0a, 0x08, 0x05, 0x4a, 0x06, 0x08, 0x04, 0x10, 0x01, 0x18, 0x09];
+    bench.uplink(1, DEVICE, Uplink::Describe { kind: DescribeKind::System, payload: payload.clone() });
+    assert!(view_of(&mut bench).safe_mode);
+    let sound = [&payload[..], &[0x0a, 0x06, 0x08, 0x04, 0x10, 0x01, 0x18, 0x09]].concat();
+    bench.uplink(1, DEVICE, Uplink::Describe { kind: DescribeKind::System, payload: sound });
+    assert!(!view_of(&mut bench).safe_mode);
+    let mut bench = Bench::new();
+    bench.shard.restore(bench.now, RestoredDevice { system: Some(payload), ..restored(true, true, true) });
+    assert!(view_of(&mut bench).safe_mode);
 }
 
 fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDevice {
@@ -236,7 +294,8 @@ fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDev
         ip: [127, 0, 0, 1].into(),
         hello: hello_known.then(|| hello(DEVICE).encode()),
         application: described.then(|| b"{}".to_vec()),
-        has_system_describe: true,
+        system: Some(vec![]),
+        left: None,
         subscriptions: subscribed.then_some(subscription).into_iter().collect(),
     }
 }

@@ -8,7 +8,7 @@ use firmware_protocol::session::stored::Floor;
 use firmware_protocol::session::{Receipt, Uplink};
 use firmware_protocol::time::Now;
 
-use crate::device::Link;
+use crate::device::{Left, Link};
 use crate::event::{NewEvent, Source};
 use crate::journal::{Record, RetireReason};
 use crate::shard::{Output, Shard, Then};
@@ -63,7 +63,7 @@ impl<R> Shard<R> {
             }
             Uplink::Goodbye { goodbye, payload } => {
                 let was_online = device.presence.end(now.at);
-                device.say_goodbye(now, &goodbye);
+                device.left = Some(Left { at: now.unix, goodbye });
                 if was_online {
                     self.publish_status(now, id, "offline", out);
                 }
