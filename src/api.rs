@@ -8,6 +8,7 @@ mod address;
 pub mod content;
 mod context;
 mod counters;
+mod device_claims;
 mod device_object;
 mod devices;
 mod diagnostics;
@@ -99,6 +100,7 @@ fn router(context: Context) -> Router {
         .route("/v1/user/products", get(products::list))
         .route("/v1/products", get(products::list))
         .route("/v1/orgs", get(products::organizations))
+        .route("/v1/device_claims", post(device_claims::create))
         .route("/v1/devices", get(devices::list))
         .route("/v1/devices/events", get(events::all).post(publish::publish))
         .route("/v1/devices/events/{*prefix}", get(events::all_with_prefix))

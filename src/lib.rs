@@ -11,6 +11,7 @@ pub mod dates;
 pub mod demo;
 pub mod durable_file;
 pub mod entropy;
+pub mod errands;
 pub mod gateway;
 pub mod generation;
 pub mod generations;

@@ -15,6 +15,7 @@ use firmware_protocol::session::variable::VariableType;
 use firmware_protocol::time::{Now, UnixMillis};
 
 use crate::presence::Presence;
+use crate::rate::Bucket;
 
 /// Most subscriptions that are kept of one device. Firmware has room for six.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
@@ -58,6 +59,10 @@ pub struct Device {
     pub(crate) published: u64,
     /// It is being asked for its vitals.
     pub(crate) vitals_asked: bool,
+    /// It presented a claim code that is being looked at.
+    pub(crate) claiming: bool,
+    /// How often it asks the cloud for something.
+    pub(crate) wishes: Bucket,
 }
 
 /// A goodbye, and when it was said.
@@ -149,6 +154,8 @@ impl Device {
             online_since: None,
             published: 0,
             vitals_asked: false,
+            claiming: false,
+            wishes: Bucket::default(),
         }
     }
 

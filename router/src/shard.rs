@@ -1,6 +1,7 @@
 //! A shard: the single owner of a set of devices. Inputs in, outputs out; no I/O, no clock, no lock.
 
 mod calls;
+mod requests;
 mod uplink;
 mod vitals;
 
@@ -23,6 +24,7 @@ use firmware_protocol::time::{Millis, Now, UnixMillis};
 use crate::ask::{Answer, Ask, AskError};
 use crate::delivery::delivery;
 use crate::device::{Device, DeviceView, Link, RestoredDevice};
+use crate::errand::{self, Errand};
 use crate::event::{CommittedEvents, Event, NewEvent, Source};
 use crate::journal::{Record, RetireReason};
 
@@ -124,6 +126,15 @@ pub enum Input<R> {
     },
     /// Events are durable and go out to subscribed devices.
     Committed(CommittedEvents),
+    /// An errand was run.
+    ErrandDone {
+        /// For which device.
+        device: DeviceId,
+        /// Over which session it had asked.
+        link: Link,
+        /// What came of it.
+        outcome: errand::Outcome,
+    },
     /// The registry says something else of a device now.
     IdentityChanged(Identity),
     /// All that the registry says, after changes were missed: whoever is not in it may no longer be here.
@@ -176,6 +187,8 @@ pub enum Output<R> {
         /// Who holds it.
         identity: Identity,
     },
+    /// Run an errand.
+    Errand(Errand),
     /// Answer a caller.
     Answer {
         /// Whom.
@@ -221,6 +234,8 @@ pub struct Counts {
     pub delivered: u64,
     /// Inputs about sessions that are no longer the device's.
     pub stale: u64,
+    /// Requests of devices for names and the like that came too often.
+    pub wishes_refused: u64,
     /// Subscriptions beyond what is kept.
     pub subscriptions_refused: u64,
     /// Pages of vitals that became events.
@@ -331,6 +346,7 @@ impl<R> Shard<R> {
             }
             Input::Publish { event, reply } => self.append_event(now, None, event, Then::Tell(reply), out),
             Input::Committed(events) => events.iter().for_each(|(_, event)| self.fan_out(now, event, out)),
+            Input::ErrandDone { device, link, outcome } => self.errand_done(now, device, link, outcome, out),
             Input::IdentityChanged(identity) => self.identity_changed(now, identity, out),
             Input::Registered(identities) => {
                 let known: Vec<DeviceId> = self.devices.keys().copied().collect();
@@ -350,7 +366,7 @@ impl<R> Shard<R> {
         device.identity = identity;
         device.last_handshake = Some(now.unix);
         device.last_ip = Some(ip);
-        device.restored = false;
+        (device.restored, device.claiming) = (false, false);
         if let Some(old) = device.link.replace(link).filter(|old| *old != link) {
             self.counts.replaced += 1;
             retire(now, identity.device, old, RetireReason::Replaced, out);

@@ -185,7 +185,8 @@ mod tests {
     #[test]
     fn what_has_no_place_is_kept_and_unknown_codes_stay_numbers() {
         use Reading::{Failed, Value};
-        let all = tree(&[(8, Value(6)), (10, Value(-1)), (1, Value(5)), (99, Value(1)), (0x8001, Value(-7)), (37, Failed(-210)), (8, Value(4))]);
+        let all =
+            tree(&[(8, Value(6)), (10, Value(-1)), (1, Value(5)), (99, Value(1)), (0x8001, Value(-7)), (37, Failed(-210)), (8, Value(4))]);
         let expected = json!({
             "network": { "connection": { "status": 6 }, "signal": { "strengthv": { "err": -210 } } },
             "cloud": { "connection": { "status": -1 } },

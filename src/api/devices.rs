@@ -54,7 +54,8 @@ fn objects(context: &Context, known: &[Known], first: bool) -> Vec<u8> {
         if !(first && text.is_empty()) {
             text.push(b',');
         }
-        serde_json::to_writer(&mut text, &DeviceObject::new(&device, presence, reset.as_ref())).expect("strings and numbers go into a vector");
+        serde_json::to_writer(&mut text, &DeviceObject::new(&device, presence, reset.as_ref()))
+            .expect("strings and numbers go into a vector");
     }
     text
 }

@@ -14,6 +14,9 @@ use crate::store::RegistryError;
 /// Seconds after which a caller may try again, where we say so.
 const RETRY_AFTER_S: u32 = 2;
 
+/// Seconds after which some claim codes of an account with too many have expired.
+const CODES_RETRY_AFTER_S: u32 = 600;
+
 /// A request that was not served.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -132,6 +135,9 @@ impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::NameTaken => Self::list(StatusCode::FORBIDDEN, error.to_string().into()),
+            RegistryError::TooManyClaimCodes => {
+                Self::api(StatusCode::TOO_MANY_REQUESTS, &error.to_string()).retry_after(CODES_RETRY_AFTER_S)
+            }
             RegistryError::Busy => Self::unavailable("Too many logins at the same time"),
             RegistryError::Interrupted => Self::unavailable("The server is shutting down"),
             error if error.is_callers_fault() => Self::list(StatusCode::BAD_REQUEST, error.to_string().into()),

@@ -13,7 +13,9 @@ use axum::http::Uri;
 use tracing_subscriber::EnvFilter;
 
 use super::file::{File, HttpSection, TlsSection, Workers};
-use super::{Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Log, LogFormat, Network, Problem, Shards, SignUp, Tls, Udp};
+use super::{
+    Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Log, LogFormat, Network, Problem, Shards, SignUp, Tls, Udp,
+};
 
 const WORKERS: RangeInclusive<i64> = 1..=256;
 const SHARDS: RangeInclusive<i64> = 1..=256;

@@ -109,7 +109,10 @@ impl Keeper {
         while !stop.load(Ordering::Acquire) {
             let (mut batch, mut last) = (Batch::new(), None);
             for _ in 0..READ_MAX {
-                let read = reader.as_mut().map_err(|error| error.to_string()).and_then(|reader| reader.next_event().map_err(|error| error.to_string()));
+                let read = reader
+                    .as_mut()
+                    .map_err(|error| error.to_string())
+                    .and_then(|reader| reader.next_event().map_err(|error| error.to_string()));
                 match read {
                     Ok(Some((position, event))) => {
                         last = Some(position);

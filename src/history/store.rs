@@ -169,7 +169,14 @@ impl Store {
         Ok(())
     }
 
-    fn put_newest(&self, change: &mut Change, to: &Keyspace, device: DeviceId, position: Position, record: &Record) -> Result<(), HistoryError> {
+    fn put_newest(
+        &self,
+        change: &mut Change,
+        to: &Keyspace,
+        device: DeviceId,
+        position: Position,
+        record: &Record,
+    ) -> Result<(), HistoryError> {
         let known = to.get(device.0)?.and_then(|value| keys::read_placed(&value)).map(|(position, known)| (known.at, position));
         if known.is_none_or(|known| known < (record.at, position)) {
             change.batch.insert(to, device.0, keys::placed(position, record));

@@ -18,11 +18,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::entropy::SystemEntropy;
+use crate::errands;
 use crate::generation;
 use crate::generations::Generations;
 use crate::handshakes::{HandshakeLimits, Handshakes};
-use crate::data_dir::DataDir;
 use crate::history::{self, Feed, Keeper};
 use crate::journal::{self, CompactionOptions, Events, Journal, Options, SealedSegment};
 use crate::mailbox::{Bell, Lane, MailboxBuilder};
@@ -190,8 +191,15 @@ impl DataPlane {
                 handshakes: handshake_box.lane(LANE),
             })
             .collect();
-        let shard_lanes: Vec<ShardLanes> =
-            (0..shards).map(|_| ShardLanes { terminators: lanes(&mut terminator_boxes, LANE), writer: writer_box.lane(LANE) }).collect();
+        let (errand_sender, errands) = mpsc::channel(errands::WAITING_MAX);
+        let shard_lanes: Vec<ShardLanes> = (0..shards)
+            .map(|_| ShardLanes {
+                terminators: lanes(&mut terminator_boxes, LANE),
+                writer: writer_box.lane(LANE),
+                errands: errand_sender.clone(),
+            })
+            .collect();
+        drop(errand_sender);
         let subscribed: Vec<Arc<SubscribedOwners>> = (0..shards).map(|_| Arc::default()).collect();
         let writer_lanes = WriterLanes {
             terminators: lanes(&mut terminator_boxes, LANE),
@@ -269,6 +277,7 @@ impl DataPlane {
         let shards = api_lanes.into_iter().map(Mutex::new).collect();
         let handle = Arc::new(DataPlaneHandle { shards, streams, strangers, history, clock });
         threads.watch_keys(&handle, registry)?;
+        tokio::spawn(errands::run(Registry::clone(registry), Arc::clone(&handle), errands));
         let took_ms = began.elapsed().as_millis();
         tracing::info!(%udp, sessions, workers, shards, generation = generation.0, took_ms, "devices are served");
         Ok(Self { threads: threads.0, handle, udp })

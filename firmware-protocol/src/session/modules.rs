@@ -315,7 +315,9 @@ mod tests {
         for len in (0..whole.len()).filter(|len| !whole_parts.contains(len)) {
             assert_eq!(Modules::parse(&whole[..len]), None, "{len}");
         }
-        for bad in [&b"{"[..], b"{\"m\":1}", b"\x0b", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"] {
+        for bad in
+            [&b"{"[..], b"{\"m\":1}", b"\x0b", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"]
+        {
             assert_eq!(Modules::parse(bad), None, "{bad:?}");
         }
         assert_eq!(Modules::parse(&[0x0a, 0x00].repeat(1000)).unwrap().iter().count(), MODULES_MAX);

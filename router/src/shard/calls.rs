@@ -29,6 +29,8 @@ pub(super) enum Purpose<R> {
     Describe,
     /// Vitals that a caller wanted.
     Vitals,
+    /// Something that the device alone is told.
+    Told,
 }
 
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl<R> Shard<R> {
             (Purpose::Describe, Ok(Outcome::Described(kind, payload))) => self.described(now, open.device, kind, payload, out),
             (Purpose::Vitals, Ok(Outcome::Described(DescribeKind::Metrics, page))) => self.vitals_told(now, open.device, Some(page), out),
             (Purpose::Vitals, _) => self.vitals_told(now, open.device, None, out),
-            (Purpose::Delivery | Purpose::Describe, _) => {}
+            (Purpose::Delivery | Purpose::Describe | Purpose::Told, _) => {}
         }
     }
 

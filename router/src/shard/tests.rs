@@ -9,6 +9,7 @@ use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
 use firmware_protocol::session::variable::Value;
 
 use crate::device::Left;
+use crate::errand::{Claim, Errand, Outcome as Errands, Task, Verdict};
 use crate::event::Position;
 
 type Outputs = Vec<Output<u32>>;
@@ -182,7 +183,7 @@ fn system_events_are_taken_but_only_known_ones_are_shown() {
     let mut bench = Bench::new();
     bench.connect(1, DEVICE);
     assert_eq!(names(&bench.uplink(1, DEVICE, publish("spark/device/last_reset"))), ["spark/device/last_reset"]);
-    for name in ["spark/device/claim/code", "Particle/anything", "spark/device/key/restore"] {
+    for name in ["spark/device/claim", "Particle/anything", "spark/device/key/restore"] {
         let out = bench.uplink(1, DEVICE, publish(name));
         assert!(matches!(out[..], [Output::Append { record: Record::Seen { .. }, then: Then::Acknowledge { .. } }]), "{name}");
     }
@@ -230,7 +231,10 @@ fn a_sleeping_device_says_until_when() {
     assert_eq!((view.online, view.asleep_until, view.left_for), (false, Some(until), Some("sleep")));
 
     bench.now.unix.0 += 20_000;
-    assert!(bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix }).is_empty(), "it only waits for acknowledgements");
+    assert!(
+        bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix }).is_empty(),
+        "it only waits for acknowledgements"
+    );
     bench.now.unix.0 += 3_580_000;
     assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::Offline)), "it should have come back");
     let out = bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
@@ -362,7 +366,8 @@ fn a_device_is_asked_for_its_vitals_once_at_a_time() {
     assert_eq!(answer_of(&bench.ask(Ask::Vitals)), Some(&Err(AskError::Offline)));
     bench.connect(1, DEVICE);
     let out = bench.ask(Ask::Vitals);
-    let [Output::Request { id, request: Request::Describe(DescribeKind::Metrics), .. }, Output::Answer { answer: Ok(Answer::Done), .. }] = out[..]
+    let [Output::Request { id, request: Request::Describe(DescribeKind::Metrics), .. }, Output::Answer { answer: Ok(Answer::Done), .. }] =
+        out[..]
     else {
         panic!("{out:?}");
     };
@@ -381,4 +386,94 @@ fn firmware_without_vitals_is_not_asked_for_them() {
     let hello = Hello { flags: 0x34, ..hello(DEVICE) };
     bench.uplink(1, DEVICE, Uplink::Hello { hello, payload: hello.encode() });
     assert_eq!(answer_of(&bench.ask(Ask::Vitals)), Some(&Err(AskError::NotSupported)));
+}
+
+/// The event that a device is told, and the errand that is run.
+fn told(outputs: &Outputs) -> Vec<String> {
+    let text = |output: &Output<u32>| match output {
+        Output::Request { request: Request::Deliver(delivery), link: to, .. } if *to == link(1) => Some(format!("{delivery:?}")),
+        _ => None,
+    };
+    outputs.iter().filter_map(text).collect()
+}
+
+fn errand(outputs: &Outputs) -> Option<&Errand> {
+    outputs.iter().find_map(|output| match output {
+        Output::Errand(errand) => Some(errand),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_device_is_told_its_address_and_its_owner_hears_nothing() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    for name in ["particle/device/ip", "spark/device/ip"] {
+        let out = bench.uplink(1, DEVICE, publish(name));
+        assert!(matches!(out[0], Output::Append { record: Record::Seen { .. }, then: Then::Acknowledge { .. } }));
+        assert_eq!(told(&out), [format!("{:?}", firmware_protocol::session::publish::Delivery::new(name, 0, Some(b"127.0.0.1")).unwrap())]);
+        assert_eq!(out.len(), 2);
+    }
+}
+
+#[test]
+fn names_and_randomness_are_fetched_and_told_within_limits() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let out = bench.uplink(1, DEVICE, publish("spark/device/name"));
+    let asked = errand(&out).unwrap().clone();
+    assert_eq!((asked.device, asked.link, asked.task), (DEVICE, link(1), Task::Name { event: "spark/device/name".into() }));
+    let answer = Errands::Text { event: "spark/device/name".into(), text: "kelp".into() };
+    let out = bench.apply(Input::ErrandDone { device: DEVICE, link: link(1), outcome: answer.clone() });
+    assert_eq!((told(&out).len(), out.len()), (1, 1));
+    assert!(bench.apply(Input::ErrandDone { device: DEVICE, link: link(2), outcome: answer }).is_empty(), "of another session");
+
+    let errands = (0..10).filter(|_| errand(&bench.uplink(1, DEVICE, publish("particle/device/random"))).is_some()).count();
+    assert_eq!((errands, bench.shard.counts().wishes_refused), (4, 6));
+    let out = bench.uplink(1, DEVICE, publish("particle/device/random"));
+    assert!(matches!(out[..], [Output::Acknowledge { code: Code::TOO_MANY, .. }]));
+}
+
+fn present(bench: &mut Bench) -> Claim {
+    let out = bench.uplink(1, DEVICE, publish("spark/device/claim/code"));
+    assert_eq!(out.len(), 1, "neither shown nor acknowledged yet");
+    match errand(&out).unwrap().task.clone() {
+        Task::Claim(claim) => claim,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_claim_is_acknowledged_with_its_verdict_and_effective_at_once() {
+    let mut bench = Bench::new();
+    let unowned = Identity { owner: None, ..identity(DEVICE) };
+    bench.apply(Input::Opened { link: link(1), identity: unowned, ip: [127, 0, 0, 1].into() });
+    let claim = present(&mut bench);
+    assert_eq!(claim.code, b"x");
+    assert!(!format!("{claim:?}").contains("code"));
+    let out = bench.uplink(1, DEVICE, publish("spark/device/claim/code"));
+    assert!(matches!(out[..], [Output::Acknowledge { code: Code::TOO_MANY, .. }]), "one at a time");
+
+    let outcome = Errands::Claimed(claim, Verdict::Owned(identity(DEVICE)));
+    let out = bench.apply(Input::ErrandDone { device: DEVICE, link: link(1), outcome });
+    assert!(matches!(out[0], Output::Identify { identity: Identity { owner: Some(OwnerId(1)), .. }, .. }));
+    assert!(told(&out)[0].contains("spark/device/claim/response"));
+    assert_eq!(names(&out), ["spark/status"], "the owner sees that it is online");
+    assert!(matches!(out[3], Output::Append { record: Record::Seen { .. }, then: Then::Acknowledge { .. } }));
+    assert_eq!(names(&bench.uplink(1, DEVICE, publish("temp"))), ["temp"]);
+}
+
+#[test]
+fn a_claim_that_is_refused_or_failed_leaves_the_device_its_code() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let claim = present(&mut bench);
+    let done = |bench: &mut Bench, claim, verdict| {
+        bench.apply(Input::ErrandDone { device: DEVICE, link: link(1), outcome: Errands::Claimed(claim, verdict) })
+    };
+    let out = done(&mut bench, claim, Verdict::Refused);
+    assert!(matches!(out[..], [Output::Append { record: Record::Seen { .. }, .. }]));
+    let claim = present(&mut bench);
+    let out = done(&mut bench, claim, Verdict::Failed);
+    assert!(matches!(out[..], [Output::Acknowledge { code: Code::UNAVAILABLE, .. }]));
 }

@@ -11,6 +11,7 @@ use firmware_protocol::time::Now;
 use crate::device::{Left, Link};
 use crate::event::{NewEvent, Source};
 use crate::journal::{Record, RetireReason};
+use crate::shard::requests::Wish;
 use crate::shard::{Output, Shard, Then};
 
 /// System events of a device that its owner gets to see (device-os.md §3.18). Others are taken and led nowhere.
@@ -69,7 +70,10 @@ impl<R> Shard<R> {
                 }
                 Record::Goodbye { floor, device: id, payload, at: now.unix }
             }
-            Uplink::Publish(publish) => return self.published(now, id, floor, publish, then, out),
+            Uplink::Publish(publish) => match Wish::of(&publish.name) {
+                Some(wish) => return self.wished(now, id, link, receipt, floor, wish, publish, out),
+                None => return self.published(now, id, floor, publish, then, out),
+            },
         };
         self.index(id);
         out.push(Output::Append { record, then });

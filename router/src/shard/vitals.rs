@@ -21,15 +21,7 @@ use crate::vitals::{self, Service};
 
 impl<R> Shard<R> {
     /// A page of vitals becomes an event for the owner. One that nobody may see, or that is none, is taken and led nowhere.
-    pub(super) fn vitals(
-        &mut self,
-        now: Now,
-        id: DeviceId,
-        floor: Option<Floor>,
-        page: &[u8],
-        then: Then<R>,
-        out: &mut Vec<Output<R>>,
-    ) {
+    pub(super) fn vitals(&mut self, now: Now, id: DeviceId, floor: Option<Floor>, page: &[u8], then: Then<R>, out: &mut Vec<Output<R>>) {
         let Some(device) = self.devices.get_mut(&id) else { return };
         let vitals = Vitals::parse(page);
         self.counts.vitals_malformed += u64::from(vitals.is_none());

@@ -24,7 +24,8 @@ async fn the_last_vitals_and_those_of_a_span_are_shown() {
     for n in 0..3 {
         report(&rig, n, &json!({ "device": { "system": { "uptime": n } } }));
     }
-    let shown = |n: u64, time: &str| json!({ "updated_at": time, "deviceID": DEVICE, "payload": { "device": { "system": { "uptime": n } } } });
+    let shown =
+        |n: u64, time: &str| json!({ "updated_at": time, "deviceID": DEVICE, "payload": { "device": { "system": { "uptime": n } } } });
     let (first, second) = (shown(1, "2026-11-18T11:07:40.000Z"), shown(2, "2026-11-18T11:08:40.000Z"));
     assert_eq!(rig.get(&format!("{path}/last")).await.json(), json!({ "diagnostics": second }));
     assert_eq!(rig.get("/v1/diagnostics/kitchen%20light/last").await.json(), json!({ "diagnostics": second }));
@@ -65,7 +66,9 @@ async fn an_update_asks_the_device() {
 async fn vitals_of_others_are_denied() {
     let mut rig = Rig::start_online().await;
     rig.gateway.bring_online(id(FOREIGN_DEVICE));
-    let paths = |device: &str| ["", "/last", "/update"].map(|rest| (if rest == "/update" { "POST" } else { "GET" }, format!("/v1/diagnostics/{device}{rest}")));
+    let paths = |device: &str| {
+        ["", "/last", "/update"].map(|rest| (if rest == "/update" { "POST" } else { "GET" }, format!("/v1/diagnostics/{device}{rest}")))
+    };
     for (method, path) in paths(FOREIGN_DEVICE) {
         assert_eq!(rig.json(method, &path, &json!({})).await.status, 403, "{path}");
     }
