@@ -46,6 +46,8 @@ pub struct Config {
     pub calls: Calls,
     /// Admission of handshakes.
     pub handshakes: Handshakes,
+    /// What devices may send.
+    pub limits: Limits,
     /// What is kept of what devices said.
     pub history: History,
     /// Logs.
@@ -137,6 +139,17 @@ pub struct Handshakes {
     pub half_open: Limit,
     /// How long a half-open handshake is kept.
     pub half_open_life: Duration,
+}
+
+/// What devices may send in a second, and twice as much at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Events of one device.
+    pub device_events_per_s: Limit,
+    /// Events of all devices of one account.
+    pub owner_events_per_s: Limit,
+    /// Records of one device, whatever is in them.
+    pub device_records_per_s: Limit,
 }
 
 /// What is kept of what devices said about themselves.

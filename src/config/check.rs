@@ -14,7 +14,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::file::{File, HttpSection, TlsSection, Workers};
 use super::{
-    Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Log, LogFormat, Network, Problem, Shards, SignUp, Tls, Udp,
+    Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Limits, Log, LogFormat, Network, Problem, Shards, SignUp, Tls,
+    Udp,
 };
 
 const WORKERS: RangeInclusive<i64> = 1..=256;
@@ -42,6 +43,11 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
             half_open_per_address: file.handshakes.half_open_per_address,
             half_open: file.handshakes.half_open,
             half_open_life: seconds(&mut problems, "handshakes.half_open_life_s", file.handshakes.half_open_life_s, HALF_OPEN_LIFE_S),
+        },
+        limits: Limits {
+            device_events_per_s: file.limits.device_events_per_s,
+            owner_events_per_s: file.limits.owner_events_per_s,
+            device_records_per_s: file.limits.device_records_per_s,
         },
         history: History { age: DAY * days(&mut problems, file.history.days), bytes: file.history.bytes },
         log: Log {

@@ -9,6 +9,7 @@ mod client;
 mod control;
 mod device_driver;
 mod fake_gateway;
+mod publish_limits;
 mod rig;
 mod sessions;
 mod vitals;

@@ -24,14 +24,20 @@ pub(crate) struct Running {
     pub(crate) owner: OwnerId,
 }
 
-fn config(directory: &Path, listen: &str) -> Config {
-    let text = format!("data_dir = {:?}\n[udp]\nlisten = {listen:?}\nworkers = 2\n[shards]\ncount = 4\n", directory.display().to_string());
+fn config(directory: &Path, listen: &str, more: &str) -> Config {
+    let text =
+        format!("data_dir = {:?}\n[udp]\nlisten = {listen:?}\nworkers = 2\n[shards]\ncount = 4\n{more}", directory.display().to_string());
     Config::parse(&text, []).unwrap()
 }
 
 impl Running {
     pub(crate) async fn start(directory: &Path, listen: &str) -> Self {
-        let config = config(directory, listen);
+        Self::start_with(directory, listen, "").await
+    }
+
+    /// The same with more in the configuration.
+    pub(crate) async fn start_with(directory: &Path, listen: &str, more: &str) -> Self {
+        let config = config(directory, listen, more);
         let opened = Opened::new(&config).await.unwrap();
         let owner = match opened.registry.user_by_email("a@example.com").await.unwrap() {
             Some(user) => user.id,
