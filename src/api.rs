@@ -8,8 +8,10 @@ mod address;
 pub mod content;
 mod context;
 mod counters;
+mod device_claims;
 mod device_object;
 mod devices;
+mod diagnostics;
 mod error;
 mod events;
 mod fields;
@@ -98,6 +100,7 @@ fn router(context: Context) -> Router {
         .route("/v1/user/products", get(products::list))
         .route("/v1/products", get(products::list))
         .route("/v1/orgs", get(products::organizations))
+        .route("/v1/device_claims", post(device_claims::create))
         .route("/v1/devices", get(devices::list))
         .route("/v1/devices/events", get(events::all).post(publish::publish))
         .route("/v1/devices/events/{*prefix}", get(events::all_with_prefix))
@@ -106,6 +109,9 @@ fn router(context: Context) -> Router {
         .route("/v1/devices/{device}/events", get(events::of_device))
         .route("/v1/devices/{device}/events/{*prefix}", get(events::of_device_with_prefix))
         .route("/v1/devices/{device}/{name}", get(variables::read).post(functions::call))
+        .route("/v1/diagnostics/{device}", get(diagnostics::history))
+        .route("/v1/diagnostics/{device}/last", get(diagnostics::last))
+        .route("/v1/diagnostics/{device}/update", post(diagnostics::update))
         .route("/v1/events", get(events::prefix_required))
         .route("/v1/events/{*prefix}", get(events::all_with_prefix))
         .layer(middleware::from_fn(wrap::wrap))

@@ -46,6 +46,10 @@ pub struct Config {
     pub calls: Calls,
     /// Admission of handshakes.
     pub handshakes: Handshakes,
+    /// What devices may send.
+    pub limits: Limits,
+    /// What is kept of what devices said.
+    pub history: History,
     /// Logs.
     pub log: Log,
 }
@@ -135,6 +139,33 @@ pub struct Handshakes {
     pub half_open: Limit,
     /// How long a half-open handshake is kept.
     pub half_open_life: Duration,
+}
+
+/// What devices may send in a second, and twice as much at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Events of one device.
+    pub device_events_per_s: Limit,
+    /// Events of all devices of one account.
+    pub owner_events_per_s: Limit,
+    /// Records of one device, whatever is in them.
+    pub device_records_per_s: Limit,
+}
+
+/// What is kept of what devices said about themselves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct History {
+    /// How long.
+    pub age: Duration,
+    /// Bytes of it, not compressed.
+    pub bytes: Limit,
+}
+
+impl History {
+    /// How long, in milliseconds.
+    pub fn age_ms(&self) -> u64 {
+        u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Logs.

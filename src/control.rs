@@ -8,10 +8,14 @@ mod messages;
 mod perform;
 mod server;
 
+use std::collections::HashMap;
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::time::Duration;
 
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
+use router::device::DeviceView;
 
 use crate::store::PublicKey;
 
@@ -33,7 +37,13 @@ pub trait Operations: Send + Sync + 'static {
 
     /// The unknown keys that were proved, in order of their devices.
     fn unknown_keys(&self) -> Vec<UnknownKey>;
+
+    /// What is known of devices now. Those that never had a session are left out.
+    fn views(&self, devices: Vec<DeviceId>) -> Views<'_>;
 }
+
+/// Views of devices that come later. `None` where there are no sessions at all.
+pub type Views<'a> = Pin<Box<dyn Future<Output = Option<HashMap<DeviceId, DeviceView>>> + Send + 'a>>;
 
 /// A key that a device proved to hold and nobody registered.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,5 +71,9 @@ impl Operations for NoSessions {
 
     fn unknown_keys(&self) -> Vec<UnknownKey> {
         Vec::new()
+    }
+
+    fn views(&self, _: Vec<DeviceId>) -> Views<'_> {
+        Box::pin(ready(None))
     }
 }

@@ -83,6 +83,11 @@ impl DataDir {
         self.path.join("journal")
     }
 
+    /// Where the history of devices is.
+    pub fn history_dir(&self) -> PathBuf {
+        self.path.join("history")
+    }
+
     /// The socket on which a running server takes commands.
     pub fn control_socket(&self) -> PathBuf {
         control_socket(&self.path)

@@ -1,33 +1,39 @@
 //! The API's way to devices: it asks shards and waits for what comes of it.
 
-use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
-use firmware_protocol::id::DeviceId;
+use firmware_protocol::id::{DeviceId, OwnerId};
 use firmware_protocol::session::publish::{DATA_MAX, is_system_name};
 use firmware_protocol::session::variable::Value;
+use firmware_protocol::time::UnixMillis;
 use router::ask::{Answer, Ask, AskError};
 use router::device::DeviceView;
 use router::event::{NewEvent, Position};
 use router::shard::Input;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::api::gateway::{CallError, Gateway, Later, Presence, PublishError};
+use crate::api::gateway::{CallError, Gateway, HistoryUnavailable, Later, Presence, PublishError};
+use crate::history::{HistoryError, Record, Store};
 use crate::server::DataPlaneHandle;
 use crate::shards::Reply;
 use crate::streams::{EventStream, StreamFilter};
+
+/// Readers of the history at the same time; the others wait.
+const HISTORY_READS_MAX: usize = 4;
 
 /// Devices behind shards.
 #[derive(Debug)]
 pub struct Devices {
     plane: Arc<DataPlaneHandle>,
+    history_places: Semaphore,
 }
 
 impl Devices {
     /// The devices of a running data plane.
     pub fn new(plane: Arc<DataPlaneHandle>) -> Self {
-        Self { plane }
+        Self { plane, history_places: Semaphore::new(HISTORY_READS_MAX) }
     }
 
     async fn ask(&self, device: DeviceId, ask: Ask, deadline: Instant) -> Result<Answer, CallError> {
@@ -38,22 +44,23 @@ impl Devices {
         }
         receiver.await.map_err(|_| CallError::Unavailable)?.map_err(call_error)
     }
+
+    /// Reads on a thread that may wait for the disk, and only on a few of them.
+    async fn read_history<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, HistoryError> + Send + 'static,
+    ) -> Result<T, HistoryUnavailable> {
+        let store = self.plane.history.clone().ok_or(HistoryUnavailable)?;
+        let _place = self.history_places.acquire().await.map_err(|_| HistoryUnavailable)?;
+        let read = tokio::task::spawn_blocking(move || read(&store)).await.map_err(|_| HistoryUnavailable)?;
+        read.inspect_err(|error| tracing::error!(%error, "the history cannot be read")).map_err(|_| HistoryUnavailable)
+    }
 }
 
 impl Gateway for Devices {
     fn presences(&self, devices: Vec<DeviceId>) -> Later<'_, Vec<Presence>> {
         Box::pin(async move {
-            let mut waiting = Vec::new();
-            for (shard, devices) in self.plane.by_shard(devices.iter().copied()) {
-                let (sender, receiver) = oneshot::channel();
-                if self.plane.tell_shard(shard, Input::View { devices, reply: Reply::Views(sender) }) {
-                    waiting.push(receiver);
-                }
-            }
-            let mut known: HashMap<DeviceId, DeviceView> = HashMap::new();
-            for receiver in waiting {
-                known.extend(receiver.await.unwrap_or_default().into_iter().map(|view| (view.device, view)));
-            }
+            let mut known = self.plane.views(&devices).await;
             devices.iter().map(|device| known.remove(device).map(presence).unwrap_or_default()).collect()
         })
     }
@@ -101,6 +108,32 @@ impl Gateway for Devices {
         })
     }
 
+    fn ask_vitals(&self, device: DeviceId, deadline: Instant) -> Later<'_, Result<(), CallError>> {
+        Box::pin(async move { self.ask(device, Ask::Vitals, deadline).await.map(drop) })
+    }
+
+    fn vitals(
+        &self,
+        owner: OwnerId,
+        device: DeviceId,
+        span: RangeInclusive<UnixMillis>,
+        len_max: usize,
+    ) -> Later<'_, Result<Vec<Record>, HistoryUnavailable>> {
+        Box::pin(self.read_history(move |store| store.vitals(owner, device, span, len_max)))
+    }
+
+    fn last_vitals(&self, owner: OwnerId, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
+        Box::pin(self.read_history(move |store| store.last_vitals(owner, device)))
+    }
+
+    fn last_resets(&self, owner: OwnerId, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>> {
+        Box::pin(async move {
+            let count = devices.len();
+            let read = move |store: &Store| devices.iter().map(|device| store.last_reset(owner, *device)).collect();
+            self.read_history(read).await.unwrap_or_else(|_| vec![None; count])
+        })
+    }
+
     fn stream(&self, filter: StreamFilter) -> EventStream {
         self.plane.streams.open(filter)
     }
@@ -113,6 +146,7 @@ fn call_error(error: AskError) -> CallError {
         AskError::NoSuchFunction => CallError::NoSuchFunction,
         AskError::NoSuchVariable => CallError::NoSuchVariable,
         AskError::TimedOut { received } | AskError::SessionEnded { received } => CallError::TimedOut { delivered: received },
+        AskError::NotSupported => CallError::NotSupported,
         AskError::Busy => CallError::Busy,
         AskError::TooLarge => CallError::TooLarge,
         AskError::NotDescribed | AskError::Malformed => CallError::Unavailable,
@@ -130,7 +164,9 @@ fn presence(view: DeviceView) -> Presence {
         platform_id: view.platform,
         system_version: view.system_version.map(version),
         firmware_version: None,
-        safe_mode: false,
+        safe_mode: view.safe_mode,
+        asleep_until: view.asleep_until,
+        left_for: view.left_for,
     }
 }
 

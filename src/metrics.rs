@@ -6,6 +6,8 @@ use firmware_protocol::session::Dropped;
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+use crate::terminators::Over;
+
 /// All metrics of the server.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -30,6 +32,7 @@ pub struct TerminatorMetrics {
     /// Sessions in use.
     pub sessions: IntGauge,
     dropped: IntCounterVec,
+    events_refused: IntCounterVec,
 }
 
 /// What the handshake thread counts.
@@ -75,6 +78,19 @@ pub struct StreamMetrics {
     pub missed: IntCounter,
 }
 
+/// What the history counts.
+#[derive(Clone, Debug)]
+pub struct HistoryMetrics {
+    /// Events written.
+    pub records: IntCounter,
+    /// Payload bytes kept.
+    pub bytes: IntGauge,
+    /// Times that it was behind and read the journal instead.
+    pub missed: IntCounter,
+    /// It failed and writes no more.
+    pub failed: IntGauge,
+}
+
 impl Metrics {
     /// No metrics yet.
     pub fn new() -> Self {
@@ -115,6 +131,7 @@ impl Metrics {
             cookies_sent: self.counter("holdfast_dtls_cookies_sent_total", "Stateless answers to first hellos."),
             handshakes: self.counter("holdfast_dtls_handshakes_total", "Handshakes proved."),
             sessions: self.gauge("holdfast_sessions", "Sessions in use."),
+            events_refused: self.counters("holdfast_events_refused_total", "Events of devices beyond a limit.", "limit"),
             dropped: self.counters("holdfast_datagrams_dropped_total", "Datagrams and messages without effect.", "reason"),
         }
     }
@@ -145,6 +162,16 @@ impl Metrics {
         }
     }
 
+    /// Metrics of the history.
+    pub fn history(&self) -> HistoryMetrics {
+        HistoryMetrics {
+            records: self.counter("holdfast_history_records_total", "Events written to the history."),
+            bytes: self.gauge("holdfast_history_bytes", "Bytes that records of the history hold, not compressed."),
+            missed: self.counter("holdfast_history_missed_total", "Times the history was behind and read the journal instead."),
+            failed: self.gauge("holdfast_history_failed", "1 if the history failed and is written no more."),
+        }
+    }
+
     /// Metrics of event streams.
     pub fn streams(&self) -> StreamMetrics {
         StreamMetrics {
@@ -166,6 +193,15 @@ impl TerminatorMetrics {
     /// Something was dropped for `reason`.
     pub fn dropped(&self, reason: &str) {
         self.dropped.with_label_values(&[reason]).inc();
+    }
+
+    /// An event was over a limit.
+    pub fn event_refused(&self, over: Over) {
+        let limit = match over {
+            Over::Device => "device",
+            Over::Owner => "owner",
+        };
+        self.events_refused.with_label_values(&[limit]).inc();
     }
 
     /// A datagram was nothing for us.

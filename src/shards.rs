@@ -7,9 +7,12 @@ use std::time::Duration;
 use firmware_protocol::id::{DeviceId, OwnerId};
 use router::ask::{Answer, AskError};
 use router::device::{DeviceView, Link};
+use router::errand::Errand;
 use router::event::Position;
 use router::journal::RetireReason;
 use router::shard::{Input, Output, Shard, Then};
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -69,6 +72,8 @@ pub struct ShardLanes {
     pub terminators: Vec<Lane<ToTerminator>>,
     /// To the journal.
     pub writer: Lane<Append>,
+    /// To whoever runs errands.
+    pub errands: Sender<Errand>,
 }
 
 /// A shard on its thread.
@@ -82,6 +87,8 @@ pub struct ShardThread {
     subscribed: Arc<SubscribedOwners>,
     /// Retirements that found a full lane.
     retirements: Vec<(Link, RetireReason)>,
+    /// Errands that nobody took.
+    failed: Vec<Errand>,
 }
 
 /// Whose events a shard wants to see: those of owners with a subscribed device in it. Written by the shard, read by the journal's writer, which
@@ -119,7 +126,7 @@ impl ShardThread {
         metrics: Arc<ShardMetrics>,
         subscribed: Arc<SubscribedOwners>,
     ) -> Self {
-        Self { shard, mailbox, lanes, clock, metrics, subscribed, retirements: Vec::new() }
+        Self { shard, mailbox, lanes, clock, metrics, subscribed, retirements: Vec::new(), failed: Vec::new() }
     }
 
     /// Runs until `stop` is set.
@@ -135,6 +142,9 @@ impl ShardThread {
             self.metrics.inputs.inc_by(inputs.len() as u64);
             for input in inputs.drain(..) {
                 self.shard.apply(now, input, &mut outputs);
+            }
+            for Errand { device, link, task, .. } in std::mem::take(&mut self.failed) {
+                self.shard.apply(now, Input::ErrandDone { device, link, outcome: task.failed() }, &mut outputs);
             }
             self.shard.handle_timeout(now, &mut outputs);
             for (link, reason) in std::mem::take(&mut self.retirements) {
@@ -163,6 +173,7 @@ impl ShardThread {
             Output::Identify { link, identity } => {
                 self.tell_terminator(link.terminator, ToTerminator::Identify { connection: link.connection, identity });
             }
+            Output::Errand(errand) => self.send(errand),
             Output::Answer { reply, answer } => reply.answer(answer),
             Output::Views { reply, views } => reply.views(views),
         }
@@ -188,6 +199,14 @@ impl ShardThread {
         let Some(lane) = self.lanes.terminators.get_mut(usize::from(link.terminator)) else { return };
         if lane.push(ToTerminator::Retire { connection: link.connection, reason }).is_err() {
             self.retirements.push((link, reason));
+        }
+    }
+
+    /// An errand that nobody takes has failed, which the shard hears in its next turn.
+    fn send(&mut self, errand: Errand) {
+        if let Err(TrySendError::Full(errand) | TrySendError::Closed(errand)) = self.lanes.errands.try_send(errand) {
+            self.metrics.lane_full.with_label_values(&["errands"]).inc();
+            self.failed.push(errand);
         }
     }
 

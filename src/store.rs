@@ -3,6 +3,7 @@
 //! The [`Registry`] is the database: every change goes there first and into memory after. Whatever serves devices or callers reads memory
 //! only: [`KeyRing`] for the terminators, [`TokenCache`] and [`DeviceBook`] for the API. Sessions and events are not here, see the journal.
 
+pub mod claim_code;
 pub mod device_book;
 mod digest_map;
 pub mod key_ring;
@@ -12,6 +13,7 @@ pub mod registry;
 pub mod scopes;
 pub mod token;
 
+pub use claim_code::{ClaimCode, ClaimHash};
 pub use device_book::{Device, DeviceBook};
 pub use key_ring::{KeyChange, KeyChanges, KeyRing};
 pub use public_key::{Algorithm, PublicKey, PublicKeyError};

@@ -11,6 +11,7 @@ use router::event::{CommittedEvents, Event, Position, Source};
 use tokio::sync::mpsc;
 
 use self::queue::StreamEnd;
+use crate::history::Feed;
 use crate::metrics::StreamMetrics;
 
 pub use self::queue::{EventSender, EventStream, Placed, event_stream};
@@ -61,10 +62,13 @@ impl Streams {
         stream
     }
 
-    /// Passes batches on until the writer is gone.
-    pub async fn run(&self, mut batches: mpsc::Receiver<CommittedEvents>) {
+    /// Passes batches on until the writer is gone. Each also goes past `history`.
+    pub async fn run(&self, mut batches: mpsc::Receiver<CommittedEvents>, mut history: Option<Feed>) {
         while let Some(batch) = batches.recv().await {
             self.pass_on(&batch);
+            if let Some(history) = &mut history {
+                history.offer(&batch);
+            }
         }
         // Ends every stream, so that its response ends.
         self.with(HashMap::clear);
@@ -135,7 +139,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel(4);
         sender.send(batch(&["temp", "humidity"])).await.unwrap();
         drop(sender);
-        streams.run(receiver).await;
+        streams.run(receiver, None).await;
         assert_eq!(all.next().await.unwrap().1.name, "temp");
         assert_eq!(all.next().await.unwrap().0, Position(2));
         assert_eq!(some.next().await.unwrap().1.name, "temp");

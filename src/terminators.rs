@@ -4,6 +4,7 @@
 //! A session belongs to the worker its connection id names. A datagram that reaches another worker's socket is handed over.
 
 pub mod cid_keys;
+mod limits;
 mod sessions;
 mod udp;
 mod worker;
@@ -19,6 +20,7 @@ use firmware_protocol::session::request::{Request, RequestId};
 use firmware_protocol::time::Millis;
 use router::journal::RetireReason;
 
+pub use self::limits::{Limits, Over};
 pub use self::udp::{BindError, bind_group};
 pub use self::worker::{Worker, WorkerLanes};
 

@@ -237,13 +237,24 @@ impl Device {
 
     /// Publishes an event with acknowledgement; [`DeviceEvent::Published`] tells its end. While not connected it is kept until it is.
     pub fn publish(&mut self, now: Millis, tools: &mut DeviceTools, name: &str, content_format: u16, data: &[u8]) -> u64 {
-        let publish = self.next_publish;
-        self.next_publish += 1;
         let mut message = Message::new(Kind::Confirmable, Code::POST, 0, &[]).path(&["E", name]);
         if content_format != 0 {
             message = message.with(option::CONTENT_FORMAT, content_format.to_be_bytes());
         }
-        let message = message.payload(data);
+        self.publish_message(now, tools, message.payload(data))
+    }
+
+    /// Sends its vitals, as `Particle.publishVitals()` does; ends like [`Device::publish`].
+    pub fn publish_vitals(&mut self, now: Millis, tools: &mut DeviceTools) -> u64 {
+        let (payload, token) = (self.describe_payload(DescribeKind::Metrics), self.next_token());
+        let message = Message::new(Kind::Confirmable, Code::POST, 0, &[token]).path(&["d"]);
+        let message = message.with(option::URI_QUERY, [DescribeKind::Metrics.flag()]).payload(payload);
+        self.publish_message(now, tools, message)
+    }
+
+    fn publish_message(&mut self, now: Millis, tools: &mut DeviceTools, message: Message) -> u64 {
+        let publish = self.next_publish;
+        self.next_publish += 1;
         match self.is_connected() {
             true => self.start(now, tools, Purpose::Publish(publish), message),
             false => self.backlog.push((publish, message)),

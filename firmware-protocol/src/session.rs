@@ -11,6 +11,7 @@ pub mod goodbye;
 pub mod hello;
 mod ids;
 mod inbound;
+pub mod modules;
 mod outbound;
 pub mod publish;
 pub mod request;
@@ -18,6 +19,7 @@ pub mod stored;
 pub mod subscribe;
 mod uplink;
 pub mod variable;
+pub mod vitals;
 
 use std::time::Duration;
 

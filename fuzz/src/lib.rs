@@ -16,7 +16,9 @@ use firmware_protocol::dtls::record::Record;
 use firmware_protocol::session::describe::Application;
 use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
+use firmware_protocol::session::modules::Modules;
 use firmware_protocol::session::variable::VariableType;
+use firmware_protocol::session::vitals::{Reading, Vitals};
 use holdfast::journal::{Journal, Options};
 
 use cloud::Cloud;
@@ -89,6 +91,24 @@ pub fn payloads(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// A page of vitals.
+pub fn vitals(page: &[u8]) {
+    let Some(vitals) = Vitals::parse(page) else { return };
+    for (id, reading) in vitals.iter() {
+        black_box((id.name(), id.unit(), vitals.reading(id)));
+        if let Reading::Value(bits) = reading {
+            assert!(id.unit().amount(bits).is_finite());
+        }
+    }
+    assert_eq!(Vitals::parse(&vitals.encode()), Some(vitals));
+}
+
+/// A system describe of either age.
+pub fn modules(describe: &[u8]) {
+    let Some(modules) = Modules::parse(describe) else { return };
+    black_box((modules.iter().count(), modules.missing().count()));
 }
 
 /// A journal whose only segment holds these bytes.

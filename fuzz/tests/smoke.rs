@@ -109,6 +109,19 @@ fn payloads() {
 }
 
 #[test]
+fn vitals() {
+    let page = "00040002000400060018000000080004000000140000000000150000000019809cffffff1f000200000021809cffffff018001000000";
+    run(holdfast_fuzz::vitals, vec![hex::decode(page).unwrap()]);
+}
+
+#[test]
+fn modules() {
+    let describe = "0a19080218bd092880808005351e0000003d1e00000058848080050a10080510011806351e0000003d1e0000004a02080112021234";
+    let older = br#"{"p":6,"m":[{"s":1,"l":"m","f":"u","n":"1","v":6,"d":[{"f":"s","n":"2","v":1512}]}]}"#;
+    run(holdfast_fuzz::modules, vec![hex::decode(describe).unwrap(), older.to_vec()]);
+}
+
+#[test]
 fn journal_segment() {
     run(holdfast_fuzz::journal_segment, journal_files(".segment"));
 }

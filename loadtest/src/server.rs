@@ -212,11 +212,13 @@ impl Ports {
     }
 }
 
+/// A benchmark has few devices that send as much as many.
 fn config(data_dir: &Path, ports: Ports) -> String {
     let Ports { udp, http, admin } = ports;
     format!(
         "data_dir = {data_dir:?}\n\n[udp]\nlisten = \"127.0.0.1:{udp}\"\n\n[http]\nlisten = \"127.0.0.1:{http}\"\n\n\
-         [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n[log]\nfilter = \"warn\"\n"
+         [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n[limits]\ndevice_events_per_s = \"unlimited\"\ndevice_records_per_s = \"unlimited\"\n\n\
+         [log]\nfilter = \"warn\"\n"
     )
 }
 
@@ -232,7 +234,8 @@ mod tests {
     fn the_configuration_names_every_address() {
         let text = config(Path::new("/tmp/a \"b\""), Ports { udp: 1, http: 2, admin: 3 });
         let expected = "data_dir = \"/tmp/a \\\"b\\\"\"\n\n[udp]\nlisten = \"127.0.0.1:1\"\n\n[http]\nlisten = \"127.0.0.1:2\"\n\n\
-                        [admin]\nlisten = \"127.0.0.1:3\"\n\n[log]\nfilter = \"warn\"\n";
+                        [admin]\nlisten = \"127.0.0.1:3\"\n\n[limits]\ndevice_events_per_s = \"unlimited\"\ndevice_records_per_s = \"unlimited\"\n\n\
+                        [log]\nfilter = \"warn\"\n";
         assert_eq!(text, expected);
     }
 

@@ -1,5 +1,6 @@
 //! What an API caller asks of a device, and what comes of it.
 
+use firmware_protocol::session::describe::DescribeKind;
 use firmware_protocol::session::request::{Outcome, Request};
 use firmware_protocol::session::variable::Value;
 use firmware_protocol::time::UnixMillis;
@@ -27,6 +28,8 @@ pub enum Ask {
         /// Which.
         on: bool,
     },
+    /// Say how you are. Answered with [`Answer::Done`] when the device is being asked; what it says comes as an event.
+    Vitals,
 }
 
 /// What a device answered.
@@ -70,6 +73,9 @@ pub enum AskError {
         /// The device received the question: a function may have run.
         received: bool,
     },
+    /// Its firmware cannot do what is asked.
+    #[error("the firmware of the device cannot do that")]
+    NotSupported,
     /// Too many questions to this device are open.
     #[error("too many requests to the device are open")]
     Busy,
@@ -89,6 +95,7 @@ impl Ask {
             Self::Read { variable } => Request::Read { variable },
             Self::Ping => Request::Ping,
             Self::Signal { on } => Request::Signal { on },
+            Self::Vitals => Request::Describe(DescribeKind::Metrics),
         }
     }
 }

@@ -8,15 +8,20 @@ use firmware_protocol::id::{DeviceId, Identity};
 use firmware_protocol::session::describe::{Application, DescribeKind};
 use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
+use firmware_protocol::session::modules::Modules;
 use firmware_protocol::session::publish::is_system_name;
 use firmware_protocol::session::subscribe::Subscription;
 use firmware_protocol::session::variable::VariableType;
 use firmware_protocol::time::{Now, UnixMillis};
 
 use crate::presence::Presence;
+use crate::rate::Bucket;
 
 /// Most subscriptions that are kept of one device. Firmware has room for six.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
+
+/// How long after its goodbye a device may still be heard: as long as it waits for acknowledgements by default.
+const LEAVING_MS: u64 = 30_000;
 
 /// Where a session lives: which terminator, and under which connection id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -36,8 +41,11 @@ pub struct Device {
     pub(crate) hello: Option<Hello>,
     pub(crate) application: Option<Application>,
     pub(crate) has_system_describe: bool,
+    /// Its application lacks something that it needs.
+    pub(crate) safe_mode: bool,
     pub(crate) subscriptions: Vec<Subscription>,
-    pub(crate) asleep_until: Option<UnixMillis>,
+    /// It said goodbye and has not been heard since.
+    pub(crate) left: Option<Left>,
     pub(crate) last_heard: Option<UnixMillis>,
     pub(crate) last_handshake: Option<UnixMillis>,
     pub(crate) last_ip: Option<IpAddr>,
@@ -45,6 +53,33 @@ pub struct Device {
     pub(crate) restored: bool,
     /// A timer looks after the end of its lease.
     pub(crate) lease_timer: bool,
+    /// Since when it has been online without a break.
+    pub(crate) online_since: Option<UnixMillis>,
+    /// Events taken from it since then.
+    pub(crate) published: u64,
+    /// It is being asked for its vitals.
+    pub(crate) vitals_asked: bool,
+    /// It presented a claim code that is being looked at.
+    pub(crate) claiming: bool,
+    /// How often it asks the cloud for something.
+    pub(crate) wishes: Bucket,
+}
+
+/// A goodbye, and when it was said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// When.
+    pub at: UnixMillis,
+    /// What it said.
+    pub goodbye: Goodbye,
+}
+
+impl Left {
+    /// When the device means to wake, if it said so and that is still to come.
+    pub fn asleep_until(&self, now: UnixMillis) -> Option<UnixMillis> {
+        let wakes = |sleep: Duration| UnixMillis(self.at.0.saturating_add(u64::try_from(sleep.as_millis()).unwrap_or(u64::MAX)));
+        self.goodbye.sleep.map(wakes).filter(|until| *until > now)
+    }
 }
 
 /// What recovery knows of a device.
@@ -62,8 +97,10 @@ pub struct RestoredDevice {
     pub hello: Option<Vec<u8>>,
     /// Payload of its application describe.
     pub application: Option<Vec<u8>>,
-    /// Whether there is a system describe.
-    pub has_system_describe: bool,
+    /// Payload of its system describe.
+    pub system: Option<Vec<u8>>,
+    /// Its goodbye, if nothing that begins a session came after it.
+    pub left: Option<Left>,
     /// Its subscriptions.
     pub subscriptions: Vec<Subscription>,
 }
@@ -75,6 +112,12 @@ pub struct DeviceView {
     pub device: DeviceId,
     /// Whether its lease holds.
     pub online: bool,
+    /// When it means to wake, if it said that it sleeps.
+    pub asleep_until: Option<UnixMillis>,
+    /// Why it left, in a word, if it said so.
+    pub left_for: Option<&'static str>,
+    /// Its application lacks something that it needs, so only the system runs.
+    pub safe_mode: bool,
     /// When it was last heard.
     pub last_heard: Option<UnixMillis>,
     /// When its session was made.
@@ -100,13 +143,19 @@ impl Device {
             hello: None,
             application: None,
             has_system_describe: false,
+            safe_mode: false,
             subscriptions: Vec::new(),
-            asleep_until: None,
+            left: None,
             last_heard: None,
             last_handshake: None,
             last_ip: None,
             restored: false,
             lease_timer: false,
+            online_since: None,
+            published: 0,
+            vitals_asked: false,
+            claiming: false,
+            wishes: Bucket::default(),
         }
     }
 
@@ -115,8 +164,10 @@ impl Device {
             link: Some(restored.link),
             hello: restored.hello.as_deref().and_then(Hello::parse),
             application: restored.application.as_deref().and_then(Application::parse),
-            has_system_describe: restored.has_system_describe,
+            has_system_describe: restored.system.is_some(),
+            safe_mode: restored.system.as_deref().is_some_and(lacks_modules),
             subscriptions: restored.subscriptions,
+            left: restored.left,
             last_handshake: Some(restored.established_at),
             last_ip: Some(restored.ip),
             restored: true,
@@ -128,13 +179,13 @@ impl Device {
     pub(crate) fn introduce(&mut self, hello: Hello) {
         self.hello = Some(hello);
         self.application = None;
-        self.has_system_describe = false;
+        (self.has_system_describe, self.safe_mode) = (false, false);
         self.subscriptions.clear();
     }
 
     pub(crate) fn describe(&mut self, kind: DescribeKind, payload: &[u8]) {
         match kind {
-            DescribeKind::System => self.has_system_describe = true,
+            DescribeKind::System => (self.has_system_describe, self.safe_mode) = (true, lacks_modules(payload)),
             DescribeKind::Application => self.application = Application::parse(payload),
             DescribeKind::Metrics => {}
         }
@@ -157,9 +208,14 @@ impl Device {
         self.subscriptions.iter().any(|subscription| !is_system_name(&subscription.prefix))
     }
 
-    pub(crate) fn say_goodbye(&mut self, now: Now, goodbye: &Goodbye) {
-        let wakes = |sleep: Duration| UnixMillis(now.unix.0 + u64::try_from(sleep.as_millis()).unwrap_or(u64::MAX / 2));
-        self.asleep_until = goodbye.sleep.map(wakes);
+    /// When it means to wake, if it sleeps.
+    pub(crate) fn asleep_until(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.left.and_then(|left| left.asleep_until(now))
+    }
+
+    /// Whether it is just about to leave: it stays until what it waits for was acknowledged, and that is no proof that it came back.
+    pub(crate) fn is_leaving(&self, now: UnixMillis) -> bool {
+        self.left.is_some_and(|left| now.0.saturating_sub(left.at.0) < LEAVING_MS)
     }
 
     /// Whether its session has brought all that a device says only once.
@@ -181,6 +237,9 @@ impl Device {
     pub(crate) fn view(&self, now: Now) -> DeviceView {
         DeviceView {
             device: self.identity.device,
+            asleep_until: self.asleep_until(now.unix),
+            left_for: self.left.and_then(|left| left.goodbye.reason()),
+            safe_mode: self.safe_mode,
             online: self.link.is_some() && self.presence.is_online(now.at),
             last_heard: self.last_heard,
             last_handshake: self.last_handshake,
@@ -191,4 +250,9 @@ impl Device {
             variables: self.application.as_ref().map(|application| application.variables.clone()),
         }
     }
+}
+
+/// A describe that is none says nothing.
+fn lacks_modules(system: &[u8]) -> bool {
+    Modules::parse(system).is_some_and(|modules| modules.missing().next().is_some())
 }

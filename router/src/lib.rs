@@ -6,7 +6,10 @@
 pub mod ask;
 pub mod delivery;
 pub mod device;
+pub mod errand;
 pub mod event;
 pub mod journal;
 pub mod presence;
+pub mod rate;
 pub mod shard;
+pub mod vitals;

@@ -1,7 +1,9 @@
 //! A shard: the single owner of a set of devices. Inputs in, outputs out; no I/O, no clock, no lock.
 
 mod calls;
+mod requests;
 mod uplink;
+mod vitals;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -22,6 +24,7 @@ use firmware_protocol::time::{Millis, Now, UnixMillis};
 use crate::ask::{Answer, Ask, AskError};
 use crate::delivery::delivery;
 use crate::device::{Device, DeviceView, Link, RestoredDevice};
+use crate::errand::{self, Errand};
 use crate::event::{CommittedEvents, Event, NewEvent, Source};
 use crate::journal::{Record, RetireReason};
 
@@ -123,6 +126,15 @@ pub enum Input<R> {
     },
     /// Events are durable and go out to subscribed devices.
     Committed(CommittedEvents),
+    /// An errand was run.
+    ErrandDone {
+        /// For which device.
+        device: DeviceId,
+        /// Over which session it had asked.
+        link: Link,
+        /// What came of it.
+        outcome: errand::Outcome,
+    },
     /// The registry says something else of a device now.
     IdentityChanged(Identity),
     /// All that the registry says, after changes were missed: whoever is not in it may no longer be here.
@@ -175,6 +187,8 @@ pub enum Output<R> {
         /// Who holds it.
         identity: Identity,
     },
+    /// Run an errand.
+    Errand(Errand),
     /// Answer a caller.
     Answer {
         /// Whom.
@@ -220,8 +234,14 @@ pub struct Counts {
     pub delivered: u64,
     /// Inputs about sessions that are no longer the device's.
     pub stale: u64,
+    /// Requests of devices for names and the like that came too often.
+    pub wishes_refused: u64,
     /// Subscriptions beyond what is kept.
     pub subscriptions_refused: u64,
+    /// Pages of vitals that became events.
+    pub vitals: u64,
+    /// Pages of vitals that were none.
+    pub vitals_malformed: u64,
     /// Sessions that were replaced by a newer one of the same device.
     pub replaced: u64,
 }
@@ -266,12 +286,15 @@ impl<R> Shard<R> {
         }
     }
 
-    /// Takes over a device that a former process served. It counts as online for one lease, because it does not know that anything happened.
+    /// Takes over a device that a former process served. It counts as online for one lease, because it does not know that anything happened,
+    /// unless it sleeps.
     pub fn restore(&mut self, now: Now, restored: RestoredDevice) {
         let device = Device::restored(restored);
-        let id = device.identity.device;
+        let (id, asleep) = (device.identity.device, device.asleep_until(now.unix).is_some());
         self.devices.insert(id, device);
-        self.renew(now, id);
+        if !asleep {
+            self.renew(now, id);
+        }
         self.index(id);
     }
 
@@ -323,6 +346,7 @@ impl<R> Shard<R> {
             }
             Input::Publish { event, reply } => self.append_event(now, None, event, Then::Tell(reply), out),
             Input::Committed(events) => events.iter().for_each(|(_, event)| self.fan_out(now, event, out)),
+            Input::ErrandDone { device, link, outcome } => self.errand_done(now, device, link, outcome, out),
             Input::IdentityChanged(identity) => self.identity_changed(now, identity, out),
             Input::Registered(identities) => {
                 let known: Vec<DeviceId> = self.devices.keys().copied().collect();
@@ -342,7 +366,7 @@ impl<R> Shard<R> {
         device.identity = identity;
         device.last_handshake = Some(now.unix);
         device.last_ip = Some(ip);
-        device.restored = false;
+        (device.restored, device.claiming) = (false, false);
         if let Some(old) = device.link.replace(link).filter(|old| *old != link) {
             self.counts.replaced += 1;
             retire(now, identity.device, old, RetireReason::Replaced, out);
@@ -352,7 +376,7 @@ impl<R> Shard<R> {
     }
 
     fn heard(&mut self, now: Now, id: DeviceId, link: Link, at: UnixMillis, out: &mut Vec<Output<R>>) {
-        if self.current(id, link).is_some() {
+        if self.current(id, link).is_some_and(|device| !device.is_leaving(at)) {
             self.alive(now, id, at, out);
         }
     }
@@ -369,7 +393,7 @@ impl<R> Shard<R> {
     fn alive(&mut self, now: Now, id: DeviceId, at: UnixMillis, out: &mut Vec<Output<R>>) {
         let Some(device) = self.devices.get_mut(&id) else { return };
         device.last_heard = device.last_heard.max(Some(at));
-        device.asleep_until = None;
+        device.left = None;
         if std::mem::take(&mut device.restored) && !device.is_complete() {
             self.timers.push(Reverse((now.at + PATIENCE, Timer::Missing(id))));
         }
@@ -382,6 +406,9 @@ impl<R> Shard<R> {
     fn renew(&mut self, now: Now, id: DeviceId) -> bool {
         let Some(device) = self.devices.get_mut(&id) else { return false };
         let came = device.presence.renew(now.at, device.platform());
+        if came {
+            (device.online_since, device.published) = (Some(now.unix), 0);
+        }
         if let Some(until) = device.presence.until().filter(|_| !device.lease_timer) {
             device.lease_timer = true;
             self.timers.push(Reverse((until, Timer::Lease(id))));

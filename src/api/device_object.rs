@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use firmware_protocol::time::UnixMillis;
 use serde::Serialize;
 
-use super::gateway::{Presence, VariableType};
+use super::gateway::{Presence, Record, VariableType};
 use super::platform;
 use crate::dates::Iso;
 use crate::store::Device;
@@ -28,6 +28,14 @@ pub(super) struct DeviceObject<'a> {
     variables: Option<BTreeMap<&'a str, &'static str>>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    asleep_until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offline_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_reset: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_reset_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     system_firmware_version: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     current_build_target: Option<&'a str>,
@@ -36,7 +44,8 @@ pub(super) struct DeviceObject<'a> {
 }
 
 impl<'a> DeviceObject<'a> {
-    pub(super) fn new(device: &'a Device, presence: &'a Presence) -> Self {
+    /// `reset` is why the device started last.
+    pub(super) fn new(device: &'a Device, presence: &'a Presence, reset: Option<&Record>) -> Self {
         let platform_id = platform_id(device, presence);
         Self {
             id: device.id.to_string(),
@@ -53,6 +62,10 @@ impl<'a> DeviceObject<'a> {
             functions: presence.functions.as_deref(),
             variables: presence.variables.as_deref().map(types),
             status: if presence.safe_mode { "safe_mode" } else { "normal" },
+            asleep_until: iso(presence.asleep_until),
+            offline_reason: presence.left_for.filter(|_| !presence.online),
+            last_reset: reset.map(|reset| String::from_utf8_lossy(&reset.payload).into_owned()),
+            last_reset_at: iso(reset.map(|reset| reset.at)),
             system_firmware_version: presence.system_version.as_deref(),
             current_build_target: presence.system_version.as_deref(),
             firmware_version: presence.firmware_version,

@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use super::Context;
 use super::device_object::DeviceObject;
 use super::error::ApiError;
-use super::gateway::Presence;
+use super::gateway::{Presence, Record};
 use super::json::{ok, ok_written};
 use super::request::Call;
 use crate::dates::{self, Iso};
@@ -28,8 +28,9 @@ pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<R
     call.caller.require("devices:list")?;
     let ids = context.registry().devices().owned_by(call.caller.user);
     let presences = context.gateway().presences(ids.clone()).await;
-    let mut known: Vec<Known> = ids.into_iter().zip(presences).collect();
-    known.sort_by_key(|(id, presence)| (Reverse(presence.last_handshake_at), *id));
+    let resets = context.gateway().last_resets(call.caller.user, ids.clone()).await;
+    let mut known: Vec<Known> = ids.into_iter().zip(presences).zip(resets).map(|((id, presence), reset)| (id, presence, reset)).collect();
+    known.sort_by_key(|(id, presence, _)| (Reverse(presence.last_handshake_at), *id));
     if known.len() <= LIST_CHUNK {
         return Ok(ok_written([&b"["[..], &objects(&context, &known, true), b"]"].concat().into()));
     }
@@ -42,18 +43,19 @@ pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<R
     Ok(ok_written(Body::from_stream(stream::iter(parts))))
 }
 
-/// A device and what is known of its session.
-type Known = (DeviceId, Presence);
+/// A device, what is known of its session, and why it started last.
+type Known = (DeviceId, Presence, Option<Record>);
 
 /// Objects with commas between and, unless they are the first, before them. Devices that have gone meanwhile are left out.
 fn objects(context: &Context, known: &[Known], first: bool) -> Vec<u8> {
     let mut text = Vec::new();
-    for (id, presence) in known {
+    for (id, presence, reset) in known {
         let Some(device) = context.registry().devices().find(*id) else { continue };
         if !(first && text.is_empty()) {
             text.push(b',');
         }
-        serde_json::to_writer(&mut text, &DeviceObject::new(&device, presence)).expect("strings and numbers go into a vector");
+        serde_json::to_writer(&mut text, &DeviceObject::new(&device, presence, reset.as_ref()))
+            .expect("strings and numbers go into a vector");
     }
     text
 }
@@ -62,7 +64,9 @@ fn objects(context: &Context, known: &[Known], first: bool) -> Vec<u8> {
 pub(super) async fn show(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
     call.caller.require("devices:get")?;
     let device = context.device(&call.caller, &device)?;
-    Ok(ok(&DeviceObject::new(&device, &context.presence(device.id).await)))
+    let presence = context.presence(device.id).await;
+    let reset = context.gateway().last_resets(call.caller.user, vec![device.id]).await.pop().flatten();
+    Ok(ok(&DeviceObject::new(&device, &presence, reset.as_ref())))
 }
 
 /// `PUT /v1/devices/{device}`: what it means depends on the fields.

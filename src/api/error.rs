@@ -6,13 +6,16 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value as Json, json};
 
-use super::gateway::{CallError, PublishError};
+use super::gateway::{CallError, HistoryUnavailable, PublishError};
 use super::json::json_response;
 use crate::dates::Iso;
 use crate::store::RegistryError;
 
 /// Seconds after which a caller may try again, where we say so.
 const RETRY_AFTER_S: u32 = 2;
+
+/// Seconds after which some claim codes of an account with too many have expired.
+const CODES_RETRY_AFTER_S: u32 = 600;
 
 /// A request that was not served.
 #[derive(Debug)]
@@ -79,6 +82,11 @@ impl ApiError {
         Self::api(StatusCode::BAD_REQUEST, text)
     }
 
+    /// A date that is none, in the words of the diagnostics.
+    pub(super) fn bad_date(description: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, json!({ "error": "bad_request", "description": description }))
+    }
+
     /// Something that will pass.
     pub(super) fn unavailable(text: &str) -> Self {
         Self::api(StatusCode::SERVICE_UNAVAILABLE, text).retry_after(RETRY_AFTER_S)
@@ -101,6 +109,7 @@ impl ApiError {
             CallError::NoSuchFunction | CallError::NoSuchVariable => Self::api(StatusCode::NOT_FOUND, missing),
             CallError::Busy => Self::api(StatusCode::TOO_MANY_REQUESTS, "Too many requests to this device are waiting").retry_after(1),
             CallError::TooLarge => Self::bad_request("The name or the argument is longer than the device takes"),
+            CallError::NotSupported => Self::bad_request("The firmware of this device cannot do that"),
             CallError::Unavailable => Self::unavailable("The server cannot reach the device now"),
         }
     }
@@ -126,6 +135,9 @@ impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::NameTaken => Self::list(StatusCode::FORBIDDEN, error.to_string().into()),
+            RegistryError::TooManyClaimCodes => {
+                Self::api(StatusCode::TOO_MANY_REQUESTS, &error.to_string()).retry_after(CODES_RETRY_AFTER_S)
+            }
             RegistryError::Busy => Self::unavailable("Too many logins at the same time"),
             RegistryError::Interrupted => Self::unavailable("The server is shutting down"),
             error if error.is_callers_fault() => Self::list(StatusCode::BAD_REQUEST, error.to_string().into()),
@@ -134,6 +146,12 @@ impl From<RegistryError> for ApiError {
                 Self::unavailable("The registry cannot be reached now")
             }
         }
+    }
+}
+
+impl From<HistoryUnavailable> for ApiError {
+    fn from(error: HistoryUnavailable) -> Self {
+        Self::unavailable(&error.to_string())
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use firmware_protocol::id::DeviceId;
+use firmware_protocol::id::{DeviceId, OwnerId};
 use firmware_protocol::time::UnixMillis;
 pub use router::event::NewEvent;
 use router::event::Position;
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 pub use firmware_protocol::session::variable::{Value, VariableType};
 
+pub use crate::history::Record;
 pub use crate::streams::{EventStream, StreamFilter};
 
 /// An answer that comes later.
@@ -43,6 +45,24 @@ pub trait Gateway: Send + Sync + 'static {
     /// Accepts an event. The answer means that it is durable.
     fn publish(&self, event: NewEvent) -> Later<'_, Result<Position, PublishError>>;
 
+    /// Asks a device for its vitals. The answer means that it is being asked; what it says comes as an event.
+    fn ask_vitals(&self, device: DeviceId, deadline: Instant) -> Later<'_, Result<(), CallError>>;
+
+    /// The vitals of a device in a span of time while it was `owner`'s, the newest first and at most `len_max`.
+    fn vitals(
+        &self,
+        owner: OwnerId,
+        device: DeviceId,
+        span: RangeInclusive<UnixMillis>,
+        len_max: usize,
+    ) -> Later<'_, Result<Vec<Record>, HistoryUnavailable>>;
+
+    /// The last vitals of a device, if it was `owner`'s then.
+    fn last_vitals(&self, owner: OwnerId, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>>;
+
+    /// Why devices started last, in the order they were asked for; only those that were `owner`'s then. What cannot be read now is left out.
+    fn last_resets(&self, owner: OwnerId, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>>;
+
     /// Opens a stream of accepted events.
     fn stream(&self, filter: StreamFilter) -> EventStream;
 }
@@ -70,6 +90,10 @@ pub struct Presence {
     pub firmware_version: Option<u16>,
     /// It lacks something that its application needs, and runs without it.
     pub safe_mode: bool,
+    /// When it means to wake, if it said that it sleeps.
+    pub asleep_until: Option<UnixMillis>,
+    /// Why it left, in a word, if it said so.
+    pub left_for: Option<&'static str>,
 }
 
 /// Why a device did not do what it was asked.
@@ -93,6 +117,9 @@ pub enum CallError {
         /// It has the request, and may still act on it.
         delivered: bool,
     },
+    /// Its firmware cannot do it.
+    #[error("the firmware of the device cannot do that")]
+    NotSupported,
     /// Too many requests to it are waiting.
     #[error("too many requests to the device are waiting")]
     Busy,
@@ -103,6 +130,11 @@ pub enum CallError {
     #[error("the server cannot reach the device now")]
     Unavailable,
 }
+
+/// The history cannot be read now. Everything else is served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("the history cannot be read now")]
+pub struct HistoryUnavailable;
 
 /// Why an event was not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]

@@ -6,6 +6,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// An answer with `body` as JSON.
@@ -27,6 +28,11 @@ pub(super) fn ok_written(body: Body) -> Response {
 /// A good answer as bare text, for `format=raw`.
 pub(super) fn raw(text: String) -> Response {
     respond(StatusCode::OK, TEXT, text.into())
+}
+
+/// A good answer as a table.
+pub(super) fn csv(text: String) -> Response {
+    respond(StatusCode::OK, CSV, text.into())
 }
 
 fn respond(status: StatusCode, content_type: HeaderValue, body: Body) -> Response {

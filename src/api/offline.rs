@@ -1,12 +1,16 @@
 //! A gateway without devices: everything is offline and nothing is accepted. It lets the API start before, or without, the rest.
 
 use std::future::ready;
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
-use firmware_protocol::id::DeviceId;
+use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::time::UnixMillis;
 use router::event::Position;
 
-use super::gateway::{CallError, EventStream, Gateway, Later, NewEvent, Presence, PublishError, StreamFilter, Value};
+use super::gateway::{
+    CallError, EventStream, Gateway, HistoryUnavailable, Later, NewEvent, Presence, PublishError, Record, StreamFilter, Value,
+};
 use crate::streams::event_stream;
 
 /// No device, ever.
@@ -36,6 +40,28 @@ impl Gateway for Offline {
 
     fn publish(&self, _: NewEvent) -> Later<'_, Result<Position, PublishError>> {
         Box::pin(ready(Err(PublishError::Unavailable)))
+    }
+
+    fn ask_vitals(&self, _: DeviceId, _: Instant) -> Later<'_, Result<(), CallError>> {
+        Box::pin(ready(Err(CallError::Offline)))
+    }
+
+    fn vitals(
+        &self,
+        _: OwnerId,
+        _: DeviceId,
+        _: RangeInclusive<UnixMillis>,
+        _: usize,
+    ) -> Later<'_, Result<Vec<Record>, HistoryUnavailable>> {
+        Box::pin(ready(Err(HistoryUnavailable)))
+    }
+
+    fn last_vitals(&self, _: OwnerId, _: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
+        Box::pin(ready(Err(HistoryUnavailable)))
+    }
+
+    fn last_resets(&self, _: OwnerId, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>> {
+        Box::pin(ready(vec![None; devices.len()]))
     }
 
     /// Ends at once: a stream that can never carry an event should not look like one that may.

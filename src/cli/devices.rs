@@ -167,9 +167,10 @@ fn list(owner: Option<String>, target: &Target, output: &mut Output<'_>) -> anyh
     let row = |device: &DeviceLine| {
         let number = |number: Option<u32>| number.map(|number| number.to_string());
         let platform = number(device.platform_id.map(u32::from));
-        [Some(device.id.clone()), device.name.clone(), device.owner.clone(), platform, number(device.product), device.key_hash.clone()]
+        let (status, product) = (device.status.clone(), number(device.product));
+        [Some(device.id.clone()), device.name.clone(), status, device.owner.clone(), platform, product, device.key_hash.clone()]
     };
-    Ok(output.list(["DEVICE", "NAME", "OWNER", "PLATFORM", "PRODUCT", "KEY"], &devices, row)?)
+    Ok(output.list(["DEVICE", "NAME", "STATUS", "OWNER", "PLATFORM", "PRODUCT", "KEY"], &devices, row)?)
 }
 
 fn unknown(open: Option<Duration>, target: &Target, output: &mut Output<'_>) -> anyhow::Result<()> {

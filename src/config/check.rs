@@ -13,11 +13,16 @@ use axum::http::Uri;
 use tracing_subscriber::EnvFilter;
 
 use super::file::{File, HttpSection, TlsSection, Workers};
-use super::{Accounts, Admin, Calls, Config, ConfigError, Handshakes, Http, Log, LogFormat, Network, Problem, Shards, SignUp, Tls, Udp};
+use super::{
+    Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Limits, Log, LogFormat, Network, Problem, Shards, SignUp, Tls,
+    Udp,
+};
 
 const WORKERS: RangeInclusive<i64> = 1..=256;
 const SHARDS: RangeInclusive<i64> = 1..=256;
 const CALL_TIMEOUT_S: RangeInclusive<i64> = 1..=300;
+const HISTORY_DAYS: RangeInclusive<i64> = 1..=3_660;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const HALF_OPEN_LIFE_S: RangeInclusive<i64> = 5..=600;
 
 /// Turns `file` into a configuration, or into the list of everything that is wrong with it.
@@ -39,6 +44,12 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
             half_open: file.handshakes.half_open,
             half_open_life: seconds(&mut problems, "handshakes.half_open_life_s", file.handshakes.half_open_life_s, HALF_OPEN_LIFE_S),
         },
+        limits: Limits {
+            device_events_per_s: file.limits.device_events_per_s,
+            owner_events_per_s: file.limits.owner_events_per_s,
+            device_records_per_s: file.limits.device_records_per_s,
+        },
+        history: History { age: DAY * days(&mut problems, file.history.days), bytes: file.history.bytes },
         log: Log {
             format: word(&mut problems, "log.format", &file.log.format, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             filter: filter(&mut problems, file.log.filter),
@@ -96,6 +107,10 @@ fn count(value: u64) -> NonZeroUsize {
 
 fn seconds(problems: &mut Problems, key: &str, value: i64, range: RangeInclusive<i64>) -> Duration {
     Duration::from_secs(number(problems, key, value, range))
+}
+
+fn days(problems: &mut Problems, value: i64) -> u32 {
+    u32::try_from(number(problems, "history.days", value, HISTORY_DAYS)).unwrap_or(1)
 }
 
 fn workers(problems: &mut Problems, workers: &Workers) -> NonZeroUsize {

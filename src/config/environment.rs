@@ -23,7 +23,7 @@ pub(super) enum Takes {
 }
 
 /// Every key there is. A test compares it with `config.default.toml`.
-pub(super) const KEYS: [(&[&str], Takes); 21] = [
+pub(super) const KEYS: [(&[&str], Takes); 26] = [
     (&["data_dir"], Takes::Text),
     (&["udp", "listen"], Takes::Text),
     (&["udp", "workers"], Takes::NumberOrWord),
@@ -43,6 +43,11 @@ pub(super) const KEYS: [(&[&str], Takes); 21] = [
     (&["handshakes", "half_open_per_address"], Takes::NumberOrWord),
     (&["handshakes", "half_open"], Takes::NumberOrWord),
     (&["handshakes", "half_open_life_s"], Takes::Number),
+    (&["limits", "device_events_per_s"], Takes::NumberOrWord),
+    (&["limits", "owner_events_per_s"], Takes::NumberOrWord),
+    (&["limits", "device_records_per_s"], Takes::NumberOrWord),
+    (&["history", "days"], Takes::Number),
+    (&["history", "bytes"], Takes::NumberOrWord),
     (&["log", "format"], Takes::Text),
     (&["log", "filter"], Takes::Text),
 ];

@@ -16,6 +16,8 @@ pub(super) struct File {
     pub(super) accounts: AccountsSection,
     pub(super) calls: CallsSection,
     pub(super) handshakes: HandshakesSection,
+    pub(super) limits: LimitsSection,
+    pub(super) history: HistorySection,
     pub(super) log: LogSection,
 }
 
@@ -30,6 +32,8 @@ impl Default for File {
             accounts: AccountsSection::default(),
             calls: CallsSection::default(),
             handshakes: HandshakesSection::default(),
+            limits: LimitsSection::default(),
+            history: HistorySection::default(),
             log: LogSection::default(),
         }
     }
@@ -157,6 +161,35 @@ pub(super) struct HandshakesSection {
 impl Default for HandshakesSection {
     fn default() -> Self {
         Self { half_open_per_address: Limit::AtMost(256), half_open: Limit::AtMost(65_536), half_open_life_s: 60 }
+    }
+}
+
+/// `[limits]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LimitsSection {
+    pub(super) device_events_per_s: Limit,
+    pub(super) owner_events_per_s: Limit,
+    pub(super) device_records_per_s: Limit,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self { device_events_per_s: Limit::AtMost(20), owner_events_per_s: Limit::Unlimited, device_records_per_s: Limit::AtMost(200) }
+    }
+}
+
+/// `[history]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct HistorySection {
+    pub(super) days: i64,
+    pub(super) bytes: Limit,
+}
+
+impl Default for HistorySection {
+    fn default() -> Self {
+        Self { days: 31, bytes: Limit::AtMost(4 << 30) }
     }
 }
 

@@ -169,6 +169,9 @@ pub struct DeviceLine {
     pub key_hash: Option<String>,
     /// When it was registered.
     pub created_at: String,
+    /// What it does now, if a server runs that knows: `online`, `offline`, `asleep until` a time, or `safe mode`.
+    #[serde(default)]
+    pub status: Option<String>,
 }
 
 /// An unknown key in a list.

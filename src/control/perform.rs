@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
+use router::device::DeviceView;
 
 use super::{
     DeviceLine, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, TokenLine, UnknownKey, UnknownKeyLine, UserLine,
@@ -19,7 +20,7 @@ type Refusal = String;
 pub async fn perform(registry: &Registry, operations: &dyn Operations, request: Request) -> Response {
     let done = match request {
         Request::AddDevices { devices, owner } => add_devices(registry, operations, devices, owner).await,
-        Request::ListDevices { owner } => list_devices(registry, owner).await,
+        Request::ListDevices { owner } => list_devices(registry, operations, owner).await,
         Request::RemoveDevice { device } => remove_device(registry, &device).await,
         Request::UnknownKeys { open_s } => unknown_keys(operations, open_s),
         Request::AddUser { email, password } => add_user(registry, &email, &password).await,
@@ -62,7 +63,7 @@ fn proved<'a>(id: DeviceId, hash: Option<&str>, unknown: &'a [UnknownKey]) -> Re
     }
 }
 
-async fn list_devices(registry: &Registry, owner: Option<String>) -> Result<Response, Refusal> {
+async fn list_devices(registry: &Registry, operations: &dyn Operations, owner: Option<String>) -> Result<Response, Refusal> {
     let emails = emails(registry).await?;
     let devices = match owner {
         Some(email) => {
@@ -72,10 +73,22 @@ async fn list_devices(registry: &Registry, owner: Option<String>) -> Result<Resp
         }
         None => registry.devices().all(),
     };
-    Ok(Response::Devices { devices: devices.iter().map(|device| device_line(device, &emails)).collect() })
+    let views = operations.views(devices.iter().map(|device| device.id).collect()).await;
+    let status = |device: &Device| views.as_ref().map(|views| status(views.get(&device.id)));
+    Ok(Response::Devices { devices: devices.iter().map(|device| device_line(device, &emails, status(device))).collect() })
 }
 
-fn device_line(device: &Device, emails: &HashMap<OwnerId, String>) -> DeviceLine {
+/// What a device does now, in words.
+fn status(view: Option<&DeviceView>) -> String {
+    match view {
+        Some(DeviceView { online: true, safe_mode: true, .. }) => "safe mode".to_owned(),
+        Some(DeviceView { online: true, .. }) => "online".to_owned(),
+        Some(DeviceView { asleep_until: Some(until), .. }) => format!("asleep until {}", Iso(*until)),
+        _ => "offline".to_owned(),
+    }
+}
+
+fn device_line(device: &Device, emails: &HashMap<OwnerId, String>, status: Option<String>) -> DeviceLine {
     DeviceLine {
         id: device.id.to_string(),
         name: device.name.clone(),
@@ -84,6 +97,7 @@ fn device_line(device: &Device, emails: &HashMap<OwnerId, String>) -> DeviceLine
         platform_id: device.platform_id,
         key_hash: device.key.map(|key| key.to_string()),
         created_at: Iso(device.created_at).to_string(),
+        status,
     }
 }
 

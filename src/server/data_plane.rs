@@ -12,24 +12,29 @@ use std::time::{Duration, Instant};
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
 use firmware_protocol::id::{DeviceId, Identity};
 use firmware_protocol::time::UnixMillis;
+use router::device::DeviceView;
 use router::shard::{Input, Shard};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::entropy::SystemEntropy;
+use crate::errands;
 use crate::generation;
 use crate::generations::Generations;
 use crate::handshakes::{HandshakeLimits, Handshakes};
-use crate::journal::{self, CompactionOptions, Journal, Options, SealedSegment};
+use crate::history::{self, Feed, Keeper};
+use crate::journal::{self, CompactionOptions, Events, Journal, Options, SealedSegment};
 use crate::mailbox::{Bell, Lane, MailboxBuilder};
+use crate::metrics::HistoryMetrics;
 use crate::server::recovery::restore;
 use crate::server::{Opened, StartError};
 use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners, shard_of};
 use crate::store::{DeviceBook, KeyChange, Registry};
 use crate::strangers::Strangers;
 use crate::streams::Streams;
-use crate::terminators::{self, ToHandshakes, ToTerminator, Worker, WorkerLanes, owner_of};
+use crate::terminators::{self, Limits, ToHandshakes, ToTerminator, Worker, WorkerLanes, owner_of};
 use crate::writer::{Append, Writer, WriterLanes};
 
 /// Room in a lane between two threads.
@@ -57,6 +62,8 @@ pub struct DataPlaneHandle {
     pub streams: Arc<Streams>,
     /// Unknown devices.
     pub strangers: Arc<Strangers>,
+    /// What devices said over time, if that can be kept.
+    pub history: Option<history::Store>,
     /// The clocks all deadlines are on.
     pub clock: Clock,
 }
@@ -111,6 +118,22 @@ impl DataPlaneHandle {
         while !self.tell_shard(shard, input()) {
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What shards know of devices now. Those of which nothing is known, and those whose shard is too busy to say, are left out.
+    pub async fn views(&self, devices: &[DeviceId]) -> HashMap<DeviceId, DeviceView> {
+        let mut waiting = Vec::new();
+        for (shard, devices) in self.by_shard(devices.iter().copied()) {
+            let (sender, receiver) = oneshot::channel();
+            if self.tell_shard(shard, Input::View { devices, reply: Reply::Views(sender) }) {
+                waiting.push(receiver);
+            }
+        }
+        let mut known = HashMap::new();
+        for receiver in waiting {
+            known.extend(receiver.await.unwrap_or_default().into_iter().map(|view| (view.device, view)));
+        }
+        known
     }
 
     /// Groups devices by the shard they belong to.
@@ -168,8 +191,15 @@ impl DataPlane {
                 handshakes: handshake_box.lane(LANE),
             })
             .collect();
-        let shard_lanes: Vec<ShardLanes> =
-            (0..shards).map(|_| ShardLanes { terminators: lanes(&mut terminator_boxes, LANE), writer: writer_box.lane(LANE) }).collect();
+        let (errand_sender, errands) = mpsc::channel(errands::WAITING_MAX);
+        let shard_lanes: Vec<ShardLanes> = (0..shards)
+            .map(|_| ShardLanes {
+                terminators: lanes(&mut terminator_boxes, LANE),
+                writer: writer_box.lane(LANE),
+                errands: errand_sender.clone(),
+            })
+            .collect();
+        drop(errand_sender);
         let subscribed: Vec<Arc<SubscribedOwners>> = (0..shards).map(|_| Arc::default()).collect();
         let writer_lanes = WriterLanes {
             terminators: lanes(&mut terminator_boxes, LANE),
@@ -193,8 +223,11 @@ impl DataPlane {
         let writer_mailbox = writer_box.build()?;
         let bell = writer_mailbox.bell();
         let sealed = journal.sealed_segments().to_vec();
+        let limits = history::Limits { age_ms: config.history.age_ms(), bytes: config.history.bytes };
+        let (history, keeper) = keep_history(data, journal.events(), limits, Arc::new(metrics.history()));
         let writer = Writer::new(journal, writer_mailbox, writer_lanes, Arc::new(metrics.journal()), stream_metrics.missed.clone());
         threads.spawn("journal", bell, move |stop| writer.run(stop))?;
+        let feed = keeper.map(|(keeper, feed)| threads.spawn_plain("history", move |stop| keeper.run(stop)).map(|()| feed)).transpose()?;
         pack(data.journal_dir(), sealed, now.unix);
 
         for (index, ((mailbox, lanes), devices)) in shard_boxes.into_iter().zip(shard_lanes).zip(by_shard).enumerate() {
@@ -226,6 +259,7 @@ impl DataPlane {
         )?;
         threads.spawn("handshakes", bell, move |stop| handshakes.run(stop))?;
 
+        let limits = Limits::new(&config.limits, u64::from_be_bytes(SystemEntropy.array()));
         let each = sockets.into_iter().zip(terminator_boxes).zip(worker_lanes).zip(by_worker);
         for (index, (((udp, mailbox), lanes), sessions)) in each.enumerate() {
             let mailbox = mailbox.build()?;
@@ -233,16 +267,18 @@ impl DataPlane {
             let bell = mailbox.bell();
             let number = u16::try_from(index).unwrap_or(u16::MAX);
             let (generations, strangers) = (Arc::clone(&generations), Arc::clone(&strangers));
-            let metrics = Arc::clone(&terminator_metrics);
-            let mut worker = Worker::new(number, workers, udp, mailbox, lanes, ids.clone(), clock, generations, strangers, metrics)?;
+            let (metrics, limits, ids) = (Arc::clone(&terminator_metrics), limits.clone(), ids.clone());
+            let mut worker = Worker::new(number, workers, udp, mailbox, lanes, ids, clock, generations, strangers, metrics, limits)?;
             sessions.into_iter().for_each(|(session, retired)| worker.restore(session, retired));
             threads.spawn(&format!("terminator-{index}"), bell, move |stop| worker.run(stop))?;
         }
 
         let streaming = Arc::clone(&streams);
-        tokio::spawn(async move { streaming.run(stream_batches).await });
-        let handle = Arc::new(DataPlaneHandle { shards: api_lanes.into_iter().map(Mutex::new).collect(), streams, strangers, clock });
+        tokio::spawn(async move { streaming.run(stream_batches, feed).await });
+        let shards = api_lanes.into_iter().map(Mutex::new).collect();
+        let handle = Arc::new(DataPlaneHandle { shards, streams, strangers, history, clock });
         threads.watch_keys(&handle, registry)?;
+        tokio::spawn(errands::run(Registry::clone(registry), Arc::clone(&handle), errands));
         let took_ms = began.elapsed().as_millis();
         tracing::info!(%udp, sessions, workers, shards, generation = generation.0, took_ms, "devices are served");
         Ok(Self { threads: threads.0, handle, udp })
@@ -296,12 +332,17 @@ impl Threads {
         Ok(())
     }
 
+    /// A thread that looks by itself whether it shall stop.
+    fn spawn_plain(&mut self, name: &str, body: impl FnOnce(&AtomicBool) + Send + 'static) -> std::io::Result<()> {
+        let bell = MailboxBuilder::<()>::new()?.build()?.bell();
+        self.spawn(name, bell, body)
+    }
+
     /// Passes on what the registry changes: within a fraction of a second, a removed device has no session.
     fn watch_keys(&mut self, handle: &Arc<DataPlaneHandle>, registry: &Arc<Registry>) -> std::io::Result<()> {
         let (handle, registry) = (Arc::clone(handle), Arc::clone(registry));
         let mut changes = registry.keys().subscribe();
-        let bell = MailboxBuilder::<()>::new()?.build()?.bell();
-        self.spawn("key-changes", bell, move |stop| {
+        self.spawn_plain("key-changes", move |stop| {
             while !stop.load(Ordering::Acquire) {
                 while let Some(change) = changes.next_change() {
                     handle.registry_changed(registry.devices(), change);
@@ -309,6 +350,23 @@ impl Threads {
                 thread::sleep(KEY_CHANGES_EVERY);
             }
         })
+    }
+}
+
+/// Opens the history. Without it everything else is served.
+fn keep_history(
+    data: &DataDir,
+    events: Events,
+    limits: history::Limits,
+    metrics: Arc<HistoryMetrics>,
+) -> (Option<history::Store>, Option<(Keeper, Feed)>) {
+    match history::Store::open(&data.history_dir()) {
+        Ok(store) => (Some(store.clone()), Some(Keeper::new(store, events, limits, metrics))),
+        Err(error) => {
+            tracing::error!(%error, "the history cannot be opened; vitals are not kept");
+            metrics.failed.set(1);
+            (None, None)
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use firmware_protocol::id::DeviceId;
+
 use super::DataPlaneHandle;
-use crate::control::{Operations, UnknownKey};
+use crate::control::{Operations, UnknownKey, Views};
 use crate::store::PublicKey;
 use crate::strangers::Stranger;
 
@@ -15,6 +17,10 @@ impl Operations for DataPlaneHandle {
 
     fn unknown_keys(&self) -> Vec<UnknownKey> {
         self.strangers.list().into_iter().filter_map(unknown_key).collect()
+    }
+
+    fn views(&self, devices: Vec<DeviceId>) -> Views<'_> {
+        Box::pin(async move { Some(DataPlaneHandle::views(self, &devices).await) })
     }
 }
 

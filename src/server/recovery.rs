@@ -6,10 +6,11 @@ use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::{DeviceId, Identity, KeyHash};
 use firmware_protocol::session::Session;
 use firmware_protocol::session::describe::DescribeKind;
+use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::stored::Generation;
-use firmware_protocol::time::Now;
-use router::device::{Link, RestoredDevice};
+use firmware_protocol::time::{Now, UnixMillis};
+use router::device::{Left, Link, RestoredDevice};
 
 use crate::journal::{self, State};
 use crate::store::KeyRing;
@@ -52,7 +53,8 @@ pub(super) fn restore(state: State, keys: &KeyRing, generation: Generation, work
                 ip: stored.path.peer.ip(),
                 hello: known.and_then(|known| known.hello.as_ref()).map(|hello| hello.payload.clone()),
                 application: known.and_then(|known| known.describe(DescribeKind::Application)).map(|describe| describe.payload.clone()),
-                has_system_describe: known.is_some_and(|known| known.describe(DescribeKind::System).is_some()),
+                system: known.and_then(|known| known.describe(DescribeKind::System)).map(|describe| describe.payload.clone()),
+                left: known.and_then(|known| left(known, stored.established_at)),
                 subscriptions: known.map(|known| known.subscriptions.iter().cloned().collect()).unwrap_or_default(),
             });
         }
@@ -63,6 +65,13 @@ pub(super) fn restore(state: State, keys: &KeyRing, generation: Generation, work
         restored.sessions.extend(session.map(|session| (session, true)));
     }
     restored
+}
+
+/// The device's goodbye, unless a session or a Hello came after it. Whether it woke and resumed its session without a word is not known here.
+fn left(known: &journal::Device, established_at: UnixMillis) -> Option<Left> {
+    let kept = known.goodbye.as_ref()?;
+    let began = known.hello.as_ref().map_or(established_at, |hello| hello.at.max(established_at));
+    Some(Left { at: kept.at, goodbye: Goodbye::parse(&kept.payload)? }).filter(|left| left.at >= began)
 }
 
 /// What the registry says of the holder of a key, if it is still that device.

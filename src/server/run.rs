@@ -62,6 +62,9 @@ async fn forget_expired_tokens(registry: Registry, shutdown: CancellationToken) 
             Ok(count) => tracing::info!(count, "expired tokens forgotten"),
             Err(error) => tracing::warn!(%error, "expired tokens could not be forgotten"),
         }
+        if let Err(error) = registry.forget_expired_claim_codes(dates::now()).await {
+            tracing::warn!(%error, "expired claim codes could not be forgotten");
+        }
         if shutdown.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_none() {
             return;
         }

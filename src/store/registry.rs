@@ -3,6 +3,7 @@
 //! All SQL of the server stands in this module and its parts, in the subset that SQLite and PostgreSQL share. A change is written to the
 //! database first and to memory after, one change at a time, and runs to its end even when its caller goes away.
 
+mod claims;
 mod devices;
 mod error;
 mod tokens;
@@ -20,10 +21,13 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Mutex;
 
+use super::claim_code::ClaimRecord;
+use super::digest_map::DigestMap;
 use super::passwords::Passwords;
 use super::{DeviceBook, KeyRing, TokenCache};
 use crate::durable;
 
+pub use claims::Claimed;
 pub use devices::{Added, DeviceEdit, NewDevice};
 pub use error::RegistryError;
 pub use tokens::{IssuedToken, NewToken, TokenInfo};
@@ -49,6 +53,7 @@ struct Inner {
     keys: Arc<KeyRing>,
     tokens: TokenCache,
     devices: DeviceBook,
+    claims: DigestMap<ClaimRecord>,
 }
 
 impl Registry {
@@ -75,10 +80,12 @@ impl Registry {
                 keys: Arc::new(KeyRing::new()),
                 tokens: TokenCache::default(),
                 devices: DeviceBook::default(),
+                claims: DigestMap::default(),
             }),
         };
         registry.fill_devices().await?;
         registry.fill_tokens().await?;
+        registry.fill_claims().await?;
         Ok(registry)
     }
 
@@ -95,6 +102,10 @@ impl Registry {
     /// All devices.
     pub fn devices(&self) -> &DeviceBook {
         &self.inner.devices
+    }
+
+    fn claims(&self) -> &DigestMap<ClaimRecord> {
+        &self.inner.claims
     }
 
     /// Waits for open queries and closes the database.

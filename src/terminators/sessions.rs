@@ -9,6 +9,8 @@ use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::session::Session;
 use firmware_protocol::time::Millis;
 
+use super::limits::Allowance;
+
 /// How often at most a shard is told that a device was heard.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
@@ -33,6 +35,7 @@ pub(super) enum Standing {
 pub(super) struct Entry {
     pub(super) session: Session,
     pub(super) standing: Standing,
+    pub(super) allowance: Allowance,
     timer_at: Option<Millis>,
     reported_at: Option<Millis>,
 }
@@ -48,7 +51,7 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn insert(&mut self, session: Session, standing: Standing) {
         let connection = session.connection();
-        self.entries.insert(connection, Entry { session, standing, timer_at: None, reported_at: None });
+        self.entries.insert(connection, Entry { session, standing, allowance: Allowance::default(), timer_at: None, reported_at: None });
         self.schedule(connection);
     }
 

@@ -11,10 +11,11 @@ use firmware_protocol::dtls::cookie::Cookies;
 use firmware_protocol::dtls::demux::{Datagram, demux};
 use firmware_protocol::dtls::hello::ClientHello;
 use firmware_protocol::dtls::probe::ProbeLimits;
+use firmware_protocol::dtls::record::Record as DtlsRecord;
 use firmware_protocol::dtls::server::Established;
 use firmware_protocol::entropy::Entropy;
 use firmware_protocol::error::KeyError;
-use firmware_protocol::id::{DeviceId, Identity, KeyHash};
+use firmware_protocol::id::{DeviceId, Identity, KeyHash, OwnerId};
 use firmware_protocol::path::Path;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
@@ -32,6 +33,7 @@ use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::TerminatorMetrics;
 use crate::shards::{Reply, shard_of};
 use crate::strangers::Strangers;
+use crate::terminators::limits::{self, Limits};
 use crate::terminators::sessions::{Sessions, Standing};
 use crate::terminators::udp::Udp;
 use crate::terminators::{Holder, StrangerSeen, ToHandshakes, ToTerminator, owner_of};
@@ -75,6 +77,7 @@ pub struct Worker {
     generations: Arc<Generations>,
     strangers: Arc<Strangers>,
     metrics: Arc<TerminatorMetrics>,
+    limits: Limits,
     outputs: Vec<Output>,
 }
 
@@ -92,6 +95,7 @@ impl Worker {
         generations: Arc<Generations>,
         strangers: Arc<Strangers>,
         metrics: Arc<TerminatorMetrics>,
+        limits: Limits,
     ) -> Result<Self, KeyError> {
         let now = clock.now();
         Ok(Self {
@@ -110,6 +114,7 @@ impl Worker {
             generations,
             strangers,
             metrics,
+            limits,
             outputs: Vec::new(),
         })
     }
@@ -235,10 +240,18 @@ impl Worker {
         if entry.standing == Standing::Opening {
             return self.metrics.dropped("opening");
         }
+        if !entry.allowance.has_records(self.now.at, &self.limits) {
+            return self.metrics.dropped("record_limit");
+        }
         let mut result = Ok(());
         self.with_session(connection, |session, cx| result = session.handle_datagram(cx, datagram, path));
         match result {
-            Ok(()) => self.heard(connection),
+            Ok(()) => {
+                if let Some(entry) = self.sessions.entry(connection) {
+                    entry.allowance.take_records(self.now.at, records_in(datagram), &self.limits);
+                }
+                self.heard(connection);
+            }
             Err(dropped) => self.metrics.session_drop(dropped),
         }
     }
@@ -318,6 +331,9 @@ impl Worker {
         let (device, link) = (identity.device, self.link(connection));
         match output {
             Output::Received { receipt, floor, uplink } => {
+                if limits::is_event(&uplink) && !self.admits_event(connection, identity.owner) {
+                    return self.with_session(connection, |session, cx| session.acknowledge(cx, receipt, Code::TOO_MANY));
+                }
                 self.metrics.messages_received.inc();
                 if !self.tell_shard(device, Input::Received { link, device, receipt, floor, uplink }) {
                     self.forget(connection, receipt);
@@ -340,6 +356,13 @@ impl Worker {
             }
             Output::Transmit { .. } => {}
         }
+    }
+
+    /// Whether one more event of this session is within its limits.
+    fn admits_event(&mut self, connection: ConnectionId, owner: Option<OwnerId>) -> bool {
+        let Some(entry) = self.sessions.entry(connection) else { return false };
+        let taken = entry.allowance.take_event(self.now.at, owner, &self.limits);
+        taken.inspect_err(|over| self.metrics.event_refused(*over)).is_ok()
     }
 
     fn forget(&mut self, connection: ConnectionId, receipt: Receipt) {
@@ -467,4 +490,9 @@ impl Worker {
             self.with_session(connection, Session::close);
         }
     }
+}
+
+/// Records in a datagram, by their headers alone.
+fn records_in(datagram: &[u8]) -> usize {
+    std::iter::successors(DtlsRecord::parse(datagram), |(_, rest)| DtlsRecord::parse(rest)).count()
 }

@@ -4,6 +4,7 @@ mod accounts;
 mod calls;
 mod conventions;
 mod devices;
+mod diagnostics;
 mod events;
 mod limits;
 mod tls;

@@ -1,5 +1,6 @@
 //! Commands over the control socket of a running server.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -8,8 +9,9 @@ use std::time::Duration;
 
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
-use holdfast::control::{self, ClientError, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, UnknownKey};
+use holdfast::control::{self, ClientError, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, UnknownKey, Views};
 use holdfast::store::{KeyChange, PublicKey, TokenHash};
+use router::device::DeviceView;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -24,6 +26,7 @@ const NEW_DEVICE: &str = "0123456789abcdef01234567";
 struct FakeSessions {
     opened: Mutex<Option<Duration>>,
     keys: Mutex<Vec<UnknownKey>>,
+    views: Mutex<HashMap<DeviceId, DeviceView>>,
 }
 
 impl Operations for FakeSessions {
@@ -34,6 +37,10 @@ impl Operations for FakeSessions {
 
     fn unknown_keys(&self) -> Vec<UnknownKey> {
         self.keys.lock().unwrap().clone()
+    }
+
+    fn views(&self, _: Vec<DeviceId>) -> Views<'_> {
+        Box::pin(std::future::ready(Some(self.views.lock().unwrap().clone())))
     }
 }
 
@@ -192,4 +199,37 @@ fn without_a_server_the_client_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let asked = control::ask(&directory.path().join("control.sock"), &Request::ListUsers {});
     assert!(matches!(asked, Err(ClientError::Unreachable { .. })));
+}
+
+#[tokio::test]
+async fn a_list_says_what_devices_do_now() {
+    let desk = Desk::open().await;
+    let status = async || match desk.ask(Request::ListDevices { owner: Some(EMAIL.to_owned()) }).await {
+        Response::Devices { mut devices } => devices.remove(0).status.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(status().await, "offline");
+    let view = DeviceView {
+        device: id(DEVICE),
+        online: true,
+        asleep_until: None,
+        left_for: None,
+        safe_mode: false,
+        last_heard: None,
+        last_handshake: None,
+        last_ip: None,
+        platform: None,
+        system_version: None,
+        functions: None,
+        variables: None,
+    };
+    let asleep_until = Some(UnixMillis(1_795_000_000_000));
+    for (view, expected) in [
+        (view.clone(), "online"),
+        (DeviceView { safe_mode: true, ..view.clone() }, "safe mode"),
+        (DeviceView { online: false, asleep_until, ..view }, "asleep until 2026-11-18T11:06:40.000Z"),
+    ] {
+        desk.sessions.views.lock().unwrap().insert(id(DEVICE), view);
+        assert_eq!(status().await, expected);
+    }
 }

@@ -118,6 +118,13 @@ impl Driver {
         publish
     }
 
+    pub(crate) fn publish_vitals(&mut self) -> u64 {
+        let now = self.now();
+        let publish = self.device.publish_vitals(now, &mut self.tools);
+        self.send();
+        publish
+    }
+
     pub(crate) fn published(&self, publish: u64) -> bool {
         self.events.contains(&DeviceEvent::Published { publish, accepted: true })
     }

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::future::ready;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use firmware_protocol::id::DeviceId;
+use firmware_protocol::id::{DeviceId, OwnerId};
 use firmware_protocol::time::UnixMillis;
 use holdfast::api::Gateway;
-use holdfast::api::gateway::{CallError, Later, NewEvent, Presence, PublishError, StreamFilter, Value, VariableType};
+use holdfast::api::gateway::{
+    CallError, HistoryUnavailable, Later, NewEvent, Presence, PublishError, Record, StreamFilter, Value, VariableType,
+};
 use holdfast::streams::{EventSender, EventStream, event_stream};
 use router::event::{Event, EventId, Position, Source};
 
@@ -28,6 +31,8 @@ struct State {
     published: Vec<NewEvent>,
     streams: Vec<(StreamFilter, EventSender)>,
     position: u64,
+    vitals: Vec<(DeviceId, Record)>,
+    resets: HashMap<DeviceId, Record>,
 }
 
 impl FakeGateway {
@@ -50,6 +55,8 @@ impl FakeGateway {
             system_version: Some("6.2.0".to_owned()),
             firmware_version: Some(3),
             safe_mode: false,
+            asleep_until: None,
+            left_for: None,
         };
         self.state().presences.insert(device, presence);
     }
@@ -77,6 +84,21 @@ impl FakeGateway {
     /// Events that callers published.
     pub(crate) fn published(&self) -> Vec<NewEvent> {
         self.state().published.clone()
+    }
+
+    /// Notes vitals of a device, later than all before.
+    pub(crate) fn report_vitals(&self, device: DeviceId, record: Record) {
+        self.state().vitals.push((device, record));
+    }
+
+    /// Notes why a device started last.
+    pub(crate) fn report_reset(&self, device: DeviceId, record: Record) {
+        self.state().resets.insert(device, record);
+    }
+
+    /// Changes what is known of a device.
+    pub(crate) fn change(&self, device: DeviceId, change: impl FnOnce(&mut Presence)) {
+        change(self.state().presences.entry(device).or_default());
     }
 
     /// Filters of the streams that are open.
@@ -171,6 +193,33 @@ impl Gateway for FakeGateway {
         }
         self.state().published.push(event.clone());
         Box::pin(ready(Ok(self.emit(event))))
+    }
+
+    fn ask_vitals(&self, device: DeviceId, _: Instant) -> Later<'_, Result<(), CallError>> {
+        self.request(device, "vitals".to_owned(), None, ())
+    }
+
+    fn vitals(
+        &self,
+        owner: OwnerId,
+        device: DeviceId,
+        span: RangeInclusive<UnixMillis>,
+        len_max: usize,
+    ) -> Later<'_, Result<Vec<Record>, HistoryUnavailable>> {
+        let state = self.state();
+        let found = state.vitals.iter().rev().filter(|(of, record)| *of == device && record.owner == owner && span.contains(&record.at));
+        Box::pin(ready(Ok(found.map(|(_, record)| record.clone()).take(len_max).collect())))
+    }
+
+    fn last_vitals(&self, owner: OwnerId, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
+        let all = self.vitals(owner, device, UnixMillis(0)..=UnixMillis(u64::MAX), 1);
+        Box::pin(async move { Ok(all.await?.pop()) })
+    }
+
+    fn last_resets(&self, owner: OwnerId, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>> {
+        let state = self.state();
+        let of = |device: &DeviceId| state.resets.get(device).filter(|record| record.owner == owner).cloned();
+        Box::pin(ready(devices.iter().map(of).collect()))
     }
 
     fn stream(&self, filter: StreamFilter) -> EventStream {

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod api;
+mod claims;
 mod cli;
 mod client;
 mod control;
 mod device_driver;
 mod fake_gateway;
+mod publish_limits;
 mod rig;
 mod sessions;
+mod vitals;

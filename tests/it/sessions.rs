@@ -18,20 +18,26 @@ use tokio::sync::oneshot;
 
 use crate::device_driver::{Driver, id, key};
 
-struct Running {
-    opened: Opened,
-    plane: DataPlane,
-    owner: OwnerId,
+pub(crate) struct Running {
+    pub(crate) opened: Opened,
+    pub(crate) plane: DataPlane,
+    pub(crate) owner: OwnerId,
 }
 
-fn config(directory: &Path, listen: &str) -> Config {
-    let text = format!("data_dir = {:?}\n[udp]\nlisten = {listen:?}\nworkers = 2\n[shards]\ncount = 4\n", directory.display().to_string());
+fn config(directory: &Path, listen: &str, more: &str) -> Config {
+    let text =
+        format!("data_dir = {:?}\n[udp]\nlisten = {listen:?}\nworkers = 2\n[shards]\ncount = 4\n{more}", directory.display().to_string());
     Config::parse(&text, []).unwrap()
 }
 
 impl Running {
-    async fn start(directory: &Path, listen: &str) -> Self {
-        let config = config(directory, listen);
+    pub(crate) async fn start(directory: &Path, listen: &str) -> Self {
+        Self::start_with(directory, listen, "").await
+    }
+
+    /// The same with more in the configuration.
+    pub(crate) async fn start_with(directory: &Path, listen: &str, more: &str) -> Self {
+        let config = config(directory, listen, more);
         let opened = Opened::new(&config).await.unwrap();
         let owner = match opened.registry.user_by_email("a@example.com").await.unwrap() {
             Some(user) => user.id,
@@ -41,7 +47,7 @@ impl Running {
         Self { opened, plane, owner }
     }
 
-    async fn register(&self, n: u8) {
+    pub(crate) async fn register(&self, n: u8) {
         let device = NewDevice {
             id: id(n),
             key: PublicKey::from_spki(key(n).public().spki()).unwrap(),
@@ -53,11 +59,11 @@ impl Running {
         self.opened.registry.add_devices(vec![device]).await.unwrap();
     }
 
-    fn server_key(&self) -> firmware_protocol::crypto::PublicKey {
+    pub(crate) fn server_key(&self) -> firmware_protocol::crypto::PublicKey {
         *self.opened.keys.ec().public()
     }
 
-    fn ask(&self, n: u8, ask: Ask) -> oneshot::Receiver<Result<Answer, AskError>> {
+    pub(crate) fn ask(&self, n: u8, ask: Ask) -> oneshot::Receiver<Result<Answer, AskError>> {
         let (sender, receiver) = oneshot::channel();
         let handle = self.plane.handle();
         let deadline = handle.clock.now().at + Duration::from_secs(10);
@@ -66,7 +72,7 @@ impl Running {
     }
 
     /// Like a crash as far as the data is concerned: nothing is told to devices, nothing is tidied up.
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         self.plane.stop();
     }
 }

@@ -17,7 +17,17 @@ pub struct Goodbye {
     pub network_reason: Option<u32>,
 }
 
+/// Reasons for the end of a cloud connection, by number; 0 is none.
+const CLOUD_REASONS: [&str; 9] =
+    ["", "error", "user", "network_disconnect", "listening", "system_reset", "sleep", "unknown", "server_moved"];
+
 impl Goodbye {
+    /// Why the cloud connection ends, in a word; `None` if it was not said.
+    pub fn reason(&self) -> Option<&'static str> {
+        let number = usize::try_from(self.cloud_reason?).ok()?;
+        CLOUD_REASONS.get(number).copied().filter(|reason| !reason.is_empty())
+    }
+
     /// Parses LEB128 fields in the order of their flags; `None` if cut short.
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(payload);
@@ -54,6 +64,8 @@ mod tests {
         assert_eq!((sleep.cloud_reason, sleep.sleep), (Some(6), Some(Duration::from_secs(3600))));
         let user = Goodbye::parse(&[0x01, 0x02]).unwrap();
         assert_eq!(user, Goodbye { cloud_reason: Some(2), ..Goodbye::default() });
+        assert_eq!((sleep.reason(), user.reason(), Goodbye::default().reason()), (Some("sleep"), Some("user"), None));
+        assert_eq!(Goodbye::parse(&[1, 99]).unwrap().reason(), None);
         assert_eq!(Goodbye::parse(&[]), None);
         assert_eq!(Goodbye::parse(&[0x05, 0x06, 0x90]), None);
         assert_eq!(Goodbye::parse(&[0xff; 9]), None);

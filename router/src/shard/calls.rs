@@ -27,6 +27,10 @@ pub(super) enum Purpose<R> {
     Delivery,
     /// A describe that was missing.
     Describe,
+    /// Vitals that a caller wanted.
+    Vitals,
+    /// Something that the device alone is told.
+    Told,
 }
 
 #[derive(Debug)]
@@ -63,11 +67,12 @@ impl<R> Shard<R> {
         let device = self.devices.get(&id);
         let online = device.filter(|device| device.presence.is_online(now.at));
         let Some((device, link)) = online.and_then(|device| Some((device, device.link?))) else {
-            let asleep = device.and_then(|device| device.asleep_until).filter(|until| *until > now.unix);
+            let asleep = device.and_then(|device| device.asleep_until(now.unix));
             let error = asleep.map_or(AskError::Offline, AskError::AsleepUntil);
             return out.push(Output::Answer { reply, answer: Err(error) });
         };
         let variable = match (ask, &device.application) {
+            (Ask::Vitals, _) => return self.ask_vitals(now, id, deadline, reply, out),
             (Ask::Ping | Ask::Signal { .. }, _) => Ok(None),
             (_, None) => Err(AskError::NotDescribed),
             (Ask::Call { function, .. }, Some(application)) if application.has_function(function) => Ok(None),
@@ -100,12 +105,17 @@ impl<R> Shard<R> {
             }
             (Purpose::Delivery, Ok(Outcome::Acknowledged)) => self.counts.delivered += 1,
             (Purpose::Describe, Ok(Outcome::Described(kind, payload))) => self.described(now, open.device, kind, payload, out),
-            (Purpose::Delivery | Purpose::Describe, _) => {}
+            (Purpose::Vitals, Ok(Outcome::Described(DescribeKind::Metrics, page))) => self.vitals_told(now, open.device, Some(page), out),
+            (Purpose::Vitals, _) => self.vitals_told(now, open.device, None, out),
+            (Purpose::Delivery | Purpose::Describe | Purpose::Told, _) => {}
         }
     }
 
     /// A describe that was asked for. It came as an answer, so it has no floor of its own.
     fn described(&mut self, now: Now, id: DeviceId, kind: DescribeKind, payload: Vec<u8>, out: &mut Vec<Output<R>>) {
+        if kind == DescribeKind::Metrics {
+            return self.vitals(now, id, None, &payload, Then::Nothing, out);
+        }
         let Some(device) = self.devices.get_mut(&id) else { return };
         device.describe(kind, &payload);
         let record = Record::Describe { floor: None, device: id, kind, payload, at: now.unix };

@@ -8,6 +8,8 @@ use firmware_protocol::session::publish::Publish;
 use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
 use firmware_protocol::session::variable::Value;
 
+use crate::device::Left;
+use crate::errand::{Claim, Errand, Outcome as Errands, Task, Verdict};
 use crate::event::Position;
 
 type Outputs = Vec<Output<u32>>;
@@ -181,7 +183,7 @@ fn system_events_are_taken_but_only_known_ones_are_shown() {
     let mut bench = Bench::new();
     bench.connect(1, DEVICE);
     assert_eq!(names(&bench.uplink(1, DEVICE, publish("spark/device/last_reset"))), ["spark/device/last_reset"]);
-    for name in ["spark/device/claim/code", "Particle/anything", "spark/device/key/restore"] {
+    for name in ["spark/device/claim", "Particle/anything", "spark/device/key/restore"] {
         let out = bench.uplink(1, DEVICE, publish(name));
         assert!(matches!(out[..], [Output::Append { record: Record::Seen { .. }, then: Then::Acknowledge { .. } }]), "{name}");
     }
@@ -225,6 +227,66 @@ fn a_sleeping_device_says_until_when() {
     bench.uplink(1, DEVICE, Uplink::Goodbye { goodbye, payload });
     let until = UnixMillis(bench.now.unix.0 + 3_600_000);
     assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::AsleepUntil(until))));
+    let view = view_of(&mut bench);
+    assert_eq!((view.online, view.asleep_until, view.left_for), (false, Some(until), Some("sleep")));
+
+    bench.now.unix.0 += 20_000;
+    assert!(
+        bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix }).is_empty(),
+        "it only waits for acknowledgements"
+    );
+    bench.now.unix.0 += 3_580_000;
+    assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::Offline)), "it should have come back");
+    let out = bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
+    assert_eq!(names(&out), ["spark/status"]);
+    let view = view_of(&mut bench);
+    assert_eq!((view.online, view.asleep_until, view.left_for), (true, None, None));
+}
+
+fn view_of(bench: &mut Bench) -> DeviceView {
+    match bench.apply(Input::View { devices: vec![DEVICE], reply: 9 }).pop() {
+        Some(Output::Views { mut views, .. }) => views.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_device_that_woke_is_online_with_its_first_message() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let payload = vec![0x05, 0x06, 0x90, 0x1c];
+    let goodbye = firmware_protocol::session::goodbye::Goodbye::parse(&payload).unwrap();
+    bench.uplink(1, DEVICE, Uplink::Goodbye { goodbye, payload });
+    assert_eq!(names(&bench.uplink(1, DEVICE, publish("particle/device/updates/enabled")))[0], "spark/status");
+}
+
+#[test]
+fn a_restored_device_that_sleeps_is_not_online_until_it_is_heard() {
+    let mut bench = Bench::new();
+    let goodbye = firmware_protocol::session::goodbye::Goodbye::parse(&[0x05, 0x06, 0x90, 0x1c]).unwrap();
+    let at = UnixMillis(bench.now.unix.0 - 60_000);
+    bench.shard.restore(bench.now, RestoredDevice { left: Some(Left { at, goodbye }), ..restored(true, true, true) });
+    assert_eq!(bench.shard.online(bench.now.at), 0);
+    assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::AsleepUntil(UnixMillis(at.0 + 3_600_000)))));
+    let out = bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
+    assert_eq!(names(&out), ["spark/status"]);
+}
+
+#[test]
+fn a_device_whose_application_lacks_something_is_in_safe_mode() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    assert!(!view_of(&mut bench).safe_mode);
+    // An application that needs version 9 of system part 1, and nothing else.
+    let payload = vec![0x0a, 0x0a, 0x08, 0x05, 0x4a, 0x06, 0x08, 0x04, 0x10, 0x01, 0x18, 0x09];
+    bench.uplink(1, DEVICE, Uplink::Describe { kind: DescribeKind::System, payload: payload.clone() });
+    assert!(view_of(&mut bench).safe_mode);
+    let sound = [&payload[..], &[0x0a, 0x06, 0x08, 0x04, 0x10, 0x01, 0x18, 0x09]].concat();
+    bench.uplink(1, DEVICE, Uplink::Describe { kind: DescribeKind::System, payload: sound });
+    assert!(!view_of(&mut bench).safe_mode);
+    let mut bench = Bench::new();
+    bench.shard.restore(bench.now, RestoredDevice { system: Some(payload), ..restored(true, true, true) });
+    assert!(view_of(&mut bench).safe_mode);
 }
 
 fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDevice {
@@ -236,7 +298,8 @@ fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDev
         ip: [127, 0, 0, 1].into(),
         hello: hello_known.then(|| hello(DEVICE).encode()),
         application: described.then(|| b"{}".to_vec()),
-        has_system_describe: true,
+        system: Some(vec![]),
+        left: None,
         subscriptions: subscribed.then_some(subscription).into_iter().collect(),
     }
 }
@@ -268,4 +331,149 @@ fn a_revoked_device_is_retired_and_forgotten() {
     assert!(matches!(out[1], Output::Retire { reason: RetireReason::Revoked, .. }));
     assert_eq!(names(&out), ["spark/status"]);
     assert!(bench.uplink(1, DEVICE, publish("temp")).is_empty());
+}
+
+const PAGE: [u8; 13] = [0, 4, 0, 2, 0, 4, 0, 6, 0, 0x4d, 0, 0, 0];
+
+fn metrics(page: &[u8]) -> Uplink {
+    Uplink::Describe { kind: DescribeKind::Metrics, payload: page.to_vec() }
+}
+
+#[test]
+fn vitals_become_an_event_and_are_acknowledged_with_it() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    bench.uplink(1, DEVICE, publish("temp"));
+    bench.now.unix.0 += 5_000;
+    let out = bench.uplink(1, DEVICE, metrics(&PAGE));
+    let [Output::Append { record: Record::Event { floor: Some(_), event }, then: Then::Acknowledge { .. } }] = &out[..] else {
+        panic!("{out:?}");
+    };
+    let data = String::from_utf8(event.data.clone().unwrap()).unwrap();
+    assert_eq!((event.name.as_str(), event.source), ("spark/device/diagnostics/update", Source::Device(DEVICE)));
+    assert!(data.contains(r#""uptime":77"#) && data.contains(r#""cloud":{"publish":{"sent":1},"uptime":5}"#), "{data}");
+    for (page, owner) in [(&PAGE[..12], Some(OwnerId(1))), (&PAGE[..], None)] {
+        bench.apply(Input::IdentityChanged(Identity { owner, ..identity(DEVICE) }));
+        let out = bench.uplink(1, DEVICE, metrics(page));
+        assert!(matches!(out[..], [Output::Append { record: Record::Seen { .. }, then: Then::Acknowledge { .. } }]), "{out:?}");
+    }
+    assert_eq!((bench.shard.counts().vitals, bench.shard.counts().vitals_malformed), (1, 1));
+}
+
+#[test]
+fn a_device_is_asked_for_its_vitals_once_at_a_time() {
+    let mut bench = Bench::new();
+    assert_eq!(answer_of(&bench.ask(Ask::Vitals)), Some(&Err(AskError::Offline)));
+    bench.connect(1, DEVICE);
+    let out = bench.ask(Ask::Vitals);
+    let [Output::Request { id, request: Request::Describe(DescribeKind::Metrics), .. }, Output::Answer { answer: Ok(Answer::Done), .. }] =
+        out[..]
+    else {
+        panic!("{out:?}");
+    };
+    assert!(matches!(bench.ask(Ask::Vitals)[..], [Output::Answer { answer: Ok(Answer::Done), .. }]), "it is being asked already");
+    let told = Ok(Outcome::Described(DescribeKind::Metrics, PAGE.to_vec()));
+    assert_eq!(names(&bench.apply(Input::Settled { request: id, outcome: told })), ["spark/device/diagnostics/update"]);
+    assert_eq!(bench.ask(Ask::Vitals).len(), 2);
+    assert!(bench.later(Duration::from_secs(40)).is_empty(), "a device that says nothing");
+    assert_eq!(bench.ask(Ask::Vitals).len(), 2);
+}
+
+#[test]
+fn firmware_without_vitals_is_not_asked_for_them() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let hello = Hello { flags: 0x34, ..hello(DEVICE) };
+    bench.uplink(1, DEVICE, Uplink::Hello { hello, payload: hello.encode() });
+    assert_eq!(answer_of(&bench.ask(Ask::Vitals)), Some(&Err(AskError::NotSupported)));
+}
+
+/// The event that a device is told, and the errand that is run.
+fn told(outputs: &Outputs) -> Vec<String> {
+    let text = |output: &Output<u32>| match output {
+        Output::Request { request: Request::Deliver(delivery), link: to, .. } if *to == link(1) => Some(format!("{delivery:?}")),
+        _ => None,
+    };
+    outputs.iter().filter_map(text).collect()
+}
+
+fn errand(outputs: &Outputs) -> Option<&Errand> {
+    outputs.iter().find_map(|output| match output {
+        Output::Errand(errand) => Some(errand),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_device_is_told_its_address_and_its_owner_hears_nothing() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    for name in ["particle/device/ip", "spark/device/ip"] {
+        let out = bench.uplink(1, DEVICE, publish(name));
+        assert!(matches!(out[0], Output::Append { record: Record::Seen { .. }, then: Then::Acknowledge { .. } }));
+        assert_eq!(told(&out), [format!("{:?}", firmware_protocol::session::publish::Delivery::new(name, 0, Some(b"127.0.0.1")).unwrap())]);
+        assert_eq!(out.len(), 2);
+    }
+}
+
+#[test]
+fn names_and_randomness_are_fetched_and_told_within_limits() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let out = bench.uplink(1, DEVICE, publish("spark/device/name"));
+    let asked = errand(&out).unwrap().clone();
+    assert_eq!((asked.device, asked.link, asked.task), (DEVICE, link(1), Task::Name { event: "spark/device/name".into() }));
+    let answer = Errands::Text { event: "spark/device/name".into(), text: "kelp".into() };
+    let out = bench.apply(Input::ErrandDone { device: DEVICE, link: link(1), outcome: answer.clone() });
+    assert_eq!((told(&out).len(), out.len()), (1, 1));
+    assert!(bench.apply(Input::ErrandDone { device: DEVICE, link: link(2), outcome: answer }).is_empty(), "of another session");
+
+    let errands = (0..10).filter(|_| errand(&bench.uplink(1, DEVICE, publish("particle/device/random"))).is_some()).count();
+    assert_eq!((errands, bench.shard.counts().wishes_refused), (4, 6));
+    let out = bench.uplink(1, DEVICE, publish("particle/device/random"));
+    assert!(matches!(out[..], [Output::Acknowledge { code: Code::TOO_MANY, .. }]));
+}
+
+fn present(bench: &mut Bench) -> Claim {
+    let out = bench.uplink(1, DEVICE, publish("spark/device/claim/code"));
+    assert_eq!(out.len(), 1, "neither shown nor acknowledged yet");
+    match errand(&out).unwrap().task.clone() {
+        Task::Claim(claim) => claim,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_claim_is_acknowledged_with_its_verdict_and_effective_at_once() {
+    let mut bench = Bench::new();
+    let unowned = Identity { owner: None, ..identity(DEVICE) };
+    bench.apply(Input::Opened { link: link(1), identity: unowned, ip: [127, 0, 0, 1].into() });
+    let claim = present(&mut bench);
+    assert_eq!(claim.code, b"x");
+    assert!(!format!("{claim:?}").contains("code"));
+    let out = bench.uplink(1, DEVICE, publish("spark/device/claim/code"));
+    assert!(matches!(out[..], [Output::Acknowledge { code: Code::TOO_MANY, .. }]), "one at a time");
+
+    let outcome = Errands::Claimed(claim, Verdict::Owned(identity(DEVICE)));
+    let out = bench.apply(Input::ErrandDone { device: DEVICE, link: link(1), outcome });
+    assert!(matches!(out[0], Output::Identify { identity: Identity { owner: Some(OwnerId(1)), .. }, .. }));
+    assert!(told(&out)[0].contains("spark/device/claim/response"));
+    assert_eq!(names(&out), ["spark/status"], "the owner sees that it is online");
+    assert!(matches!(out[3], Output::Append { record: Record::Seen { .. }, then: Then::Acknowledge { .. } }));
+    assert_eq!(names(&bench.uplink(1, DEVICE, publish("temp"))), ["temp"]);
+}
+
+#[test]
+fn a_claim_that_is_refused_or_failed_leaves_the_device_its_code() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let claim = present(&mut bench);
+    let done = |bench: &mut Bench, claim, verdict| {
+        bench.apply(Input::ErrandDone { device: DEVICE, link: link(1), outcome: Errands::Claimed(claim, verdict) })
+    };
+    let out = done(&mut bench, claim, Verdict::Refused);
+    assert!(matches!(out[..], [Output::Append { record: Record::Seen { .. }, .. }]));
+    let claim = present(&mut bench);
+    let out = done(&mut bench, claim, Verdict::Failed);
+    assert!(matches!(out[..], [Output::Acknowledge { code: Code::UNAVAILABLE, .. }]));
 }

@@ -2,14 +2,16 @@
 
 use firmware_protocol::coap::Code;
 use firmware_protocol::id::DeviceId;
+use firmware_protocol::session::describe::DescribeKind;
 use firmware_protocol::session::publish::Publish;
 use firmware_protocol::session::stored::Floor;
 use firmware_protocol::session::{Receipt, Uplink};
 use firmware_protocol::time::Now;
 
-use crate::device::Link;
+use crate::device::{Left, Link};
 use crate::event::{NewEvent, Source};
 use crate::journal::{Record, RetireReason};
+use crate::shard::requests::Wish;
 use crate::shard::{Output, Shard, Then};
 
 /// System events of a device that its owner gets to see (device-os.md §3.18). Others are taken and led nowhere.
@@ -48,6 +50,7 @@ impl<R> Shard<R> {
                 device.introduce(hello);
                 Record::Hello { floor, device: id, payload, at: now.unix }
             }
+            Uplink::Describe { kind: DescribeKind::Metrics, payload } => return self.vitals(now, id, Some(floor), &payload, then, out),
             Uplink::Describe { kind, payload } => {
                 device.describe(kind, &payload);
                 Record::Describe { floor: Some(floor), device: id, kind, payload, at: now.unix }
@@ -61,13 +64,16 @@ impl<R> Shard<R> {
             }
             Uplink::Goodbye { goodbye, payload } => {
                 let was_online = device.presence.end(now.at);
-                device.say_goodbye(now, &goodbye);
+                device.left = Some(Left { at: now.unix, goodbye });
                 if was_online {
                     self.publish_status(now, id, "offline", out);
                 }
                 Record::Goodbye { floor, device: id, payload, at: now.unix }
             }
-            Uplink::Publish(publish) => return self.published(now, id, floor, publish, then, out),
+            Uplink::Publish(publish) => match Wish::of(&publish.name) {
+                Some(wish) => return self.wished(now, id, link, receipt, floor, wish, publish, out),
+                None => return self.published(now, id, floor, publish, then, out),
+            },
         };
         self.index(id);
         out.push(Output::Append { record, then });
@@ -81,6 +87,9 @@ impl<R> Shard<R> {
             return out.push(Output::Append { record: Record::Seen { floor }, then });
         };
         self.counts.events += 1;
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.published += 1;
+        }
         let event = NewEvent {
             owner,
             product: identity.product,

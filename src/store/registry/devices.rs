@@ -205,7 +205,7 @@ impl Registry {
     }
 
     /// Puts what the database now says about a device into memory.
-    fn remember(&self, device: Device) -> Arc<Device> {
+    pub(super) fn remember(&self, device: Device) -> Arc<Device> {
         let before = self.devices().find(device.id).and_then(|before| before.identity());
         let device = Arc::new(device);
         self.devices().put(device.clone());
@@ -213,7 +213,7 @@ impl Registry {
         device
     }
 
-    fn known(&self, id: DeviceId) -> Result<Arc<Device>, RegistryError> {
+    pub(super) fn known(&self, id: DeviceId) -> Result<Arc<Device>, RegistryError> {
         self.devices().find(id).ok_or(RegistryError::NoSuchDevice(id))
     }
 

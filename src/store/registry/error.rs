@@ -76,6 +76,9 @@ pub enum RegistryError {
     /// The account holds as many tokens as it may.
     #[error("this account has too many tokens; revoke some")]
     TooManyTokens,
+    /// The account has as many claim codes as it may.
+    #[error("this account has too many claim codes; wait until some have expired")]
+    TooManyClaimCodes,
     /// A client's name that is too long or not printable.
     #[error("the name of a client has from 1 to 64 printable characters")]
     BadClient,
@@ -86,7 +89,7 @@ impl RegistryError {
     pub fn is_callers_fault(&self) -> bool {
         use RegistryError::{
             BadClient, BadEmail, BadKey, BadName, BadNotes, BadPassword, DeviceExists, EmailTaken, KeyTaken, NameTaken, NoSuchDevice,
-            NoSuchUser, TooManyTokens,
+            NoSuchUser, TooManyClaimCodes, TooManyTokens,
         };
         matches!(
             self,
@@ -102,6 +105,7 @@ impl RegistryError {
                 | NameTaken
                 | NoSuchDevice(_)
                 | NoSuchUser(_)
+                | TooManyClaimCodes
                 | TooManyTokens
         )
     }

@@ -236,3 +236,56 @@ async fn other_files_are_refused() {
     std::fs::write(&file, [0x55; 4096]).expect("written");
     assert!(matches!(Registry::open(&file).await, Err(RegistryError::Database(_) | RegistryError::Migration(_))));
 }
+
+#[tokio::test]
+async fn a_claim_code_makes_a_device_of_nobody_its_accounts_once() {
+    let (directory, registry) = registry().await;
+    let user = registry.add_user("a@example.com", "password").await.expect("a user").id;
+    registry.add_devices(vec![device(1, key()), device(2, key())]).await.expect("devices");
+    let code = registry.create_claim_code(user).await.expect("a code");
+    registry.close().await;
+    let registry = open(&directory).await;
+    let mut changes = registry.keys().subscribe();
+
+    let claimed = registry.claim_device(DeviceId([1; 12]), code.hash()).await.expect("an answer");
+    assert!(matches!(&claimed, Claimed::Now(device) if device.owner == Some(user)), "{claimed:?}");
+    assert_eq!(changes.next_change(), Some(KeyChange::Changed(DeviceId([1; 12]))));
+    assert_eq!(registry.claim_device(DeviceId([2; 12]), code.hash()).await.expect("an answer"), Claimed::Refused);
+    registry.close().await;
+    let registry = open(&directory).await;
+    assert_eq!(registry.devices().owned_by(user), [DeviceId([1; 12])]);
+    assert_eq!(registry.claim_device(DeviceId([2; 12]), code.hash()).await.expect("an answer"), Claimed::Refused);
+}
+
+#[tokio::test]
+async fn a_device_that_has_an_owner_is_never_moved() {
+    let (_directory, registry) = registry().await;
+    let user = registry.add_user("a@example.com", "password").await.expect("a user").id;
+    let other = registry.add_user("b@example.com", "password").await.expect("a user").id;
+    registry.add_devices(vec![owned(1, user, "mine"), NewDevice { name: Some("mine".into()), ..device(2, key()) }]).await.expect("devices");
+    let theirs = registry.create_claim_code(other).await.expect("a code");
+    assert_eq!(registry.claim_device(DeviceId([1; 12]), theirs.hash()).await.expect("an answer"), Claimed::Refused);
+    assert_eq!(registry.devices().owned_by(user), [DeviceId([1; 12])]);
+    let again = registry.create_claim_code(user).await.expect("a code");
+    assert!(matches!(registry.claim_device(DeviceId([1; 12]), again.hash()).await, Ok(Claimed::Before(_))));
+    assert_eq!(registry.claim_device(DeviceId([1; 12]), again.hash()).await.expect("an answer"), Claimed::Refused, "it is used up");
+
+    let named = registry.create_claim_code(user).await.expect("a code");
+    assert!(matches!(registry.claim_device(DeviceId([2; 12]), named.hash()).await, Ok(Claimed::Now(device)) if device.name.is_none()));
+    assert!(matches!(registry.claim_device(DeviceId([9; 12]), theirs.hash()).await, Err(RegistryError::NoSuchDevice(_))));
+}
+
+#[tokio::test]
+async fn claim_codes_are_few_and_short_lived() {
+    let (_directory, registry) = registry().await;
+    let user = registry.add_user("a@example.com", "password").await.expect("a user").id;
+    let first = registry.create_claim_code(user).await.expect("a code");
+    for _ in 1..100 {
+        registry.create_claim_code(user).await.expect("a code");
+    }
+    assert!(matches!(registry.create_claim_code(user).await, Err(RegistryError::TooManyClaimCodes)));
+    assert_eq!(registry.forget_expired_claim_codes(UnixMillis(u64::MAX / 4)).await.expect("an answer"), 100);
+    registry.add_devices(vec![device(1, key())]).await.expect("a device");
+    assert_eq!(registry.claim_device(DeviceId([1; 12]), first.hash()).await.expect("an answer"), Claimed::Refused);
+    registry.create_claim_code(user).await.expect("there is room again");
+}

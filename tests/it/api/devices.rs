@@ -1,6 +1,7 @@
 //! The device object and the routes that read and change it.
 
-use holdfast::api::gateway::CallError;
+use firmware_protocol::time::UnixMillis;
+use holdfast::api::gateway::{CallError, Presence, Record};
 use holdfast::store::registry::NewDevice;
 use serde_json::{Value as Json, json};
 
@@ -166,4 +167,38 @@ async fn a_long_list_is_whole_and_in_order() {
     assert_eq!(list.len(), 601);
     let times: Vec<Option<&str>> = list.iter().map(|device| device["last_handshake_at"].as_str()).collect();
     assert!(times.is_sorted_by(|earlier, later| earlier >= later), "the latest handshake comes first");
+}
+
+#[tokio::test]
+async fn a_device_shows_that_it_sleeps_and_why_it_started() {
+    let rig = Rig::start_online().await;
+    rig.gateway
+        .report_reset(id(DEVICE), Record { owner: rig.user, at: UnixMillis(1_795_000_000_000), payload: b"panic, hard_fault".to_vec() });
+    rig.gateway.change(id(DEVICE), |presence| {
+        *presence =
+            Presence { online: false, asleep_until: Some(UnixMillis(1_795_003_600_000)), left_for: Some("sleep"), ..presence.clone() };
+    });
+    let path = format!("/v1/devices/{DEVICE}");
+    for body in [rig.get(&path).await.json(), rig.get("/v1/devices").await.json()[0].take()] {
+        let shown = ["asleep_until", "offline_reason", "last_reset", "last_reset_at", "status"].map(|field| body[field].clone());
+        let expected = ["2026-11-18T12:06:40.000Z", "sleep", "panic, hard_fault", "2026-11-18T11:06:40.000Z", "normal"];
+        assert_eq!(shown, expected.map(Json::from));
+    }
+    rig.gateway.change(id(DEVICE), |presence| {
+        *presence = Presence { online: true, asleep_until: None, safe_mode: true, ..presence.clone() };
+    });
+    let body = rig.get(&path).await.json();
+    assert_eq!((&body["status"], body.get("offline_reason"), body.get("asleep_until")), (&json!("safe_mode"), None, None));
+}
+
+#[tokio::test]
+async fn a_claim_code_comes_with_the_devices_that_are_claimed_already() {
+    let mut rig = Rig::start().await;
+    for path in ["/v1/device_claims", "/v1/device_claims/"] {
+        let answer = rig.json("POST", path, &json!({})).await;
+        let body = answer.json();
+        assert_eq!((answer.status, body["claim_code"].as_str().map(str::len), &body["device_ids"]), (200, Some(63), &json!([DEVICE])));
+    }
+    rig.token = rig.token_for("devices:list").await;
+    assert_eq!(rig.json("POST", "/v1/device_claims", &json!({})).await.status, 403);
 }

@@ -1,0 +1,74 @@
+//! How often something may happen: a token bucket that is one number.
+
+use firmware_protocol::time::Millis;
+
+/// A rate with a burst: so many at once, then one for each interval.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Time between two, in microseconds.
+    pub interval_us: u64,
+    /// How many may come at once; at least 1.
+    pub burst: u64,
+}
+
+/// A bucket, as the moment at which it will be full again, in microseconds. One that is full is no different from a new one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Bucket(u64);
+
+impl Rate {
+    /// So many a second, and twice as many at once.
+    pub const fn per_second(count: u64) -> Self {
+        let count = if count == 0 { 1 } else { count };
+        Self { interval_us: 1_000_000 / count, burst: count.saturating_mul(2) }
+    }
+
+    /// Takes one at `now` from a bucket that will be full at `full_at`, both in microseconds: when it will be full then, or `None` if it is empty.
+    pub fn take(self, now: u64, full_at: u64) -> Option<u64> {
+        let full_at = full_at.max(now);
+        let used = full_at - now;
+        (used <= self.interval_us.saturating_mul(self.burst - 1)).then(|| full_at.saturating_add(self.interval_us))
+    }
+}
+
+impl Bucket {
+    /// Takes one. `false` if there is none.
+    pub fn take(&mut self, now: Millis, rate: Rate) -> bool {
+        let taken = rate.take(microseconds(now), self.0);
+        self.0 = taken.unwrap_or(self.0);
+        taken.is_some()
+    }
+
+    /// Whether there is none to take, without taking one.
+    pub fn is_empty(&self, now: Millis, rate: Rate) -> bool {
+        rate.take(microseconds(now), self.0).is_none()
+    }
+}
+
+/// The moment in microseconds.
+pub fn microseconds(at: Millis) -> u64 {
+    at.0.saturating_mul(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_taken_at_once_and_then_one_for_each_interval() {
+        let (mut bucket, rate) = (Bucket::default(), Rate { interval_us: 500_000, burst: 3 });
+        let taken = |bucket: &mut Bucket, at| (0..10).filter(|_| bucket.take(Millis(at), rate)).count();
+        assert_eq!((taken(&mut bucket, 1_000), taken(&mut bucket, 1_499), taken(&mut bucket, 1_500)), (3, 0, 1));
+        assert!(bucket.is_empty(Millis(1_500), rate) && !bucket.is_empty(Millis(2_000), rate));
+        assert_eq!(taken(&mut bucket, 60_000), 3, "what is full stays full");
+    }
+
+    #[test]
+    fn rates_of_every_size_are_kept() {
+        for count in [1, 4, 1_000, 1_000_000] {
+            let (mut bucket, rate) = (Bucket::default(), Rate::per_second(count));
+            let taken = (0..count * 5).filter(|_| bucket.take(Millis(1_000), rate)).count() as u64;
+            assert_eq!(taken, count * 2);
+        }
+        assert_eq!(Rate::per_second(0), Rate::per_second(1));
+    }
+}

@@ -1,0 +1,61 @@
+//! Errands of shards: what needs the registry, done away from the threads that serve devices.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use firmware_protocol::entropy::Entropy;
+use firmware_protocol::id::DeviceId;
+use router::errand::{Claim, Errand, Outcome, Task, Verdict};
+use router::shard::Input;
+use tokio::sync::mpsc::Receiver;
+
+use crate::entropy::SystemEntropy;
+use crate::server::DataPlaneHandle;
+use crate::store::registry::Claimed;
+use crate::store::{ClaimHash, Registry};
+
+/// Errands that wait.
+pub const WAITING_MAX: usize = 1_024;
+/// Random bytes for a device that asks; it gets them as twice as many hex digits.
+const RANDOM_BYTES: usize = 20;
+/// How long to wait before a shard whose lane is full is told again.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Runs errands until the shards are gone.
+pub async fn run(registry: Registry, plane: Arc<DataPlaneHandle>, mut errands: Receiver<Errand>) {
+    while let Some(Errand { device, link, deadline, task }) = errands.recv().await {
+        let left = deadline.since(plane.clock.now().at);
+        let failed = task.clone().failed();
+        let outcome = tokio::time::timeout(left, perform(&registry, device, task)).await.unwrap_or(failed);
+        // The shard waits for this answer: without it a device could never be claimed again.
+        while !plane.tell(device, Input::ErrandDone { device, link, outcome: outcome.clone() }) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn perform(registry: &Registry, device: DeviceId, task: Task) -> Outcome {
+    match task {
+        Task::Claim(claim) => {
+            let verdict = verdict(registry, device, &claim).await;
+            Outcome::Claimed(claim, verdict)
+        }
+        Task::Name { event } => match registry.devices().find(device).and_then(|device| device.name.clone()) {
+            Some(text) => Outcome::Text { event, text },
+            None => Outcome::Nothing,
+        },
+        Task::Random { event } => Outcome::Text { event, text: hex::encode(SystemEntropy.array::<RANDOM_BYTES>()) },
+    }
+}
+
+async fn verdict(registry: &Registry, device: DeviceId, claim: &Claim) -> Verdict {
+    let Some(code) = ClaimHash::of(&claim.code) else { return Verdict::Refused };
+    match registry.claim_device(device, code).await {
+        Ok(Claimed::Refused) => Verdict::Refused,
+        Ok(Claimed::Now(known) | Claimed::Before(known)) => known.identity().map_or(Verdict::Refused, Verdict::Owned),
+        Err(error) => {
+            tracing::error!(%error, "a claim could not be looked at");
+            Verdict::Failed
+        }
+    }
+}

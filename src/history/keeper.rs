@@ -1,0 +1,161 @@
+//! The thread that writes the history. It follows the committed events; what it missed, and what came before its time, it reads from the journal.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use router::event::Position;
+
+use super::feed::{Fed, Feed};
+use super::store::{HistoryError, Limits, Store};
+use super::{Batch, is_wanted};
+use crate::dates;
+use crate::journal::{Events, EventsError};
+use crate::metrics::HistoryMetrics;
+
+/// How long it waits for events before it looks whether it shall stop.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it notes how far it has come, and removes what is too old.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
+/// Events written at once.
+const BATCH_MAX: usize = 512;
+/// Events read from the journal before it looks whether it shall stop.
+const READ_MAX: usize = 16_384;
+
+/// The keeper.
+#[derive(Debug)]
+pub struct Keeper {
+    store: Store,
+    events: Events,
+    fed: Fed,
+    limits: Limits,
+    metrics: Arc<HistoryMetrics>,
+    /// Everything up to here is written.
+    cursor: Position,
+}
+
+impl Keeper {
+    /// A keeper of `store` that follows `events`, and the feed through which it hears of new ones.
+    pub fn new(store: Store, events: Events, limits: Limits, metrics: Arc<HistoryMetrics>) -> (Self, Feed) {
+        let (feed, fed) = Feed::new(events.last());
+        (Self { store, events, fed, limits, metrics, cursor: Position(0) }, feed)
+    }
+
+    /// Runs until `stop` is set. When the history fails, everything else goes on.
+    pub fn run(mut self, stop: &AtomicBool) {
+        let metrics = Arc::clone(&self.metrics);
+        // A database that panics over its files must not end a process that serves sessions.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.keep(stop)));
+        if let Err(error) = ended.unwrap_or(Err(HistoryError::Panicked)) {
+            tracing::error!(%error, "the history is not written any more until the next start");
+            metrics.failed.set(1);
+        }
+    }
+
+    fn keep(&mut self, stop: &AtomicBool) -> Result<(), HistoryError> {
+        // A journal that was lost has fewer events than the history knows of.
+        self.cursor = self.store.cursor()?.min(self.events.last());
+        self.catch_up(stop)?;
+        let mut tidied = Instant::now();
+        while !stop.load(Ordering::Acquire) {
+            if self.follow()? {
+                break;
+            }
+            if self.fed.seen.take_missed() {
+                self.metrics.missed.inc();
+                self.catch_up(stop)?;
+            }
+            if tidied.elapsed() >= TIDY_EVERY {
+                tidied = Instant::now();
+                self.tidy(stop)?;
+            }
+        }
+        self.note_cursor()?;
+        self.store.sync()
+    }
+
+    /// Waits for events and writes them. `true` if none will come any more.
+    fn follow(&mut self) -> Result<bool, HistoryError> {
+        let mut batch = match self.fed.batches.recv_timeout(LOOK_EVERY) {
+            Ok(batch) => batch,
+            Err(RecvTimeoutError::Timeout) => return Ok(false),
+            Err(RecvTimeoutError::Disconnected) => return Ok(true),
+        };
+        while batch.len() < BATCH_MAX
+            && let Ok(more) = self.fed.batches.try_recv()
+        {
+            batch.extend(more);
+        }
+        self.write(&batch, None)?;
+        Ok(false)
+    }
+
+    fn write(&mut self, batch: &Batch, cursor: Option<Position>) -> Result<(), HistoryError> {
+        self.store.add(batch, cursor)?;
+        self.cursor = cursor.unwrap_or(self.cursor);
+        self.metrics.records.inc_by(batch.len() as u64);
+        self.metrics.bytes.set(i64::try_from(self.store.bytes()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Reads from the journal all that has not been written.
+    fn catch_up(&mut self, stop: &AtomicBool) -> Result<(), HistoryError> {
+        let mut reader = match self.events.read_from(self.cursor.next()) {
+            Err(EventsError::Dropped { oldest, .. }) => self.events.read_from(oldest),
+            reader => reader,
+        };
+        while !stop.load(Ordering::Acquire) {
+            let (mut batch, mut last) = (Batch::new(), None);
+            for _ in 0..READ_MAX {
+                let read = reader
+                    .as_mut()
+                    .map_err(|error| error.to_string())
+                    .and_then(|reader| reader.next_event().map_err(|error| error.to_string()));
+                match read {
+                    Ok(Some((position, event))) => {
+                        last = Some(position);
+                        batch.extend(is_wanted(&event).then_some((position, event)));
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::warn!(error, "the history could not read the journal");
+                        break;
+                    }
+                }
+                if batch.len() >= BATCH_MAX {
+                    break;
+                }
+            }
+            if last.is_none() {
+                return Ok(());
+            }
+            self.write(&batch, last)?;
+        }
+        Ok(())
+    }
+
+    fn tidy(&mut self, stop: &AtomicBool) -> Result<(), HistoryError> {
+        self.note_cursor()?;
+        while !stop.load(Ordering::Acquire) && self.store.expire(dates::now(), self.limits)? {}
+        self.metrics.bytes.set(i64::try_from(self.store.bytes()).unwrap_or(i64::MAX));
+        self.store.sync()
+    }
+
+    /// Notes how far events have gone past, once all that was wanted of them is written.
+    fn note_cursor(&mut self) -> Result<(), HistoryError> {
+        let upto = self.fed.seen.upto();
+        let waiting: Batch = self.fed.batches.try_iter().flatten().collect();
+        let missed = self.fed.seen.take_missed();
+        if missed {
+            // Left as it is: what was missed is read again from here.
+            self.write(&waiting, None)?;
+            return self.catch_up(&AtomicBool::new(false));
+        }
+        if upto > self.cursor || !waiting.is_empty() {
+            self.write(&waiting, Some(upto.max(self.cursor)))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! Tests of the history's database against what it is meant to say.
+
+use router::event::{NewEvent, Source};
+use tempfile::TempDir;
+
+use super::*;
+
+const OWNER: OwnerId = OwnerId(1);
+const DEVICE: DeviceId = DeviceId([1; 12]);
+const ALL: RangeInclusive<UnixMillis> = UnixMillis(0)..=UnixMillis(u64::MAX);
+
+fn store() -> (TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("history")).unwrap();
+    (directory, store)
+}
+
+fn event(position: u64, at: u64, name: &str, data: &str) -> (Position, Arc<Event>) {
+    let new = NewEvent {
+        owner: OWNER,
+        product: None,
+        source: Source::Device(DEVICE),
+        name: name.into(),
+        content_format: 0,
+        data: Some(data.into()),
+        ttl_s: 60,
+    };
+    (Position(position), Arc::new(new.accept(UnixMillis(at), [0; 10])))
+}
+
+fn vitals(position: u64, at: u64, data: &str) -> (Position, Arc<Event>) {
+    event(position, at, router::vitals::EVENT, data)
+}
+
+fn texts(store: &Store, span: RangeInclusive<UnixMillis>, len_max: usize) -> Vec<String> {
+    let records = store.vitals(OWNER, DEVICE, span, len_max).unwrap();
+    records.into_iter().map(|record| String::from_utf8(record.payload).unwrap()).collect()
+}
+
+#[test]
+fn vitals_are_found_by_time_and_only_by_their_owner() {
+    let (_directory, store) = store();
+    store.add(&[vitals(1, 100, "a"), vitals(2, 200, "b"), vitals(3, 200, "c"), vitals(4, 300, "d")], None).unwrap();
+    assert_eq!(texts(&store, ALL, 10), ["d", "c", "b", "a"]);
+    assert_eq!(texts(&store, UnixMillis(200)..=UnixMillis(299), 10), ["c", "b"]);
+    assert_eq!(texts(&store, ALL, 2), ["d", "c"]);
+    assert_eq!(texts(&store, UnixMillis(300)..=UnixMillis(200), 2), [""; 0]);
+    assert_eq!(store.vitals(OwnerId(2), DEVICE, ALL, 10).unwrap(), []);
+    assert_eq!(store.vitals(OWNER, DeviceId([2; 12]), ALL, 10).unwrap(), []);
+    assert_eq!(store.last_vitals(OWNER, DEVICE).unwrap().unwrap().payload, b"d");
+    assert_eq!(store.last_vitals(OwnerId(2), DEVICE).unwrap(), None);
+}
+
+#[test]
+fn what_is_there_already_changes_nothing() {
+    let (_directory, store) = store();
+    let events = [vitals(1, 100, "first"), event(2, 100, LAST_RESET, "user"), vitals(3, 200, "second")];
+    store.add(&events, Some(Position(3))).unwrap();
+    store.add(&events[..2], None).unwrap();
+    assert_eq!((store.bytes(), store.cursor().unwrap()), (11, Position(3)));
+    assert_eq!(texts(&store, ALL, 10), ["second", "first"]);
+    assert_eq!(store.last_vitals(OWNER, DEVICE).unwrap().unwrap().payload, b"second");
+    assert_eq!(store.last_reset(OWNER, DEVICE).unwrap().unwrap().payload, b"user");
+}
+
+#[test]
+fn what_is_too_old_or_too_much_goes_and_the_last_stays() {
+    let (_directory, store) = store();
+    let events: Vec<_> = (1..=3000).map(|n| vitals(n, n, "12345678")).collect();
+    store.add(&events, None).unwrap();
+    let expire = |now, age_ms, bytes| {
+        let limits = Limits { age_ms, bytes };
+        while store.expire(UnixMillis(now), limits).unwrap() {}
+        (texts(&store, ALL, 10_000).len(), store.bytes())
+    };
+    assert_eq!(expire(3000, 5000, Limit::Unlimited), (3000, 24_000));
+    assert_eq!(expire(3000, 1500, Limit::Unlimited), (1501, 12_008));
+    assert_eq!(expire(3000, 1500, Limit::AtMost(8_004)), (1000, 8_000));
+    assert_eq!(expire(99_999, 0, Limit::Unlimited), (0, 0));
+    assert_eq!(store.last_vitals(OWNER, DEVICE).unwrap().unwrap().at, UnixMillis(3000));
+}
+
+#[test]
+fn it_is_there_again_after_a_restart() {
+    let (directory, store) = store();
+    store.add(&[vitals(7, 100, "a")], Some(Position(9))).unwrap();
+    store.sync().unwrap();
+    drop(store);
+    let store = Store::open(&directory.path().join("history")).unwrap();
+    assert_eq!((texts(&store, ALL, 9), store.bytes(), store.cursor().unwrap()), (vec!["a".to_owned()], 1, Position(9)));
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_is_moved_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history");
+    for _ in 0..2 {
+        let store = Store::open(&path).unwrap();
+        store.add(&[vitals(7, 100, "a")], Some(Position(9))).unwrap();
+        store.state.insert("format", 99_u64.to_be_bytes()).unwrap();
+        store.sync().unwrap();
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        assert_eq!((texts(&store, ALL, 9).len(), store.cursor().unwrap()), (0, Position(0)));
+        assert!(directory.path().join("history.broken").exists());
+    }
+}

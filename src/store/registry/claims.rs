@@ -1,0 +1,129 @@
+//! Claim codes, and the devices that come to an account by them.
+
+use std::sync::Arc;
+
+use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::time::UnixMillis;
+
+use super::users::{owner_id, to_i64, to_u64};
+use super::{Registry, RegistryError};
+use crate::dates;
+use crate::store::claim_code::{ClaimRecord, LIFE_MS};
+use crate::store::{ClaimCode, ClaimHash, Device};
+
+/// Codes of one account that are good at the same time.
+const CODES_PER_USER_MAX: i64 = 100;
+
+/// What became of a device that presented a claim code.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Claimed {
+    /// It belonged to nobody and is the account's now.
+    Now(Arc<Device>),
+    /// It was the account's before.
+    Before(Arc<Device>),
+    /// There is no such code, or the device is somebody else's and stays so.
+    Refused,
+}
+
+impl Registry {
+    /// Makes a claim code for an account. It is good once and for an hour.
+    ///
+    /// # Errors
+    /// The account has too many that are still good, or the database failed.
+    pub async fn create_claim_code(&self, user: OwnerId) -> Result<ClaimCode, RegistryError> {
+        self.change(move |registry| async move {
+            registry.forget_claim_codes(dates::now()).await?;
+            let select = "SELECT COUNT(*) FROM claim_codes WHERE user_id = $1";
+            let count: i64 = sqlx::query_scalar(select).bind(to_i64(user.0)).fetch_one(registry.pool()).await?;
+            if count >= CODES_PER_USER_MAX {
+                return Err(RegistryError::TooManyClaimCodes);
+            }
+            let (code, now) = (ClaimCode::random()?, dates::now());
+            let record = ClaimRecord { user, expires_at: UnixMillis(now.0 + LIFE_MS) };
+            sqlx::query("INSERT INTO claim_codes (code_hash, user_id, expires_at, created_at) VALUES ($1, $2, $3, $4)")
+                .bind(&code.hash().0[..])
+                .bind(to_i64(user.0))
+                .bind(to_i64(record.expires_at.0))
+                .bind(to_i64(now.0))
+                .execute(registry.pool())
+                .await?;
+            registry.claims().insert(code.hash().0, record);
+            Ok(code)
+        })
+        .await
+    }
+
+    /// A device that proved its key presents a claim code. If it belongs to nobody it becomes the account's, and the code is used up; a device
+    /// that has an owner is never moved. It loses its name if the account has another device of that name.
+    ///
+    /// # Errors
+    /// There is no such device, or the database failed.
+    pub async fn claim_device(&self, id: DeviceId, code: ClaimHash) -> Result<Claimed, RegistryError> {
+        // Looked up in memory first: what devices make up costs no turn at the database.
+        if self.good_claim(&code).is_none() {
+            return Ok(Claimed::Refused);
+        }
+        self.change(move |registry| async move {
+            let before = registry.known(id)?;
+            let Some(record) = registry.good_claim(&code) else { return Ok(Claimed::Refused) };
+            let owner = before.owner.unwrap_or(record.user);
+            if owner != record.user {
+                return Ok(Claimed::Refused);
+            }
+            let mut transaction = registry.pool().begin().await?;
+            sqlx::query("DELETE FROM claim_codes WHERE code_hash = $1").bind(&code.0[..]).execute(&mut *transaction).await?;
+            if before.owner.is_some() {
+                transaction.commit().await?;
+                registry.claims().remove(&code.0);
+                return Ok(Claimed::Before(before));
+            }
+            let name = before.name.clone().filter(|name| registry.devices().find_named(owner, name).is_none());
+            sqlx::query("UPDATE devices SET owner = $1, name = $2 WHERE id = $3 AND owner IS NULL")
+                .bind(to_i64(owner.0))
+                .bind(&name)
+                .bind(id.to_string())
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            registry.claims().remove(&code.0);
+            Ok(Claimed::Now(registry.remember(Device { owner: Some(owner), name, ..Device::clone(&before) })))
+        })
+        .await
+    }
+
+    /// Forgets claim codes that are no longer good. Says how many.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn forget_expired_claim_codes(&self, now: UnixMillis) -> Result<usize, RegistryError> {
+        self.change(move |registry| async move { registry.forget_claim_codes(now).await }).await
+    }
+
+    pub(super) async fn fill_claims(&self) -> Result<(), RegistryError> {
+        let select = "SELECT code_hash, user_id, expires_at FROM claim_codes";
+        let rows: Vec<(Vec<u8>, i64, i64)> = sqlx::query_as(select).fetch_all(self.pool()).await?;
+        let claims = rows.into_iter().map(|(hash, user, expires_at)| {
+            Ok((digest(hash)?, ClaimRecord { user: owner_id(user)?, expires_at: UnixMillis(to_u64(expires_at)?) }))
+        });
+        self.claims().insert_all(claims.collect::<Result<Vec<_>, RegistryError>>()?);
+        Ok(())
+    }
+
+    fn good_claim(&self, code: &ClaimHash) -> Option<ClaimRecord> {
+        self.claims().get(&code.0).filter(|record| record.expires_at > dates::now())
+    }
+
+    async fn forget_claim_codes(&self, now: UnixMillis) -> Result<usize, RegistryError> {
+        let delete = "DELETE FROM claim_codes WHERE expires_at <= $1 RETURNING code_hash";
+        let gone: Vec<Vec<u8>> = sqlx::query_scalar(delete).bind(to_i64(now.0)).fetch_all(self.pool()).await?;
+        let count = gone.len();
+        for hash in gone {
+            self.claims().remove(&digest(hash)?);
+        }
+        Ok(count)
+    }
+}
+
+fn digest(bytes: Vec<u8>) -> Result<[u8; 32], RegistryError> {
+    bytes.try_into().map_err(|_| RegistryError::Damaged("the hash of a claim code"))
+}

@@ -1,0 +1,65 @@
+//! A device of nobody becomes an account's, and a device asks the cloud for what it knows.
+
+use std::time::Duration;
+
+use firmware_protocol::device::DeviceEvent;
+use holdfast::streams::StreamFilter;
+
+use crate::device_driver::{Driver, id};
+use crate::sessions::Running;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_presents_a_claim_code_is_its_accounts_within_the_session() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path(), "127.0.0.1:0").await;
+    running.register(1).await;
+    let registry = &running.opened.registry;
+    registry.set_device_owner(id(1), None).await.unwrap();
+    let mut driver = Driver::new(1, running.plane.udp(), running.server_key());
+    driver.connect();
+    let filter = StreamFilter { owner: running.owner, device: None, prefix: String::new(), after: None };
+    let mut stream = running.plane.handle().streams.open(filter);
+
+    let wrong = driver.publish("spark/device/claim/code", &[b'a'; 63]);
+    driver.run_until(Duration::from_secs(5), |driver| driver.published(wrong));
+    assert_eq!(registry.devices().find(id(1)).unwrap().owner, None);
+
+    let code = registry.create_claim_code(running.owner).await.unwrap();
+    let claim = driver.publish("spark/device/claim/code", code.reveal().as_bytes());
+    let response = DeviceEvent::EventReceived { name: "spark/device/claim/response".into(), data: vec![], content_format: 0 };
+    driver.run_until(Duration::from_secs(5), |driver| driver.published(claim) && driver.events.contains(&response));
+    assert_eq!(registry.devices().find(id(1)).unwrap().owner, Some(running.owner));
+    let publish = driver.publish("temperature", b"21.5");
+    driver.run_until(Duration::from_secs(5), |driver| driver.published(publish));
+    assert_eq!(stream.next().await.unwrap().1.name, "spark/status");
+    assert_eq!(stream.next().await.unwrap().1.name, "temperature");
+    assert_eq!(driver.handshakes(), 1);
+    let echoed = |event: &DeviceEvent| matches!(event, DeviceEvent::EventReceived { name, .. } if name == "spark/device/claim/code");
+    assert!(!driver.events.iter().any(echoed));
+    running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_told_its_name_its_address_and_random_digits() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path(), "127.0.0.1:0").await;
+    running.register(1).await;
+    let edit = holdfast::store::registry::DeviceEdit { name: Some("kelp".into()), notes: None };
+    running.opened.registry.edit_device(id(1), edit).await.unwrap();
+    let mut driver = Driver::new(1, running.plane.udp(), running.server_key());
+    driver.connect();
+    let told = |driver: &Driver, wanted: &str| {
+        driver.events.iter().find_map(|event| match event {
+            DeviceEvent::EventReceived { name, data, .. } if name == wanted => Some(String::from_utf8(data.clone()).unwrap()),
+            _ => None,
+        })
+    };
+    for name in ["particle/device/name", "spark/device/ip", "particle/device/random"] {
+        driver.publish(name, b"");
+        driver.run_until(Duration::from_secs(5), |driver| told(driver, name).is_some());
+    }
+    let random = told(&driver, "particle/device/random").unwrap();
+    assert_eq!((told(&driver, "particle/device/name").as_deref(), random.len()), (Some("kelp"), 40));
+    assert_eq!(told(&driver, "spark/device/ip").as_deref(), Some("127.0.0.1"));
+    running.stop();
+}
