@@ -3,16 +3,20 @@
 //! Like [`crate::session::Session`] it does no I/O: give it datagrams and timeouts, take datagrams with [`Device::poll_transmit`] and news with
 //! [`Device::poll_event`]. It is as strict as a device: it waits for the Hello's acknowledgement and drops what comes meanwhile, remembers
 //! server messages for 45 seconds, gives its session up when something stays unacknowledged, and resumes with records of type 253.
+//!
+//! [`Device`] is one on UDP, [`tcp::TcpDevice`] one on TCP.
 
 mod app;
+mod firmware;
 mod observe;
 mod reliability;
+pub mod tcp;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::coap::{Block, Code, Kind, Message, option};
-use crate::crypto::{Aead, Curve, KeyPair, PublicKey, digest64};
+use crate::coap::{Code, Kind, Message};
+use crate::crypto::{Aead, Cbc, Curve, KeyPair, PublicKey, digest64};
 use crate::dtls::client::{ClientFailure, ClientHandshake, ClientKeys};
 use crate::dtls::record::{self, Record, content};
 use crate::dtls::sequence::ReplayWindow;
@@ -20,14 +24,12 @@ use crate::entropy::SeededEntropy;
 use crate::error::KeyError;
 use crate::id::DeviceId;
 use crate::session::describe::DescribeKind;
-use crate::session::hello::{Hello, flag};
 use crate::time::Millis;
 
 pub use self::app::{App, Function};
+use self::firmware::Firmware;
 use self::reliability::{Ended, Purpose, Reliability};
 
-/// Longest describe that goes out in one message, in bytes.
-const BLOCK: usize = 1024;
 const PING_TIMEOUT: Duration = Duration::from_secs(30);
 const RESTORES_MAX: u8 = 3;
 /// Record numbers that an audit looks back over: a number that comes again does so soon after.
@@ -154,12 +156,13 @@ struct DeviceSession {
 pub struct DeviceTools {
     curve: Curve,
     aead: Aead,
+    cbc: Cbc,
 }
 
 impl DeviceTools {
     /// One per thread.
     pub fn new() -> Result<Self, KeyError> {
-        Ok(Self { curve: Curve::new()?, aead: Aead::new()? })
+        Ok(Self { curve: Curve::new()?, aead: Aead::new()?, cbc: Cbc::new()? })
     }
 }
 
@@ -237,18 +240,13 @@ impl Device {
 
     /// Publishes an event with acknowledgement; [`DeviceEvent::Published`] tells its end. While not connected it is kept until it is.
     pub fn publish(&mut self, now: Millis, tools: &mut DeviceTools, name: &str, content_format: u16, data: &[u8]) -> u64 {
-        let mut message = Message::new(Kind::Confirmable, Code::POST, 0, &[]).path(&["E", name]);
-        if content_format != 0 {
-            message = message.with(option::CONTENT_FORMAT, content_format.to_be_bytes());
-        }
-        self.publish_message(now, tools, message.payload(data))
+        self.publish_message(now, tools, firmware::publish(Kind::Confirmable, name, content_format, data))
     }
 
     /// Sends its vitals, as `Particle.publishVitals()` does; ends like [`Device::publish`].
     pub fn publish_vitals(&mut self, now: Millis, tools: &mut DeviceTools) -> u64 {
-        let (payload, token) = (self.describe_payload(DescribeKind::Metrics), self.next_token());
-        let message = Message::new(Kind::Confirmable, Code::POST, 0, &[token]).path(&["d"]);
-        let message = message.with(option::URI_QUERY, [DescribeKind::Metrics.flag()]).payload(payload);
+        let token = self.next_token();
+        let (message, _) = self.firmware().describe(DescribeKind::Metrics, 0, token);
         self.publish_message(now, tools, message)
     }
 
@@ -260,6 +258,15 @@ impl Device {
             false => self.backlog.push((publish, message)),
         }
         publish
+    }
+
+    /// Publishes an event without acknowledgement: sent once, if there is a connection.
+    pub fn publish_unacknowledged(&mut self, tools: &mut DeviceTools, name: &str, content_format: u16, data: &[u8]) {
+        if let Some(session) = self.session.as_mut().filter(|_| matches!(self.state, State::Online { connecting: false, .. })) {
+            let mut message = firmware::publish(Kind::NonConfirmable, name, content_format, data);
+            message.id = session.reliability.take_id();
+            self.seal(tools, &message.encode());
+        }
     }
 
     /// Says goodbye for a reason of device-os.md §3.13 and goes quiet.
@@ -334,18 +341,7 @@ impl Device {
         if let State::Online { hello_pending, .. } = &mut self.state {
             *hello_pending = true;
         }
-        let hello = Hello {
-            product: self.config.platform,
-            product_version: 0xffff,
-            flags: flag::DIAGNOSTICS | flag::IMMEDIATE_UPDATES | flag::GOODBYE | flag::DEVICE_INITIATED_DESCRIBE | flag::OTA_V3,
-            platform: self.config.platform,
-            device: Some(self.config.id),
-            system_version: Some(6200),
-            message_max: Some(1152),
-            binary_max: Some(0),
-            ota_chunk: Some(512),
-        };
-        let message = Message::new(Kind::Confirmable, Code::POST, 0, &[]).path(&["h"]).payload(hello.encode());
+        let message = firmware::hello(self.config.platform, Some(self.config.id), Kind::Confirmable);
         self.start(now, tools, Purpose::Hello, message);
     }
 
@@ -353,49 +349,29 @@ impl Device {
     fn introduce(&mut self, now: Millis, tools: &mut DeviceTools) {
         self.describe(now, tools, DescribeKind::System, 0);
         let token = self.next_token();
-        self.start(now, tools, Purpose::Connect, Message::new(Kind::Confirmable, Code::GET, 0, &[token]).path(&["t"]));
+        self.start(now, tools, Purpose::Connect, firmware::time(token));
         self.publish_update_flags(now, tools);
         self.describe(now, tools, DescribeKind::Application, 0);
-        for subscription in self.config.app.all_subscriptions() {
-            let mut message = Message::new(Kind::Confirmable, Code::GET, 0, &[]).path(&["e", &subscription.prefix]);
-            if let Some(query) = subscription.query() {
-                message = message.with(option::URI_QUERY, query);
-            }
+        for message in self.firmware().subscriptions(Kind::Confirmable) {
             self.start(now, tools, Purpose::Connect, message);
         }
     }
 
     fn publish_update_flags(&mut self, now: Millis, tools: &mut DeviceTools) {
-        for (name, value) in [("particle/device/updates/enabled", "true"), ("particle/device/updates/forced", "false")] {
-            let message = Message::new(Kind::Confirmable, Code::POST, 0, &[]).path(&["E", name]).payload(value);
+        for message in firmware::update_flags(Kind::Confirmable) {
             self.start(now, tools, Purpose::Connect, message);
         }
     }
 
-    fn describe_payload(&self, kind: DescribeKind) -> Vec<u8> {
-        match kind {
-            DescribeKind::System => self.config.system_describe.clone(),
-            DescribeKind::Application => self.config.app.describe().encode(),
-            DescribeKind::Metrics => hex::decode("0004000200040006004d000000").unwrap_or_default(),
-        }
+    fn firmware(&self) -> Firmware<'_> {
+        Firmware { app: &self.config.app, system_describe: &self.config.system_describe }
     }
 
     fn describe(&mut self, now: Millis, tools: &mut DeviceTools, kind: DescribeKind, number: u32) {
-        let (payload, token) = (self.describe_payload(kind), self.next_token());
-        let mut message = Message::new(Kind::Confirmable, Code::POST, 0, &[token]).path(&["d"]);
-        if kind == DescribeKind::System {
-            message = message.with(option::CONTENT_FORMAT, [42]);
-        }
-        message = message.with(option::URI_QUERY, [kind.flag()]);
-        let (part, block) = block_of(&payload, number);
-        if let Some(block) = block {
-            message = message.with(option::BLOCK1, block.value());
-        }
-        let purpose = match block.filter(|block| block.more) {
-            Some(_) => Purpose::DescribeBlock(kind, number),
-            None => Purpose::Connect,
-        };
-        self.start(now, tools, purpose, message.payload(part));
+        let token = self.next_token();
+        let (message, more) = self.firmware().describe(kind, number, token);
+        let purpose = if more { Purpose::DescribeBlock(kind, number) } else { Purpose::Connect };
+        self.start(now, tools, purpose, message);
     }
 
     /// Takes a datagram from the server.
@@ -532,67 +508,15 @@ impl Device {
 
     /// Does what a server message asks; the code of its acknowledgement, or `None` where a device says nothing and comes to grief.
     fn act(&mut self, now: Millis, tools: &mut DeviceTools, message: &Message) -> Option<Code> {
-        let path: Vec<String> = message.values(option::URI_PATH).map(|value| String::from_utf8_lossy(value).into_owned()).collect();
-        let query = message.values(option::URI_QUERY).next().map(<[u8]>::to_vec);
-        let one_token = message.token.len() == 1;
-        match (message.code, path.first().map_or("", String::as_str)) {
-            (Code::EMPTY, "") => Some(Code::EMPTY),
-            (Code::POST, "f") => {
-                let argument = String::from_utf8_lossy(&query?).into_owned();
-                let function = path.get(1)?.clone();
-                let value = self.config.app.call(&function, &argument);
-                self.events.push_back(DeviceEvent::Called { function, argument });
-                if let Some(value) = value.filter(|_| one_token) {
-                    self.respond(now, tools, message, Code::CHANGED, None, &value.to_be_bytes());
-                }
-                Some(Code::EMPTY)
-            }
-            (Code::GET, "v") => {
-                match self.config.app.read(path.get(1)?) {
-                    Some(value) => self.respond(now, tools, message, Code::CONTENT, None, &value.encode()),
-                    None => self.respond(now, tools, message, Code::NOT_FOUND, None, &[]),
-                }
-                Some(Code::EMPTY)
-            }
-            (Code::GET, "d") => {
-                let Some(&[flag]) = query.as_deref() else { return Some(Code::BAD_REQUEST) };
-                let Some(kind) = DescribeKind::from_flag(flag) else {
-                    self.disconnect(now, "a describe with impossible flags was asked", true);
-                    return Some(Code::EMPTY);
-                };
-                let number = Block::of(message, option::BLOCK2).map_or(0, |block| block.number);
-                let payload = self.describe_payload(kind);
-                let (part, block) = block_of(&payload, number);
-                self.respond(now, tools, message, Code::CONTENT, block, part);
-                Some(Code::EMPTY)
-            }
-            (Code::PUT, "s") => {
-                self.events.push_back(DeviceEvent::Signal(query? == [1]));
-                Some(Code::CHANGED)
-            }
-            (Code::PUT, "k") => {
-                self.disconnect(now, "the server asked for a new session", false);
-                Some(Code::EMPTY)
-            }
-            (Code::POST, "E" | "e") => {
-                let name = path[1..].join("/");
-                if self.config.app.takes(&name, message.content_format()) {
-                    let content_format = message.content_format();
-                    self.events.push_back(DeviceEvent::EventReceived { name, data: message.payload.clone(), content_format });
-                }
-                Some(Code::EMPTY)
-            }
-            (Code::POST, "h") => Some(Code::EMPTY),
-            _ => None,
+        let acted = self.firmware().act(message);
+        self.events.extend(acted.event);
+        if let Some((reason, session_kept)) = acted.end {
+            self.disconnect(now, reason, session_kept);
         }
-    }
-
-    fn respond(&mut self, now: Millis, tools: &mut DeviceTools, request: &Message, code: Code, block: Option<Block>, payload: &[u8]) {
-        let mut message = Message::new(Kind::Confirmable, code, 0, &request.token);
-        if let Some(block) = block {
-            message = message.with(option::ETAG, [1]).with(option::BLOCK2, block.value());
+        if let Some(response) = acted.response {
+            self.start(now, tools, Purpose::Other, response.message(Kind::Confirmable, &message.token));
         }
-        self.start(now, tools, Purpose::Other, message.payload(payload));
+        acted.acknowledgement
     }
 
     fn check_connected(&mut self, now: Millis, tools: &mut DeviceTools) {
@@ -655,16 +579,6 @@ impl Device {
         self.token = self.token.wrapping_add(1);
         self.token
     }
-}
-
-/// Part `number` of a describe, and its block option if there is more than one part.
-fn block_of(payload: &[u8], number: u32) -> (&[u8], Option<Block>) {
-    if payload.len() <= BLOCK {
-        return (payload, None);
-    }
-    let start = usize::try_from(number).map_or(payload.len(), |number| number * BLOCK).min(payload.len());
-    let end = (start + BLOCK).min(payload.len());
-    (&payload[start..end], Some(Block { number, more: end < payload.len(), size_exponent: 6 }))
 }
 
 /// Delay before the next attempt after so many failed ones: 1 s five times, 2 s five times, … 128 s, without jitter (device-os.md §4.4).

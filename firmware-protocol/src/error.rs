@@ -16,6 +16,12 @@ pub enum KeyError {
     /// Not an uncompressed key of the curve P-256.
     #[error("not a P-256 key")]
     NotP256,
+    /// Not an RSA key of this many bits with the exponent 65537.
+    #[error("not an RSA key of {0} bits with the exponent 65537")]
+    NotRsa(u32),
+    /// More text than a key of this size encrypts.
+    #[error("more text than the key encrypts")]
+    TooLong,
     /// OpenSSL's own words.
     #[error(transparent)]
     OpenSsl(#[from] openssl::error::ErrorStack),

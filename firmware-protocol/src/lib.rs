@@ -8,5 +8,6 @@ pub mod error;
 pub mod id;
 pub mod path;
 pub mod session;
+pub mod tcp;
 pub mod time;
 mod wire;

@@ -1,4 +1,5 @@
-//! One device's established session, from the cloud's side: records in, typed messages out, and back.
+//! One device's established session over UDP, from the cloud's side: records in, typed messages out, and back. What is common to UDP and TCP is
+//! in [`conversation`]; the session over TCP is [`crate::tcp::session`].
 //!
 //! A [`Session`] does no I/O and reads no clock. Each call takes a [`Context`] with the moment and appends [`Output`]s to it. A message that has
 //! an effect beyond the session comes out as [`Output::Received`]; it is acknowledged when the caller says so, which is after its effect is
@@ -6,6 +7,7 @@
 //!
 //! State of open exchanges is held only while there are any.
 
+pub(crate) mod conversation;
 pub mod describe;
 pub mod goodbye;
 pub mod hello;
@@ -17,13 +19,11 @@ pub mod publish;
 pub mod request;
 pub mod stored;
 pub mod subscribe;
-mod uplink;
+pub(crate) mod uplink;
 pub mod variable;
 pub mod vitals;
 
-use std::time::Duration;
-
-use crate::coap::{self, Code, Kind, Message, option};
+use crate::coap::{self, Code, Kind, Message};
 use crate::crypto::{Aead, digest64};
 use crate::dtls::cid::ConnectionId;
 use crate::dtls::keys::KeyBlock;
@@ -37,19 +37,14 @@ use crate::id::Identity;
 use crate::path::Path;
 use crate::time::{Millis, Now, UnixMillis};
 
-use self::describe::{Assembled, Assembly, DescribeKind};
+use self::conversation::{Carrier, Conversation, Event, Turn};
+use self::describe::DescribeKind;
 use self::hello::{Hello, MESSAGE_MAX_UNKNOWN};
-use self::ids::{MessageIds, SPAN, Tokens};
-use self::inbound::{Answer, Inbound};
-use self::outbound::{Asker, Event, Outbound};
 use self::request::{Outcome, Request, RequestId};
 use self::stored::{Floor, Generation, StoredSession};
-use self::uplink::{Asked, asked};
 
 pub use self::uplink::Uplink;
 
-/// How long the blocks of an unfinished describe are kept.
-const ASSEMBLY_LIFE: Duration = Duration::from_secs(90);
 /// `close_notify` as a warning (RFC 5246 §7.2.1).
 const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 
@@ -111,10 +106,39 @@ pub enum Output {
 /// Stands for one received message until it is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Receipt {
-    message_id: u16,
-    digest: u64,
-    confirmable: bool,
-    token: Option<u8>,
+    pub(crate) message_id: u16,
+    pub(crate) digest: u64,
+    pub(crate) confirmable: bool,
+    pub(crate) token: Option<u8>,
+    pub(crate) subject: Subject,
+}
+
+/// What a received message is about, as far as its answer depends on that.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Subject {
+    /// A Hello, which is answered with one over TCP.
+    Hello,
+    /// What the device says once: without it the session is not whole.
+    State,
+    /// An event or a farewell.
+    News,
+}
+
+impl Subject {
+    pub(crate) fn of(uplink: &Uplink) -> Self {
+        match uplink {
+            Uplink::Hello { .. } => Self::Hello,
+            Uplink::Describe { .. } | Uplink::Subscribe(_) => Self::State,
+            Uplink::Publish(_) | Uplink::Goodbye { .. } => Self::News,
+        }
+    }
+}
+
+impl Receipt {
+    pub(crate) fn of(message: &Message, digest: u64, subject: Subject) -> Self {
+        let token = message.token.first().copied().filter(|_| message.token.len() == 1);
+        Self { message_id: message.id, digest, confirmable: message.kind == Kind::Confirmable, token, subject }
+    }
 }
 
 /// Why a datagram had no effect. Nothing of it is the device's fault: it is counted and forgotten.
@@ -141,21 +165,9 @@ pub struct Session {
     path: Path,
     send: SendSequence,
     received: ReplayWindow,
-    ids: MessageIds,
-    generation: Generation,
-    message_max: u16,
+    conversation: Conversation,
     last_heard: UnixMillis,
     final_flight: Option<Box<FinalFlight>>,
-    open: Option<Box<Exchanges>>,
-}
-
-/// What is held only while something is open.
-#[derive(Debug)]
-struct Exchanges {
-    inbound: Inbound,
-    outbound: Outbound,
-    assembly: Option<Assembly>,
-    assembly_since: Millis,
 }
 
 impl Session {
@@ -183,14 +195,9 @@ impl Session {
             // Nothing was heard after the handshake: the device may still wait for our last flight.
             None => session.final_flight = Some(Box::new(stored.final_flight.after(generation.0 - stored.birth.0))),
         }
-        if !seen.is_empty() {
-            let open = session.open();
-            for (id, digest) in seen {
-                open.inbound.remember(now.at, *id, *digest, Answer::Given(Code::EMPTY));
-            }
-        }
-        if let Some(max) = hello.and_then(|hello| hello.message_max) {
-            session.message_max = max;
+        session.conversation.remember(now.at, seen);
+        if let Some(hello) = hello {
+            session.introduce(hello);
         }
         Some(session)
     }
@@ -205,12 +212,9 @@ impl Session {
             path: stored.path,
             send: SendSequence::new(stored.birth, generation)?,
             received: ReplayWindow::default(),
-            ids: MessageIds::new(generation),
-            generation,
-            message_max: MESSAGE_MAX_UNKNOWN,
+            conversation: Conversation::new(Carrier::Datagrams, generation, MESSAGE_MAX_UNKNOWN),
             last_heard: stored.established_at,
             final_flight: None,
-            open: None,
         })
     }
 
@@ -268,7 +272,7 @@ impl Session {
             }
             rest = tail;
         }
-        self.release(cx.now.at);
+        self.conversation.release(cx.now.at);
         result
     }
 
@@ -313,143 +317,55 @@ impl Session {
     /// A record newer than any came from `from`. If that is a new address, it is answered but not believed until a ping to it comes back.
     fn follow(&mut self, cx: &mut Context<'_>, from: Path) {
         if from == self.path {
-            if let Some(open) = self.open.as_deref_mut() {
-                open.outbound.drop_path_check();
-            }
-            return;
+            return self.conversation.drop_path_check();
         }
-        if self.open().outbound.checked_path() == Some(from) {
-            return;
+        if self.conversation.checked_path() != Some(from) {
+            self.converse(cx, |conversation, turn| conversation.check_path(turn, from));
         }
-        let mut events = Vec::new();
-        let deadline = cx.now.at + SPAN;
-        let ids = &mut self.ids;
-        let open = self.open.get_or_insert_with(|| Exchanges::new(self.generation));
-        open.outbound.drop_path_check();
-        // Without a free id or slot the check waits for the next record.
-        let _ = open.outbound.start(cx.now.at, Asker::PathCheck(from), Request::Ping, deadline, ids, cx.entropy, &mut events);
-        self.apply(cx, events);
     }
 
     /// Where answers go: to the address the device was last heard from.
     fn answer_path(&self) -> Path {
-        self.open.as_ref().and_then(|open| open.outbound.checked_path()).unwrap_or(self.path)
+        self.conversation.checked_path().unwrap_or(self.path)
     }
 
     fn handle_message(&mut self, cx: &mut Context<'_>, sequence: u64, bytes: &[u8], from: Path) -> Result<(), Dropped> {
         let Some(message) = Message::decode(bytes) else {
             if let Some(id) = coap::confirmable_id(bytes) {
-                self.send(cx, &Message::new(Kind::Acknowledgement, Code::BAD_REQUEST, id, &[]));
+                let refusal = Message::new(Kind::Acknowledgement, Code::BAD_REQUEST, id, &[]);
+                self.seal(cx, self.answer_path(), content::APPLICATION, &refusal.encode());
             }
             return Err(Dropped::Malformed);
         };
-        match message.kind {
-            Kind::Acknowledgement => {
-                self.with_outbound(cx, |outbound, now, ids, entropy, events| {
-                    outbound.acknowledge(now, &message, from, ids, entropy, events)
-                });
+        let received = self.converse(cx, |conversation, turn| conversation.hear(turn, bytes, message, from));
+        if let Some((receipt, uplink)) = received {
+            if let Uplink::Hello { hello, .. } = &uplink {
+                self.introduce(hello);
             }
-            Kind::Reset => self.with_outbound(cx, |outbound, now, _, _, events| outbound.reset(now, message.id, events)),
-            Kind::Confirmable | Kind::NonConfirmable if message.code == Code::EMPTY => self.answer(cx, &message, Code::EMPTY),
-            Kind::Confirmable | Kind::NonConfirmable if message.code.is_response() => self.handle_response(cx, bytes, &message),
-            Kind::Confirmable | Kind::NonConfirmable => self.handle_request(cx, sequence, bytes, &message),
+            let floor = Floor { connection: self.connection, sequence, message_id: receipt.message_id, digest: receipt.digest };
+            cx.out.push(Output::Received { receipt, floor, uplink });
         }
         Ok(())
     }
 
-    /// A separate response. By the time a lost acknowledgement makes the device repeat it, its token may belong to another request: the
-    /// repetition is acknowledged, and that is all.
-    fn handle_response(&mut self, cx: &mut Context<'_>, bytes: &[u8], message: &Message) {
-        self.answer(cx, message, Code::EMPTY);
-        if message.kind == Kind::Confirmable {
-            let (inbound, digest) = (&mut self.open().inbound, digest64(bytes));
-            if inbound.recognise(message.id, digest).is_some() {
-                return;
-            }
-            inbound.remember(cx.now.at, message.id, digest, Answer::Given(Code::EMPTY));
-        }
-        self.with_outbound(cx, |outbound, now, ids, entropy, events| outbound.response(now, message, ids, entropy, events));
-    }
-
-    fn handle_request(&mut self, cx: &mut Context<'_>, sequence: u64, bytes: &[u8], message: &Message) {
-        let digest = digest64(bytes);
-        match self.open.as_ref().and_then(|open| open.inbound.recognise(message.id, digest)) {
-            Some(Answer::Waiting) => return,
-            Some(Answer::Given(code)) => return self.answer(cx, message, code),
-            None => {}
-        }
-        match asked(message) {
-            Asked::Time => self.answer_time(cx, message),
-            Asked::Unwanted(code) => self.answer(cx, message, code),
-            Asked::DescribeBlock(kind, block) => {
-                let open = self.open();
-                open.assembly_since = cx.now.at;
-                match Assembly::take(&mut open.assembly, kind, block, &message.payload) {
-                    Assembled::Partial if message.kind == Kind::NonConfirmable => {}
-                    Assembled::Partial => {
-                        let reply = Message::new(Kind::Acknowledgement, Code::CONTINUE, message.id, &message.token);
-                        self.send(cx, &reply.with(option::BLOCK1, block.value()));
-                    }
-                    Assembled::Complete(payload) => self.receive(cx, sequence, digest, message, Uplink::Describe { kind, payload }),
-                    // The acknowledgement makes the device go on to its next block and finally rest; what was lost is asked for instead.
-                    Assembled::Stray => {
-                        self.answer(cx, message, Code::INCOMPLETE);
-                        if !block.more {
-                            self.open().inbound.remember(cx.now.at, message.id, digest, Answer::Given(Code::INCOMPLETE));
-                            cx.out.push(Output::DescribeLost(kind));
-                        }
-                    }
-                    Assembled::TooLong => self.answer(cx, message, Code::TOO_LARGE),
-                }
-            }
-            Asked::Uplink(uplink) => self.receive(cx, sequence, digest, message, uplink),
-        }
-    }
-
-    fn receive(&mut self, cx: &mut Context<'_>, sequence: u64, digest: u64, message: &Message, uplink: Uplink) {
-        if let Uplink::Hello { hello, .. } = &uplink {
-            self.message_max = hello.message_max.unwrap_or(MESSAGE_MAX_UNKNOWN);
-            self.open().assembly = None;
-        }
-        let confirmable = message.kind == Kind::Confirmable;
-        if confirmable {
-            self.open().inbound.remember(cx.now.at, message.id, digest, Answer::Waiting);
-        }
-        let token = message.token.first().copied().filter(|_| message.token.len() == 1);
-        cx.out.push(Output::Received {
-            receipt: Receipt { message_id: message.id, digest, confirmable, token },
-            floor: Floor { connection: self.connection, sequence, message_id: message.id, digest },
-            uplink,
-        });
+    fn introduce(&mut self, hello: &Hello) {
+        self.conversation.set_message_max(hello.message_max.unwrap_or(MESSAGE_MAX_UNKNOWN));
     }
 
     /// Acknowledges a received message: with [`Code::EMPTY`] when its effect is durable, with a code of class 4 or 5 when it was refused. Once is
     /// enough; more is ignored.
     pub fn acknowledge(&mut self, cx: &mut Context<'_>, receipt: Receipt, code: Code) {
-        let Some(open) = self.open.as_deref_mut().filter(|_| receipt.confirmable) else { return };
-        if !open.inbound.answer(receipt.message_id, receipt.digest, code) {
-            return;
-        }
-        let token = receipt.token.filter(|_| code != Code::EMPTY);
-        self.send(cx, &Message::new(Kind::Acknowledgement, code, receipt.message_id, token.as_slice()));
+        self.converse(cx, |conversation, turn| conversation.acknowledge(turn, receipt, code));
     }
 
     /// Forgets a received message that could not be taken, without a word: the device's repetition will be new.
     pub fn forget(&mut self, receipt: Receipt) {
-        if let Some(open) = self.open.as_deref_mut() {
-            open.inbound.forget(receipt.message_id, receipt.digest);
-        }
+        self.conversation.forget(receipt);
     }
 
     /// Sends a request. Its end is told by [`Output::Settled`], at `deadline` at the latest.
     pub fn request(&mut self, cx: &mut Context<'_>, id: RequestId, request: Request, deadline: Millis) -> Result<(), RequestError> {
-        request.check(self.message_max)?;
-        let mut result = Ok(());
-        self.open();
-        self.with_outbound(cx, |outbound, now, ids, entropy, events| {
-            result = outbound.start(now, Asker::Caller(id), request, deadline, ids, entropy, events);
-        });
-        result
+        self.converse(cx, |conversation, turn| conversation.request(turn, id, request, deadline))
     }
 
     /// Ends the session with an encrypted `close_notify`: the device makes a new one at once.
@@ -459,84 +375,35 @@ impl Session {
     }
 
     fn end(&mut self, cx: &mut Context<'_>) {
-        self.with_outbound(cx, |outbound, now, _, _, events| outbound.close(now, events));
-        self.open = None;
+        self.converse(cx, Conversation::end);
     }
 
     /// When [`Session::handle_timeout`] wants to be called, if at all.
     pub fn timeout_at(&self) -> Option<Millis> {
-        let open = self.open.as_ref()?;
-        let assembly = open.assembly.as_ref().map(|_| open.assembly_since + ASSEMBLY_LIFE);
-        let wanted = [open.inbound.timeout_at(), open.outbound.timeout_at(), assembly].into_iter().flatten().min();
-        wanted.or_else(|| open.outbound.rested_at())
+        self.conversation.timeout_at()
     }
 
     /// Repeats what is due, ends what has run out of time, and lets go of what is no longer needed.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
-        let now = cx.now.at;
-        self.with_outbound(cx, |outbound, now, _, _, events| outbound.handle_timeout(now, events));
-        let Some(open) = self.open.as_deref_mut() else { return };
-        open.inbound.forget_old(now);
-        if open.assembly.is_some() && now.since(open.assembly_since) >= ASSEMBLY_LIFE {
-            open.assembly = None;
-        }
-        self.release(now);
+        self.converse(cx, Conversation::handle_timeout);
     }
 
-    /// Lets go of the state of exchanges once there are none.
-    fn release(&mut self, now: Millis) {
-        let idle = |open: &mut Box<Exchanges>| open.inbound.is_empty() && open.assembly.is_none() && open.outbound.is_idle(now);
-        if self.open.as_mut().is_some_and(idle) {
-            self.open = None;
-        }
-    }
-
-    fn open(&mut self) -> &mut Exchanges {
-        self.open.get_or_insert_with(|| Exchanges::new(self.generation))
-    }
-
-    fn with_outbound(
-        &mut self,
-        cx: &mut Context<'_>,
-        action: impl FnOnce(&mut Outbound, Millis, &mut MessageIds, &mut dyn Entropy, &mut Vec<Event>),
-    ) {
-        let Some(open) = self.open.as_deref_mut() else { return };
+    fn converse<T>(&mut self, cx: &mut Context<'_>, action: impl FnOnce(&mut Conversation, &mut Turn<'_>) -> T) -> T {
         let mut events = Vec::new();
-        action(&mut open.outbound, cx.now.at, &mut self.ids, cx.entropy, &mut events);
-        self.apply(cx, events);
-    }
-
-    fn apply(&mut self, cx: &mut Context<'_>, events: Vec<Event>) {
+        let result = action(&mut self.conversation, &mut Turn { now: cx.now, entropy: cx.entropy, events: &mut events });
         for event in events {
             match event {
-                Event::Send(bytes, path) => self.seal(cx, path.unwrap_or(self.path), content::APPLICATION, &bytes),
+                Event::Reply(message) => self.seal(cx, self.answer_path(), content::APPLICATION, &message),
+                Event::Send(message, path) => self.seal(cx, path.unwrap_or(self.path), content::APPLICATION, &message),
                 Event::Settled(request, outcome) => cx.out.push(Output::Settled { request, outcome }),
                 Event::PathProved(path) => {
                     self.path = path;
                     cx.out.push(Output::Moved { path });
                 }
+                Event::DescribeLost(kind) => cx.out.push(Output::DescribeLost(kind)),
             }
         }
-    }
-
-    /// Acknowledges a confirmable message with `code`; says nothing to any other.
-    fn answer(&mut self, cx: &mut Context<'_>, message: &Message, code: Code) {
-        if message.kind == Kind::Confirmable {
-            let token: &[u8] = if code == Code::EMPTY { &[] } else { &message.token };
-            self.send(cx, &Message::new(Kind::Acknowledgement, code, message.id, token));
-        }
-    }
-
-    /// The one message with code 2.05 that a device is sent: it sets its clock by it (device-os.md §3.11).
-    fn answer_time(&mut self, cx: &mut Context<'_>, message: &Message) {
-        if message.kind == Kind::Confirmable {
-            let seconds = cx.now.unix.seconds().to_be_bytes();
-            self.send(cx, &Message::new(Kind::Acknowledgement, Code::CONTENT, message.id, &message.token).payload(seconds));
-        }
-    }
-
-    fn send(&mut self, cx: &mut Context<'_>, message: &Message) {
-        self.seal(cx, self.answer_path(), content::APPLICATION, &message.encode());
+        result
     }
 
     fn seal(&mut self, cx: &mut Context<'_>, path: Path, content_type: u8, plaintext: &[u8]) {
@@ -556,20 +423,8 @@ impl Session {
     }
 }
 
-impl Exchanges {
-    fn new(generation: Generation) -> Box<Self> {
-        Box::new(Self {
-            inbound: Inbound::default(),
-            outbound: Outbound::new(Tokens::new(generation)),
-            assembly: None,
-            assembly_since: Millis::default(),
-        })
-    }
-}
-
 /// A receipt for `message` as if a session had received it, for tests of what comes after.
 #[doc(hidden)]
 pub fn test_receipt(message: &Message) -> Receipt {
-    let token = message.token.first().copied().filter(|_| message.token.len() == 1);
-    Receipt { message_id: message.id, digest: digest64(&message.encode()), confirmable: message.kind == Kind::Confirmable, token }
+    Receipt::of(message, digest64(&message.encode()), Subject::News)
 }

@@ -11,7 +11,7 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(4);
 const TRANSMISSIONS: u8 = 4;
 const SPAN: Duration = Duration::from_secs(45);
 /// A publish with acknowledgement has failed for the application after this.
-const PUBLISH_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const PUBLISH_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a message of the device is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,9 +66,14 @@ impl Reliability {
         self.sent.clear();
     }
 
-    pub(super) fn start(&mut self, now: Millis, purpose: Purpose, mut message: Message, entropy: &mut SeededEntropy) -> Vec<u8> {
+    /// The next message id.
+    pub(super) fn take_id(&mut self) -> u16 {
         self.next_id = self.next_id.wrapping_add(1);
-        message.id = self.next_id;
+        self.next_id
+    }
+
+    pub(super) fn start(&mut self, now: Millis, purpose: Purpose, mut message: Message, entropy: &mut SeededEntropy) -> Vec<u8> {
+        message.id = self.take_id();
         let bytes = message.encode();
         let timeout = ACK_TIMEOUT + Duration::from_millis(entropy.below(1993));
         let sent = Sent {

@@ -1,12 +1,14 @@
-//! Requests to a device that are not over: repeated at 4, 12 and 28 seconds (times 1 to 1.5) until acknowledged, then waiting for their
-//! response until their deadline. Nothing is repeated after 45 seconds, when the device would take it for new.
+//! Requests to a device that are not over. In datagrams they are repeated at 4, 12 and 28 seconds (times 1 to 1.5) until acknowledged, and wait
+//! for their response until their deadline; nothing is repeated after 45 seconds, when the device would take it for new. Over a stream they are
+//! sent once, and end with a response, at their deadline or with the connection.
 
 use std::time::Duration;
 
-use crate::coap::{Block, Code, Message, option};
+use crate::coap::{Block, Code, Kind, Message, option};
 use crate::entropy::Entropy;
 use crate::error::RequestError;
 use crate::path::Path;
+use crate::session::conversation::{Carrier, Event, Turn};
 use crate::session::describe::{Assembled, Assembly, DescribeKind};
 use crate::session::ids::{MessageIds, SPAN, Tokens};
 use crate::session::request::{Outcome, Request, RequestId};
@@ -33,6 +35,7 @@ struct Exchange {
     message_id: u16,
     token: Option<u8>,
     bytes: Vec<u8>,
+    carrier: Carrier,
     sent: u8,
     started_at: Millis,
     timeout: Duration,
@@ -42,40 +45,29 @@ struct Exchange {
     assembly: Option<Assembly>,
 }
 
-/// What became of an exchange.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Event {
-    /// Send these bytes, to this address if it is a check of one.
-    Send(Vec<u8>, Option<Path>),
-    /// A caller's request is over.
-    Settled(RequestId, Outcome),
-    /// The device answered a check of this address.
-    PathProved(Path),
-}
-
 /// The open requests of one session.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     open: Vec<Exchange>,
     tokens: Tokens,
+    carrier: Carrier,
 }
 
 impl Outbound {
-    pub(crate) fn new(tokens: Tokens) -> Self {
-        Self { open: Vec::new(), tokens }
+    pub(crate) fn new(tokens: Tokens, carrier: Carrier) -> Self {
+        Self { open: Vec::new(), tokens, carrier }
     }
 
-    /// Opens a request; the first transmission is in `events`.
+    /// Opens a request and sends it.
     pub(crate) fn start(
         &mut self,
-        now: Millis,
+        turn: &mut Turn<'_>,
         asker: Asker,
         request: Request,
         deadline: Millis,
         ids: &mut MessageIds,
-        entropy: &mut dyn Entropy,
-        events: &mut Vec<Event>,
     ) -> Result<(), RequestError> {
+        let now = turn.now.at;
         // A check of an address always has room: without it a device that moved gets no answers while requests to its old address are open.
         if self.open.len() >= OPEN_MAX && matches!(asker, Asker::Caller(_)) {
             return Err(RequestError::Busy);
@@ -88,121 +80,117 @@ impl Outbound {
             token.into_iter().for_each(|token| self.tokens.free(token));
             return Err(RequestError::Busy);
         };
+        let message = request.message(message_id, token, None);
+        if self.carrier == Carrier::Stream && request.is_told_only() {
+            turn.events.push(Event::Send(Message { kind: Kind::NonConfirmable, ..message }.encode(), None));
+            asker.settle(turn, Outcome::Acknowledged);
+            return Ok(());
+        }
         let mut exchange = Exchange {
             asker,
-            bytes: request.message(message_id, token, None).encode(),
+            bytes: message.encode(),
             request,
             message_id,
             token,
+            carrier: self.carrier,
             sent: 0,
             started_at: now,
-            timeout: jittered(entropy),
+            timeout: jittered(turn.entropy),
             resend_at: now,
             deadline,
             acknowledged: false,
             assembly: None,
         };
-        exchange.transmit(now, events);
+        exchange.transmit(turn);
         self.open.push(exchange);
         Ok(())
     }
 
-    /// An acknowledgement or reset with `message`'s id. `from` is where it came from.
-    pub(crate) fn acknowledge(
-        &mut self,
-        now: Millis,
-        message: &Message,
-        from: Path,
-        ids: &mut MessageIds,
-        entropy: &mut dyn Entropy,
-        events: &mut Vec<Event>,
-    ) {
-        let Some(index) = self.open.iter().position(|exchange| exchange.message_id == message.id && !exchange.acknowledged) else { return };
+    /// An acknowledgement. `from` is where it came from.
+    pub(crate) fn acknowledge(&mut self, turn: &mut Turn<'_>, message: &Message, from: Path, ids: &mut MessageIds) {
+        let Some(index) = self.acknowledged_by(turn, message) else { return };
         if let Asker::PathCheck(path) = self.open[index].asker {
             if path == from {
                 self.open.swap_remove(index);
-                events.push(Event::PathProved(path));
+                turn.events.push(Event::PathProved(path));
             }
             return;
         }
         self.open[index].acknowledged = true;
         if message.code != Code::EMPTY {
-            self.respond(now, index, message, ids, entropy, events);
+            self.respond(turn, index, message, ids);
         } else if let Some(outcome) = self.open[index].request.acknowledged() {
-            self.settle(now, index, outcome, events);
+            self.settle(turn, index, outcome);
         }
     }
 
+    /// Which request an acknowledgement is of. Over a stream a device gives the one of a ping or a signal an id of its own (device-os.md §2.6):
+    /// any proves that it is there, and where there is a token, that counts.
+    fn acknowledged_by(&mut self, turn: &mut Turn<'_>, message: &Message) -> Option<usize> {
+        if self.carrier == Carrier::Stream {
+            while let Some(ping) = self.open.iter().position(|exchange| exchange.request == Request::Ping) {
+                self.settle(turn, ping, Outcome::Acknowledged);
+            }
+            if let [token] = message.token[..] {
+                return self.open.iter().position(|exchange| exchange.token == Some(token));
+            }
+        }
+        self.open.iter().position(|exchange| exchange.message_id == message.id && !exchange.acknowledged)
+    }
+
     /// A reset with `id`: the device cannot do it.
-    pub(crate) fn reset(&mut self, now: Millis, id: u16, events: &mut Vec<Event>) {
+    pub(crate) fn reset(&mut self, turn: &mut Turn<'_>, id: u16) {
         if let Some(index) = self.open.iter().position(|exchange| exchange.message_id == id) {
-            self.settle(now, index, Outcome::Refused(Code::BAD_REQUEST), events);
+            self.settle(turn, index, Outcome::Refused(Code::BAD_REQUEST));
         }
     }
 
     /// A separate response. Whether it belongs to an open request or not, its sender gets an acknowledgement.
-    pub(crate) fn response(
-        &mut self,
-        now: Millis,
-        message: &Message,
-        ids: &mut MessageIds,
-        entropy: &mut dyn Entropy,
-        events: &mut Vec<Event>,
-    ) {
+    pub(crate) fn response(&mut self, turn: &mut Turn<'_>, message: &Message, ids: &mut MessageIds) {
         let [token] = message.token[..] else { return };
         if let Some(index) = self.open.iter().position(|exchange| exchange.token == Some(token)) {
-            self.respond(now, index, message, ids, entropy, events);
+            self.respond(turn, index, message, ids);
         }
     }
 
-    fn respond(
-        &mut self,
-        now: Millis,
-        index: usize,
-        response: &Message,
-        ids: &mut MessageIds,
-        entropy: &mut dyn Entropy,
-        events: &mut Vec<Event>,
-    ) {
+    fn respond(&mut self, turn: &mut Turn<'_>, index: usize, response: &Message, ids: &mut MessageIds) {
         let exchange = &mut self.open[index];
         exchange.acknowledged = true;
         let outcome = match (&exchange.request, Block::of(response, option::BLOCK2)) {
             (Request::Describe(kind), Some(block)) if response.code == Code::CONTENT => {
                 let kind = *kind;
-                match exchange.take_block(now, kind, block, response, ids, entropy, events) {
+                match exchange.take_block(turn, kind, block, response, ids) {
                     Some(outcome) => outcome,
                     None => return,
                 }
             }
             _ => exchange.request.answered(response),
         };
-        self.settle(now, index, outcome, events);
+        self.settle(turn, index, outcome);
     }
 
-    fn settle(&mut self, now: Millis, index: usize, outcome: Outcome, events: &mut Vec<Event>) {
+    fn settle(&mut self, turn: &mut Turn<'_>, index: usize, outcome: Outcome) {
         let exchange = self.open.swap_remove(index);
         if let Some(token) = exchange.token {
             match outcome {
-                Outcome::TimedOut { .. } => self.tokens.rest(token, now),
+                Outcome::TimedOut { .. } => self.tokens.rest(token, turn.now.at),
                 _ => self.tokens.free(token),
             }
         }
-        if let Asker::Caller(id) = exchange.asker {
-            events.push(Event::Settled(id, outcome));
-        }
+        exchange.asker.settle(turn, outcome);
     }
 
     /// Repeats what is due and ends what has run out of time.
-    pub(crate) fn handle_timeout(&mut self, now: Millis, events: &mut Vec<Event>) {
-        let mut index = 0;
+    pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        let (now, mut index) = (turn.now.at, 0);
         while let Some(exchange) = self.open.get_mut(index) {
             if now >= exchange.ends_at() {
                 let received = exchange.acknowledged;
-                self.settle(now, index, Outcome::TimedOut { received }, events);
+                self.settle(turn, index, Outcome::TimedOut { received });
                 continue;
             }
-            if !exchange.acknowledged && now >= exchange.resend_at && exchange.sent < TRANSMISSIONS {
-                exchange.transmit(now, events);
+            if exchange.is_repeated() && now >= exchange.resend_at {
+                exchange.transmit(turn);
             }
             index += 1;
         }
@@ -226,10 +214,10 @@ impl Outbound {
     }
 
     /// Ends everything because the session does.
-    pub(crate) fn close(&mut self, now: Millis, events: &mut Vec<Event>) {
+    pub(crate) fn close(&mut self, turn: &mut Turn<'_>) {
         while let Some(exchange) = self.open.last() {
             let received = exchange.acknowledged;
-            self.settle(now, self.open.len() - 1, Outcome::Closed { received }, events);
+            self.settle(turn, self.open.len() - 1, Outcome::Closed { received });
         }
     }
 
@@ -243,58 +231,68 @@ impl Outbound {
     }
 }
 
+impl Asker {
+    fn settle(self, turn: &mut Turn<'_>, outcome: Outcome) {
+        if let Self::Caller(id) = self {
+            turn.events.push(Event::Settled(id, outcome));
+        }
+    }
+}
+
 impl Exchange {
-    fn transmit(&mut self, now: Millis, events: &mut Vec<Event>) {
+    fn transmit(&mut self, turn: &mut Turn<'_>) {
         let path = match self.asker {
             Asker::PathCheck(path) => Some(path),
             Asker::Caller(_) => None,
         };
-        events.push(Event::Send(self.bytes.clone(), path));
+        turn.events.push(Event::Send(self.bytes.clone(), path));
         self.sent += 1;
-        self.resend_at = now + self.timeout;
+        self.resend_at = turn.now.at + self.timeout;
         self.timeout *= 2;
+    }
+
+    fn is_repeated(&self) -> bool {
+        self.carrier == Carrier::Datagrams && !self.acknowledged && self.sent < TRANSMISSIONS
     }
 
     /// After this, neither an acknowledgement nor a response helps.
     fn ends_at(&self) -> Millis {
-        match self.acknowledged {
+        match self.acknowledged || self.carrier == Carrier::Stream {
             true => self.deadline,
             false => self.deadline.min(self.started_at + SPAN),
         }
     }
 
     fn timeout_at(&self) -> Millis {
-        match self.acknowledged || self.sent >= TRANSMISSIONS {
-            true => self.ends_at(),
-            false => self.ends_at().min(self.resend_at),
+        match self.is_repeated() {
+            true => self.ends_at().min(self.resend_at),
+            false => self.ends_at(),
         }
     }
 
     /// Takes a block of a describe and asks for the next. `Some` ends the exchange.
     fn take_block(
         &mut self,
-        now: Millis,
+        turn: &mut Turn<'_>,
         kind: DescribeKind,
         block: Block,
         response: &Message,
         ids: &mut MessageIds,
-        entropy: &mut dyn Entropy,
-        events: &mut Vec<Event>,
     ) -> Option<Outcome> {
         match Assembly::take(&mut self.assembly, kind, block, &response.payload) {
             Assembled::Complete(payload) => return Some(Outcome::Described(kind, payload)),
             Assembled::Stray | Assembled::TooLong => return Some(Outcome::Malformed),
             Assembled::Partial => {}
         }
-        let Some(message_id) = ids.take(now) else { return Some(Outcome::TimedOut { received: true }) };
+        let Some(message_id) = ids.take(turn.now.at) else { return Some(Outcome::TimedOut { received: true }) };
         let next = Block { number: block.number + 1, more: false, size_exponent: block.size_exponent };
         self.message_id = message_id;
         self.bytes = self.request.message(message_id, self.token, Some(next)).encode();
         self.acknowledged = false;
         self.sent = 0;
-        self.started_at = now;
-        self.timeout = jittered(entropy);
-        self.transmit(now, events);
+        self.started_at = turn.now.at;
+        self.timeout = jittered(turn.entropy);
+        self.transmit(turn);
         None
     }
 }

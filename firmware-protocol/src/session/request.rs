@@ -47,7 +47,7 @@ pub struct RequestId(pub u64);
 /// How a request ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The device received it; there is nothing more to come.
+    /// The device received it; there is nothing more to come. Of an event over TCP: it was written to the connection, which is all there is.
     Acknowledged,
     /// A function returned.
     Returned(i32),
@@ -87,6 +87,11 @@ impl Request {
     /// Whether the answer carries a token.
     pub(crate) fn has_token(&self) -> bool {
         !matches!(self, Self::Ping | Self::Deliver(_) | Self::ChangeKey)
+    }
+
+    /// Whether devices on TCP do not acknowledge it (device-os.md §2.6): there it is sent without asking for that.
+    pub(crate) fn is_told_only(&self) -> bool {
+        matches!(self, Self::Deliver(_))
     }
 
     /// The message. `block` continues a describe.
