@@ -34,6 +34,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Devices that speak DTLS.
     pub udp: Udp,
+    /// Devices that speak TCP.
+    pub tcp: Tcp,
     /// How devices are divided.
     pub shards: Shards,
     /// The REST API.
@@ -61,6 +63,15 @@ pub struct Udp {
     pub listen: SocketAddr,
     /// Terminators to start.
     pub workers: NonZeroUsize,
+}
+
+/// The connections of devices that speak TCP.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tcp {
+    /// Address to bind.
+    pub listen: SocketAddr,
+    /// Open connections.
+    pub connections: Limit,
 }
 
 /// How devices are divided.

@@ -133,17 +133,18 @@ fn show_status(status: &FleetStatus, shown: &mut FleetStatus, count: usize) {
 
 /// A server on the usual ports, or on others if those are taken.
 async fn start_server(directory: &Path) -> Result<Server> {
-    let config = |udp: &str, http: &str, admin: &str| {
+    let config = |udp: &str, tcp: &str, http: &str, admin: &str| {
         let directory = toml::Value::String(directory.display().to_string());
-        let text =
-            format!("data_dir = {directory}\n[udp]\nlisten = \"{udp}\"\n[http]\nlisten = \"{http}\"\n[admin]\nlisten = \"{admin}\"\n");
+        let sections = [("udp", udp), ("tcp", tcp), ("http", http), ("admin", admin)];
+        let listens: String = sections.iter().map(|(section, address)| format!("[{section}]\nlisten = \"{address}\"\n")).collect();
+        let text = format!("data_dir = {directory}\n{listens}");
         Config::parse(&text, [])
     };
-    match Server::start(&config("127.0.0.1:5684", "127.0.0.1:8080", "127.0.0.1:8081")?).await {
+    match Server::start(&config("127.0.0.1:5684", "127.0.0.1:5683", "127.0.0.1:8080", "127.0.0.1:8081")?).await {
         Ok(server) => Ok(server),
         Err(error) => {
             tracing::info!(%error, "the usual ports cannot be had, taking others");
-            Ok(Server::start(&config("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0")?).await?)
+            Ok(Server::start(&config("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0")?).await?)
         }
     }
 }

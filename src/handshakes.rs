@@ -1,7 +1,7 @@
 //! The handshake thread: everything expensive that strangers can ask for happens here, so that sessions never wait for it.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use firmware_protocol::error::KeyError;
 use firmware_protocol::path::Path;
 use firmware_protocol::time::{Millis, Now};
 
+use crate::admission::{Admission, Place};
 use crate::clock::Clock;
 use crate::entropy::SystemEntropy;
 use crate::mailbox::{Lane, Mailbox};
@@ -26,31 +27,23 @@ use crate::terminators::{Holder, ToHandshakes, ToTerminator, owner_of};
 /// each would cost more than the wait.
 const MESSAGES: usize = 8;
 
-/// How much of a handshake may be under way.
-#[derive(Clone, Copy, Debug)]
-pub struct HandshakeLimits {
-    /// Half-open handshakes of one address.
-    pub per_address: usize,
-    /// Half-open handshakes of all.
-    pub total: usize,
-    /// How long one may stay half-open.
-    pub life: Duration,
-}
-
 struct HalfOpen {
     pending: Pending,
     terminator: u16,
     since: Millis,
+    /// Held for what its end frees.
+    _place: Place,
 }
 
 /// The thread's state.
 pub struct Handshakes {
     handshaker: Handshaker,
     half_open: HashMap<SocketAddr, HalfOpen>,
-    by_ip: HashMap<IpAddr, usize>,
     /// Half-open handshakes in the order they began; entries of those that ended are skipped.
     order: VecDeque<(Millis, SocketAddr)>,
-    limits: HandshakeLimits,
+    admission: Arc<Admission>,
+    /// How long one may stay half-open.
+    life: Duration,
     mailbox: Mailbox<ToHandshakes>,
     terminators: Vec<Lane<ToTerminator>>,
     keys: Arc<KeyRing>,
@@ -69,7 +62,8 @@ impl Handshakes {
     /// With the server's key.
     pub fn new(
         key: KeyPair,
-        limits: HandshakeLimits,
+        admission: Arc<Admission>,
+        life: Duration,
         mailbox: Mailbox<ToHandshakes>,
         terminators: Vec<Lane<ToTerminator>>,
         keys: Arc<KeyRing>,
@@ -80,9 +74,9 @@ impl Handshakes {
         Ok(Self {
             handshaker: Handshaker::new(key, ServerCertificate::Omitted)?,
             half_open: HashMap::new(),
-            by_ip: HashMap::new(),
             order: VecDeque::new(),
-            limits,
+            admission,
+            life,
             mailbox,
             terminators,
             keys,
@@ -119,18 +113,14 @@ impl Handshakes {
         let repeated = self.half_open.get(&path.peer).is_some_and(|half_open| half_open.pending.answers(&hello));
         if !repeated {
             self.forget(path.peer);
-            let of_address = self.by_ip.get(&path.peer.ip()).copied().unwrap_or_default();
-            if of_address >= self.limits.per_address {
-                return self.metrics.refused("address_limit");
-            }
-            if self.half_open.len() >= self.limits.total {
-                return self.metrics.refused("total_limit");
-            }
+            let place = match self.admission.enter(path.peer.ip()) {
+                Ok(place) => place,
+                Err(full) => return self.metrics.refused(full.name()),
+            };
             let Ok(pending) = self.handshaker.begin(&hello, Some(connection), &mut SystemEntropy) else {
                 return self.metrics.refused("internal");
             };
-            self.half_open.insert(path.peer, HalfOpen { pending, terminator, since: now.at });
-            *self.by_ip.entry(path.peer.ip()).or_default() += 1;
+            self.half_open.insert(path.peer, HalfOpen { pending, terminator, since: now.at, _place: place });
             self.order.push_back((now.at, path.peer));
         }
         let Some(half_open) = self.half_open.get_mut(&path.peer) else { return };
@@ -166,7 +156,7 @@ impl Handshakes {
     fn expire(&mut self, now: Millis) {
         while let Some((since, peer)) = self.order.front().copied() {
             let current = self.half_open.get(&peer).is_some_and(|half_open| half_open.since == since);
-            if current && now.since(since) < self.limits.life {
+            if current && now.since(since) < self.life {
                 break;
             }
             self.order.pop_front();
@@ -178,14 +168,6 @@ impl Handshakes {
     }
 
     fn forget(&mut self, peer: SocketAddr) {
-        if self.half_open.remove(&peer).is_none() {
-            return;
-        }
-        if let Some(count) = self.by_ip.get_mut(&peer.ip()) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_ip.remove(&peer.ip());
-            }
-        }
+        self.half_open.remove(&peer);
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use firmware_protocol::crypto::KeyPair;
+use firmware_protocol::crypto::{KeyPair, ServerKeyPair};
 use firmware_protocol::error::KeyError;
 use openssl::ec::{Asn1Flag, EcGroup, EcKey};
 use openssl::error::ErrorStack;
@@ -32,7 +32,7 @@ const RSA_BITS: u32 = 2048;
 /// The server's key pairs.
 pub struct ServerKeys {
     ec: KeyPair,
-    rsa: PKey<Private>,
+    rsa: ServerKeyPair,
 }
 
 /// How devices reach the server, which decides what key they carry.
@@ -119,19 +119,16 @@ impl ServerKeys {
     }
 
     /// The pair for devices on TCP, RSA with 2048 bits.
-    pub fn rsa(&self) -> &PKey<Private> {
+    pub fn rsa(&self) -> &ServerKeyPair {
         &self.rsa
     }
 
     /// The public half as `particle keys server` wants it: SubjectPublicKeyInfo in DER, 91 bytes for UDP and 294 for TCP.
-    ///
-    /// # Errors
-    /// OpenSSL cannot encode it.
-    pub fn public_der(&self, transport: Transport) -> Result<Vec<u8>, KeysError> {
-        Ok(match transport {
-            Transport::Udp => self.ec.public().spki().to_vec(),
-            Transport::Tcp => self.rsa.public_key_to_der()?,
-        })
+    pub fn public_der(&self, transport: Transport) -> &[u8] {
+        match transport {
+            Transport::Udp => self.ec.public().spki(),
+            Transport::Tcp => self.rsa.public().spki(),
+        }
     }
 
     /// The public half in PEM.
@@ -139,7 +136,7 @@ impl ServerKeys {
     /// # Errors
     /// OpenSSL cannot encode it.
     pub fn public_pem(&self, transport: Transport) -> Result<Vec<u8>, KeysError> {
-        Ok(PKey::public_key_from_der(&self.public_der(transport)?)?.public_key_to_pem()?)
+        Ok(PKey::public_key_from_der(self.public_der(transport))?.public_key_to_pem()?)
     }
 }
 
@@ -160,10 +157,11 @@ fn read_ec(path: &Path) -> Result<KeyPair, KeysError> {
     Ok(KeyPair::from_der(&pair.private_key_to_der()?)?)
 }
 
-fn read_rsa(path: &Path) -> Result<PKey<Private>, KeysError> {
+fn read_rsa(path: &Path) -> Result<ServerKeyPair, KeysError> {
     let sound = |pair: &PKey<Private>| pair.bits() == RSA_BITS && pair.rsa().is_ok_and(|rsa| rsa.check_key().unwrap_or(false));
     let damaged = || KeysError::Damaged { path: path.to_owned(), wanted: "a private RSA key of 2048 bits" };
-    read_private(path)?.filter(sound).ok_or_else(damaged)
+    let pair = read_private(path)?.filter(sound).ok_or_else(damaged)?;
+    Ok(ServerKeyPair::from_der(&pair.private_key_to_der()?)?)
 }
 
 /// The key in a file that nobody else can read; `None` if it is no key.
@@ -211,7 +209,7 @@ mod tests {
     }
 
     fn public(data: &DataDir) -> Vec<u8> {
-        ServerKeys::open(data).expect("keys").public_der(Transport::Udp).expect("DER")
+        ServerKeys::open(data).expect("keys").public_der(Transport::Udp).to_vec()
     }
 
     #[test]
@@ -232,8 +230,8 @@ mod tests {
         let keys = ServerKeys::open(&data).expect("keys");
         for (transport, len) in [(Transport::Udp, 91), (Transport::Tcp, 294)] {
             let pem = PKey::public_key_from_pem(&keys.public_pem(transport).expect("PEM")).expect("a key");
-            let der = keys.public_der(transport).expect("DER");
-            assert_eq!((pem.public_key_to_der().expect("DER"), der.len()), (der, len));
+            let der = keys.public_der(transport);
+            assert_eq!((&pem.public_key_to_der().expect("DER")[..], der.len()), (der, len));
         }
     }
 

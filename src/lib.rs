@@ -1,6 +1,7 @@
 //! Holdfast's server: sockets, threads, journal, stores, REST and wiring. The only place that knows all parts.
 
 pub mod admin;
+pub mod admission;
 pub mod api;
 pub mod cli;
 pub mod clock;

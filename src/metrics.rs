@@ -3,6 +3,7 @@
 use firmware_protocol::dtls::demux::Junk;
 use firmware_protocol::dtls::server::Refusal;
 use firmware_protocol::session::Dropped;
+use firmware_protocol::tcp::handshake::Refusal as TcpRefusal;
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
@@ -35,7 +36,25 @@ pub struct TerminatorMetrics {
     events_refused: IntCounterVec,
 }
 
-/// What the handshake thread counts.
+/// What the terminator of devices on TCP counts.
+#[derive(Clone, Debug)]
+pub struct TcpMetrics {
+    /// Connections open.
+    pub connections: IntGauge,
+    /// Handshakes proved.
+    pub handshakes: IntCounter,
+    /// Messages of devices handed to shards, over UDP too.
+    pub messages_received: IntCounter,
+    /// Messages of devices acknowledged after commit, over UDP too.
+    pub messages_acknowledged: IntCounter,
+    /// Sessions in use, over UDP too.
+    pub sessions: IntGauge,
+    closed: IntCounterVec,
+    refused: IntCounterVec,
+    events_refused: IntCounterVec,
+}
+
+/// What the handshake threads count.
 #[derive(Clone, Debug)]
 pub struct HandshakeMetrics {
     /// Handshakes begun and not yet proved.
@@ -136,7 +155,21 @@ impl Metrics {
         }
     }
 
-    /// Metrics of the handshake thread.
+    /// Metrics of the terminator of TCP. What counts over both transports is counted together.
+    pub fn tcp(&self, all: &TerminatorMetrics) -> TcpMetrics {
+        TcpMetrics {
+            connections: self.gauge("holdfast_tcp_connections", "Connections of devices open."),
+            handshakes: self.counter("holdfast_tcp_handshakes_total", "Handshakes over TCP proved."),
+            messages_received: all.messages_received.clone(),
+            messages_acknowledged: all.messages_acknowledged.clone(),
+            sessions: all.sessions.clone(),
+            closed: self.counters("holdfast_tcp_closed_total", "Connections of devices that ended.", "reason"),
+            refused: self.counters("holdfast_tcp_refused_total", "Connections and messages of devices that were not taken.", "reason"),
+            events_refused: all.events_refused.clone(),
+        }
+    }
+
+    /// Metrics of the handshake threads.
     pub fn handshakes(&self) -> HandshakeMetrics {
         HandshakeMetrics {
             pending: self.gauge("holdfast_dtls_handshakes_pending", "Handshakes begun and not yet proved."),
@@ -197,11 +230,7 @@ impl TerminatorMetrics {
 
     /// An event was over a limit.
     pub fn event_refused(&self, over: Over) {
-        let limit = match over {
-            Over::Device => "device",
-            Over::Owner => "owner",
-        };
-        self.events_refused.with_label_values(&[limit]).inc();
+        self.events_refused.with_label_values(&[limit_name(over)]).inc();
     }
 
     /// A datagram was nothing for us.
@@ -226,7 +255,41 @@ impl TerminatorMetrics {
     }
 }
 
+impl TcpMetrics {
+    /// A connection ended for `reason`.
+    pub fn closed(&self, reason: &str) {
+        self.closed.with_label_values(&[reason]).inc();
+    }
+
+    /// A connection or a message was not taken for `reason`.
+    pub fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// An event was over a limit.
+    pub fn event_refused(&self, over: Over) {
+        self.events_refused.with_label_values(&[limit_name(over)]).inc();
+    }
+}
+
+fn limit_name(over: Over) -> &'static str {
+    match over {
+        Over::Device => "device",
+        Over::Owner => "owner",
+    }
+}
+
 impl HandshakeMetrics {
+    /// A device's answer over TCP was refused.
+    pub fn tcp_refusal(&self, refusal: TcpRefusal) {
+        self.refused(match refusal {
+            TcpRefusal::Malformed => "tcp_malformed",
+            TcpRefusal::UnknownKey => "tcp_unknown_key",
+            TcpRefusal::WrongKey => "tcp_wrong_key",
+            TcpRefusal::Crypto => "internal",
+        });
+    }
+
     /// A hello or flight was refused for `reason`.
     pub fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();

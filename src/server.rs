@@ -152,6 +152,11 @@ impl Server {
         self.plane.udp()
     }
 
+    /// Address of the devices' TCP port.
+    pub fn tcp(&self) -> SocketAddr {
+        self.plane.tcp()
+    }
+
     /// What is open.
     pub fn opened(&self) -> &Opened {
         &self.opened

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use firmware_protocol::id::{DeviceId, KeyHash};
 use firmware_protocol::time::UnixMillis;
+use openssl::sha::sha256;
 
 use crate::terminators::StrangerSeen;
 
@@ -65,7 +66,7 @@ impl Strangers {
     /// A stranger proved its key and said Hello.
     pub fn seen(&self, seen: StrangerSeen, now: UnixMillis) {
         self.with(|state| {
-            let key = (seen.device, seen.key.hash());
+            let key = (seen.device, KeyHash(sha256(&seen.spki)));
             let full = state.listed.len() >= LISTED_MAX;
             match state.listed.get_mut(&key) {
                 Some(stranger) => {

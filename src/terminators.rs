@@ -1,4 +1,4 @@
-//! Terminators: workers that own a UDP socket and the sessions of their buckets. Each decrypts, recognises repetitions and answers what needs no
+//! Terminators: workers that own sockets and sessions, one for each UDP socket and one for all of TCP. Each decrypts, recognises repetitions and answers what needs no
 //! routing by itself; typed messages go to shards, proven hellos to the handshake thread, sessions to the journal.
 //!
 //! A session belongs to the worker its connection id names. A datagram that reaches another worker's socket is handed over.
@@ -6,11 +6,11 @@
 pub mod cid_keys;
 mod limits;
 mod sessions;
+pub mod tcp;
 mod udp;
 mod worker;
 
 use firmware_protocol::coap::Code;
-use firmware_protocol::crypto::PublicKey;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::dtls::server::Established;
 use firmware_protocol::id::Identity;
@@ -61,6 +61,18 @@ pub enum ToTerminator {
         path: Path,
         /// What it left.
         established: Box<Established<Holder>>,
+    },
+    /// A handshake over TCP was proved.
+    Proved {
+        /// Which connection.
+        serial: u64,
+        /// What it left.
+        established: Box<tcp::Proved>,
+    },
+    /// A handshake over TCP was refused.
+    Unproved {
+        /// Which connection.
+        serial: u64,
     },
     /// A new session is durable: the device may be told.
     Opened {
@@ -136,8 +148,8 @@ pub enum ToHandshakes {
 /// A stranger that proved a key and said Hello while the operator looked.
 #[derive(Clone, Debug)]
 pub struct StrangerSeen {
-    /// Its key.
-    pub key: PublicKey,
+    /// Its key, as SubjectPublicKeyInfo.
+    pub spki: Vec<u8>,
     /// The device id it claims.
     pub device: firmware_protocol::id::DeviceId,
     /// Platform id.

@@ -30,8 +30,10 @@ pub enum Command {
     /// The least a server can do.
     #[command(hide = true)]
     Bare {
-        /// Port for devices.
+        /// Port for devices on UDP.
         udp: u16,
+        /// Port for devices on TCP.
+        tcp: u16,
         /// Port for REST.
         http: u16,
         /// Port for health checks.

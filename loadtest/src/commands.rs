@@ -30,7 +30,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Keys(arguments) => write_keys(&arguments),
         Command::Drill(Drill::KillRestart(arguments)) => drill(arguments),
         Command::Bench(arguments) => measure(arguments),
-        Command::Bare { udp, http, admin } => bare(Ports { udp, http, admin }).map(|()| ExitCode::SUCCESS),
+        Command::Bare { udp, tcp, http, admin } => bare(Ports { udp, tcp, http, admin }).map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -30,8 +30,10 @@ const LOG_SHOWN: u64 = 2000;
 /// Loopback ports that were free a moment ago.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ports {
-    /// Devices.
+    /// Devices on UDP.
     pub udp: u16,
+    /// Devices on TCP.
+    pub tcp: u16,
     /// REST.
     pub http: u16,
     /// Metrics and health.
@@ -204,19 +206,25 @@ fn pid(child: &Child) -> Result<Pid> {
 }
 
 impl Ports {
-    /// Asks the kernel for three.
+    /// Asks the kernel for four.
     pub fn free() -> Result<Self> {
         let here = (Ipv4Addr::LOCALHOST, 0);
-        let (udp, http, admin) = (UdpSocket::bind(here)?, TcpListener::bind(here)?, TcpListener::bind(here)?);
-        Ok(Self { udp: udp.local_addr()?.port(), http: http.local_addr()?.port(), admin: admin.local_addr()?.port() })
+        let (udp, tcp) = (UdpSocket::bind(here)?, TcpListener::bind(here)?);
+        let (http, admin) = (TcpListener::bind(here)?, TcpListener::bind(here)?);
+        Ok(Self {
+            udp: udp.local_addr()?.port(),
+            tcp: tcp.local_addr()?.port(),
+            http: http.local_addr()?.port(),
+            admin: admin.local_addr()?.port(),
+        })
     }
 }
 
 /// A benchmark has few devices that send as much as many.
 fn config(data_dir: &Path, ports: Ports) -> String {
-    let Ports { udp, http, admin } = ports;
+    let Ports { udp, tcp, http, admin } = ports;
     format!(
-        "data_dir = {data_dir:?}\n\n[udp]\nlisten = \"127.0.0.1:{udp}\"\n\n[http]\nlisten = \"127.0.0.1:{http}\"\n\n\
+        "data_dir = {data_dir:?}\n\n[udp]\nlisten = \"127.0.0.1:{udp}\"\n\n[tcp]\nlisten = \"127.0.0.1:{tcp}\"\n\n[http]\nlisten = \"127.0.0.1:{http}\"\n\n\
          [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n[limits]\ndevice_events_per_s = \"unlimited\"\ndevice_records_per_s = \"unlimited\"\n\n\
          [log]\nfilter = \"warn\"\n"
     )
@@ -232,8 +240,8 @@ mod tests {
 
     #[test]
     fn the_configuration_names_every_address() {
-        let text = config(Path::new("/tmp/a \"b\""), Ports { udp: 1, http: 2, admin: 3 });
-        let expected = "data_dir = \"/tmp/a \\\"b\\\"\"\n\n[udp]\nlisten = \"127.0.0.1:1\"\n\n[http]\nlisten = \"127.0.0.1:2\"\n\n\
+        let text = config(Path::new("/tmp/a \"b\""), Ports { udp: 1, tcp: 4, http: 2, admin: 3 });
+        let expected = "data_dir = \"/tmp/a \\\"b\\\"\"\n\n[udp]\nlisten = \"127.0.0.1:1\"\n\n[tcp]\nlisten = \"127.0.0.1:4\"\n\n[http]\nlisten = \"127.0.0.1:2\"\n\n\
                         [admin]\nlisten = \"127.0.0.1:3\"\n\n[limits]\ndevice_events_per_s = \"unlimited\"\ndevice_records_per_s = \"unlimited\"\n\n\
                         [log]\nfilter = \"warn\"\n";
         assert_eq!(text, expected);

@@ -55,7 +55,7 @@ pub(super) fn run(command: KeysCommand, target: &Target, output: &mut Output<'_>
         Protocol::Tcp => (Transport::Tcp, "server_key_tcp"),
     };
     let (bytes, ending) = match args.format {
-        Format::Der => (keys.public_der(transport)?, "der"),
+        Format::Der => (keys.public_der(transport).to_vec(), "der"),
         Format::Pem => (keys.public_pem(transport)?, "pem"),
     };
     let path = args.out.unwrap_or_else(|| PathBuf::from(format!("{name}.{ending}")));

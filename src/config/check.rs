@@ -14,8 +14,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::file::{File, HttpSection, TlsSection, Workers};
 use super::{
-    Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Limits, Log, LogFormat, Network, Problem, Shards, SignUp, Tls,
-    Udp,
+    Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Limits, Log, LogFormat, Network, Problem, Shards, SignUp, Tcp,
+    Tls, Udp,
 };
 
 const WORKERS: RangeInclusive<i64> = 1..=256;
@@ -31,6 +31,7 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
     let config = Config {
         data_dir: data_dir(&mut problems, file.data_dir),
         udp: Udp { listen: address(&mut problems, "udp.listen", &file.udp.listen), workers: workers(&mut problems, &file.udp.workers) },
+        tcp: Tcp { listen: address(&mut problems, "tcp.listen", &file.tcp.listen), connections: file.tcp.connections },
         shards: Shards { count: count(number(&mut problems, "shards.count", file.shards.count, SHARDS)) },
         http: http(&mut problems, file.http),
         admin: Admin { listen: address(&mut problems, "admin.listen", &file.admin.listen) },

@@ -23,10 +23,12 @@ pub(super) enum Takes {
 }
 
 /// Every key there is. A test compares it with `config.default.toml`.
-pub(super) const KEYS: [(&[&str], Takes); 26] = [
+pub(super) const KEYS: [(&[&str], Takes); 28] = [
     (&["data_dir"], Takes::Text),
     (&["udp", "listen"], Takes::Text),
     (&["udp", "workers"], Takes::NumberOrWord),
+    (&["tcp", "listen"], Takes::Text),
+    (&["tcp", "connections"], Takes::NumberOrWord),
     (&["shards", "count"], Takes::Number),
     (&["http", "listen"], Takes::Text),
     (&["http", "insecure_http"], Takes::Flag),

@@ -10,6 +10,7 @@ use super::Limit;
 pub(super) struct File {
     pub(super) data_dir: String,
     pub(super) udp: UdpSection,
+    pub(super) tcp: TcpSection,
     pub(super) shards: ShardsSection,
     pub(super) http: HttpSection,
     pub(super) admin: AdminSection,
@@ -26,6 +27,7 @@ impl Default for File {
         Self {
             data_dir: "data".into(),
             udp: UdpSection::default(),
+            tcp: TcpSection::default(),
             shards: ShardsSection::default(),
             http: HttpSection::default(),
             admin: AdminSection::default(),
@@ -59,6 +61,20 @@ impl Default for UdpSection {
 pub(super) enum Workers {
     Number(i64),
     Word(String),
+}
+
+/// `[tcp]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TcpSection {
+    pub(super) listen: String,
+    pub(super) connections: Limit,
+}
+
+impl Default for TcpSection {
+    fn default() -> Self {
+        Self { listen: "[::]:5683".into(), connections: Limit::AtMost(10_000) }
+    }
 }
 
 /// `[shards]`

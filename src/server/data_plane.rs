@@ -16,6 +16,7 @@ use router::device::DeviceView;
 use router::shard::{Input, Shard};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::admission::{Admission, HandshakeLimits};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -23,7 +24,7 @@ use crate::entropy::SystemEntropy;
 use crate::errands;
 use crate::generation;
 use crate::generations::Generations;
-use crate::handshakes::{HandshakeLimits, Handshakes};
+use crate::handshakes::Handshakes;
 use crate::history::{self, Feed, Keeper};
 use crate::journal::{self, CompactionOptions, Events, Journal, Options, SealedSegment};
 use crate::mailbox::{Bell, Lane, MailboxBuilder};
@@ -34,9 +35,12 @@ use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners, shard_of};
 use crate::store::{DeviceBook, KeyChange, Registry};
 use crate::strangers::Strangers;
 use crate::streams::Streams;
+use crate::terminators::tcp::{self, RsaHandshakes, TcpLanes, TcpShared, TcpWorker, ToRsaHandshakes};
 use crate::terminators::{self, Limits, ToHandshakes, ToTerminator, Worker, WorkerLanes, owner_of};
 use crate::writer::{Append, Writer, WriterLanes};
 
+/// How much handshakes give way: at 5 a thread gets a third of what one at 0 gets.
+const HANDSHAKE_NICENESS: i32 = 5;
 /// Room in a lane between two threads.
 const LANE: usize = 4_096;
 /// Room in a lane of the API, which many callers share.
@@ -53,6 +57,7 @@ pub struct DataPlane {
     threads: Vec<(JoinHandle<()>, Arc<AtomicBool>, Arc<Bell>)>,
     handle: Arc<DataPlaneHandle>,
     udp: SocketAddr,
+    tcp: SocketAddr,
 }
 
 /// What the control plane holds of the data plane.
@@ -169,8 +174,12 @@ impl DataPlane {
         let restored = restore(recovered.state, registry.keys(), generation, workers, now);
         let sockets = terminators::bind_group(config.udp.listen, workers)?;
         let udp = sockets[0].local_addr()?;
+        let listener = tcp::bind(config.tcp.listen).map_err(|source| StartError::Listen { address: config.tcp.listen, source })?;
+        let tcp = listener.local_addr()?;
 
-        let mut terminator_boxes = mailboxes::<ToTerminator>(workers)?;
+        // The last one is that of TCP.
+        let mut terminator_boxes = mailboxes::<ToTerminator>(workers + 1)?;
+        let mut rsa_box = MailboxBuilder::<ToRsaHandshakes>::new()?;
         let mut shard_boxes = mailboxes::<Input<Reply>>(shards)?;
         let mut writer_box = MailboxBuilder::<Append>::new()?;
         let mut handshake_box = MailboxBuilder::<ToHandshakes>::new()?;
@@ -206,7 +215,10 @@ impl DataPlane {
             shards: lanes(&mut shard_boxes, LANE).into_iter().zip(subscribed.iter().cloned()).collect(),
             streams: stream_sender,
         };
-        let handshake_lanes = lanes(&mut terminator_boxes, LANE);
+        let mut handshake_lanes = lanes(&mut terminator_boxes, LANE);
+        handshake_lanes.truncate(workers);
+        let tcp_lanes = TcpLanes { shards: lanes(&mut shard_boxes, LANE), handshakes: rsa_box.lane(LANE) };
+        let rsa_lanes = lanes(&mut terminator_boxes, LANE);
         let api_lanes = lanes(&mut shard_boxes, API_LANE);
 
         let mut threads = Threads::default();
@@ -242,24 +254,38 @@ impl DataPlane {
 
         let mailbox = handshake_box.build()?;
         let bell = mailbox.bell();
-        let limits = HandshakeLimits {
+        let admission = Admission::new(HandshakeLimits {
             per_address: config.handshakes.half_open_per_address.as_usize(),
             total: config.handshakes.half_open.as_usize(),
-            life: config.handshakes.half_open_life,
-        };
+        });
+        let handshake_metrics = Arc::new(metrics.handshakes());
         let handshakes = Handshakes::new(
             keys.ec().clone(),
-            limits,
+            Arc::clone(&admission),
+            config.handshakes.half_open_life,
             mailbox,
             handshake_lanes,
             Arc::clone(registry.keys()),
             Arc::clone(&strangers),
             clock,
-            Arc::new(metrics.handshakes()),
+            Arc::clone(&handshake_metrics),
         )?;
-        threads.spawn("handshakes", bell, move |stop| handshakes.run(stop))?;
+        threads.spawn("handshakes", bell, move |stop| {
+            yield_to_sessions();
+            handshakes.run(stop);
+        })?;
+
+        let mailbox = rsa_box.build()?;
+        let bell = mailbox.bell();
+        let (known, strange) = (Arc::clone(registry), Arc::clone(&strangers));
+        let handshakes = RsaHandshakes::new(keys.rsa().clone(), mailbox, rsa_lanes, known, strange, clock, handshake_metrics);
+        threads.spawn("handshakes-tcp", bell, move |stop| {
+            yield_to_sessions();
+            handshakes.run(stop);
+        })?;
 
         let limits = Limits::new(&config.limits, u64::from_be_bytes(SystemEntropy.array()));
+        let tcp_box = terminator_boxes.pop().expect("one more was made than there are workers");
         let each = sockets.into_iter().zip(terminator_boxes).zip(worker_lanes).zip(by_worker);
         for (index, (((udp, mailbox), lanes), sessions)) in each.enumerate() {
             let mailbox = mailbox.build()?;
@@ -273,15 +299,30 @@ impl DataPlane {
             threads.spawn(&format!("terminator-{index}"), bell, move |stop| worker.run(stop))?;
         }
 
+        let mailbox = tcp_box.build()?;
+        let bell = mailbox.bell();
+        let shared = TcpShared {
+            admission,
+            ids,
+            generations,
+            strangers: Arc::clone(&strangers),
+            limits,
+            metrics: Arc::new(metrics.tcp(&terminator_metrics)),
+            clock,
+        };
+        let number = u16::try_from(workers).unwrap_or(u16::MAX);
+        let worker = TcpWorker::new(number, listener, config.tcp.connections, mailbox, tcp_lanes, shared)?;
+        threads.spawn("terminator-tcp", bell, move |stop| worker.run(stop))?;
+
         let streaming = Arc::clone(&streams);
         tokio::spawn(async move { streaming.run(stream_batches, feed).await });
-        let shards = api_lanes.into_iter().map(Mutex::new).collect();
-        let handle = Arc::new(DataPlaneHandle { shards, streams, strangers, history, clock });
+        let to_shards = api_lanes.into_iter().map(Mutex::new).collect();
+        let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, history, clock });
         threads.watch_keys(&handle, registry)?;
         tokio::spawn(errands::run(Registry::clone(registry), Arc::clone(&handle), errands));
         let took_ms = began.elapsed().as_millis();
-        tracing::info!(%udp, sessions, workers, shards, generation = generation.0, took_ms, "devices are served");
-        Ok(Self { threads: threads.0, handle, udp })
+        tracing::info!(%udp, %tcp, sessions, workers, shards, generation = generation.0, took_ms, "devices are served");
+        Ok(Self { threads: threads.0, handle, udp, tcp })
     }
 
     /// What the control plane needs of it.
@@ -292,6 +333,11 @@ impl DataPlane {
     /// The UDP address devices are served on.
     pub fn udp(&self) -> SocketAddr {
         self.udp
+    }
+
+    /// The TCP address devices are served on.
+    pub fn tcp(&self) -> SocketAddr {
+        self.tcp
     }
 
     /// Stops every thread, the journal's last, so that what shards passed on is still written. Devices are told nothing.
@@ -367,6 +413,13 @@ fn keep_history(
             metrics.failed.set(1);
             (None, None)
         }
+    }
+}
+
+/// Lowers the calling thread's priority: a storm of handshakes must not hold up established sessions.
+fn yield_to_sessions() {
+    if let Err(error) = rustix::process::nice(HANDSHAKE_NICENESS) {
+        tracing::warn!(%error, "handshakes run at the priority of everything else");
     }
 }
 

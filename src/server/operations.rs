@@ -28,7 +28,7 @@ fn unknown_key(stranger: Stranger) -> Option<UnknownKey> {
     Some(UnknownKey {
         device: stranger.seen.device,
         // It was proved, so it is a key; one that the registry would not take is no use in a list.
-        key: PublicKey::from_spki(stranger.seen.key.spki()).ok()?,
+        key: PublicKey::from_spki(&stranger.seen.spki).ok()?,
         platform_id: stranger.seen.platform,
         first_seen: stranger.first,
         last_seen: stranger.last,

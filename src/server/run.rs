@@ -36,7 +36,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let shutdown = CancellationToken::new();
     let commands = tokio::spawn(control::serve(commands, registry.clone(), operations, shutdown.clone()));
     let chores = tokio::spawn(forget_expired_tokens(registry, shutdown.clone()));
-    tracing::info!(http = %server.http(), udp = %server.udp(), data_dir = %server.opened().data.path().display(), "serving");
+    tracing::info!(http = %server.http(), udp = %server.udp(), tcp = %server.tcp(), data_dir = %server.opened().data.path().display(), "serving");
 
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use firmware_protocol::crypto::DevicePublicKey;
 use firmware_protocol::id::{DeviceId, Identity, KeyHash, OwnerId, ProductId};
 use firmware_protocol::time::UnixMillis;
 
@@ -25,6 +26,8 @@ pub struct Device {
     pub notes: Option<String>,
     /// The key it proves itself with.
     pub key: Option<KeyHash>,
+    /// The key itself if it is one of TCP: very old firmware there does not show it.
+    pub rsa_key: Option<Arc<DevicePublicKey>>,
     /// When it was registered.
     pub created_at: UnixMillis,
 }
@@ -160,6 +163,7 @@ mod tests {
             name: name.map(str::to_owned),
             notes: None,
             key: None,
+            rsa_key: None,
             created_at: UnixMillis(0),
         }
     }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use firmware_protocol::crypto::DevicePublicKey;
 use firmware_protocol::id::KeyHash;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
@@ -115,6 +117,11 @@ impl PublicKey {
     /// Its kind.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
+    }
+
+    /// The key as devices on TCP have it, if it is one of those.
+    pub fn rsa(&self) -> Option<Arc<DevicePublicKey>> {
+        DevicePublicKey::from_spki(&self.spki).map(Arc::new)
     }
 
     /// The name it is looked up by.

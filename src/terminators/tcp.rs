@@ -19,8 +19,6 @@ use std::time::Duration;
 use firmware_protocol::coap::Code;
 use firmware_protocol::crypto::Cbc;
 use firmware_protocol::dtls::cid::{ConnectionId, ConnectionIds};
-use firmware_protocol::entropy::Entropy;
-use firmware_protocol::error::KeyError;
 use firmware_protocol::id::{DeviceId, Identity};
 use firmware_protocol::session::stored::Floor;
 use firmware_protocol::session::{Receipt, Uplink};
@@ -38,6 +36,7 @@ use crate::entropy::SystemEntropy;
 use crate::generations::Generations;
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::TcpMetrics;
+use crate::server::StartError;
 use crate::shards::{Reply, shard_of};
 use crate::strangers::Strangers;
 use crate::terminators::limits::{self, Limits};
@@ -45,7 +44,7 @@ use crate::terminators::{Holder, StrangerSeen, ToTerminator};
 
 use self::connection::{Connection, Half, Live, Read, Stage, Standing};
 
-pub use self::handshakes::{RsaHandshakes, ToRsaHandshakes};
+pub use self::handshakes::{Proved, RsaHandshakes, ToRsaHandshakes};
 
 /// What the listener is called among the events of the poll.
 const LISTENER: u64 = 0;
@@ -228,7 +227,9 @@ impl TcpWorker {
         let Ok(mut connection) = Connection::new(socket, peer, greeting, place, self.now.at + HANDSHAKE_LIFE) else { return };
         let serial = self.next;
         self.next += 1;
-        if self.epoll.add(&connection, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, serial)).is_err() || !connection.greet() {
+        if self.epoll.add(&connection, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, serial)).is_err()
+            || !connection.greet()
+        {
             return;
         }
         self.shared.metrics.connections.inc();
@@ -334,7 +335,7 @@ impl TcpWorker {
         }
     }
 
-    fn proved(&mut self, serial: u64, established: handshakes::Proved) {
+    fn proved(&mut self, serial: u64, established: Proved) {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(&serial) else { return };
         let id = self.shared.ids.allocate(BUCKET, &mut SystemEntropy);
@@ -431,8 +432,7 @@ impl TcpWorker {
         match (standing, &uplink) {
             (Standing::Stranger(key), Uplink::Hello { hello, .. }) => {
                 let spki = key.spki().to_vec();
-                let seen =
-                    StrangerSeen { key: spki, device: identity.device, platform: hello.platform, system_version: hello.system_version };
+                let seen = StrangerSeen { spki, device: identity.device, platform: hello.platform, system_version: hello.system_version };
                 self.shared.strangers.seen(seen, now.unix);
                 return self.drop_connection(serial, "stranger");
             }
@@ -486,7 +486,9 @@ impl TcpWorker {
         self.resume_accepting();
         while let Some(Reverse((at, serial))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= self.now.at) {
             self.timers.pop();
-            let Some(connection) = self.connections.get_mut(&serial).filter(|connection| connection.scheduled_at == Some(at)) else { continue };
+            let Some(connection) = self.connections.get_mut(&serial).filter(|connection| connection.scheduled_at == Some(at)) else {
+                continue;
+            };
             connection.scheduled_at = None;
             match connection.stage {
                 Stage::Half(Half { until, .. }) if until <= self.now.at => self.drop_connection(serial, "handshake_timeout"),
@@ -524,15 +526,4 @@ fn name_of(reason: CloseReason) -> &'static str {
         CloseReason::Malformed => "malformed_message",
         CloseReason::StateLost => "state_lost",
     }
-}
-
-/// A terminator cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The system refuses.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// OpenSSL refuses.
-    #[error(transparent)]
-    Crypto(#[from] KeyError),
 }

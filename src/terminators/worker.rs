@@ -312,7 +312,7 @@ impl Worker {
     /// What an operator wanted to see of an unknown key. There the session ends: nothing of it was written down.
     fn stranger_said_hello(&mut self, connection: ConnectionId, key: PublicKey, hello: &Hello) {
         if let Some(device) = hello.device {
-            let seen = StrangerSeen { key, device, platform: hello.platform, system_version: hello.system_version };
+            let seen = StrangerSeen { spki: key.spki().to_vec(), device, platform: hello.platform, system_version: hello.system_version };
             self.strangers.seen(seen, self.now.unix);
         }
         let Some(entry) = self.sessions.entry(connection) else { return };
@@ -399,6 +399,7 @@ impl Worker {
             ToTerminator::Datagram { path, bytes } => self.handle_datagram(&bytes, path),
             ToTerminator::Flight { path, datagram } => self.transmit(path, &datagram),
             ToTerminator::Established { path, established } => self.established(path, *established),
+            ToTerminator::Proved { .. } | ToTerminator::Unproved { .. } => self.metrics.dropped("misrouted"),
             ToTerminator::Opened { connection } => self.opened(connection),
             ToTerminator::Acknowledge { connection, receipt, code } => {
                 if code == Code::EMPTY {

@@ -83,7 +83,7 @@ impl Server {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let mut command = shell.command(&["serve"]);
         command.env("HOLDFAST_HTTP_LISTEN", format!("127.0.0.1:{port}")).env("HOLDFAST_ADMIN_LISTEN", "127.0.0.1:0");
-        command.env("HOLDFAST_UDP_LISTEN", "127.0.0.1:0").env("HOLDFAST_LOG_FILTER", "trace");
+        command.env("HOLDFAST_UDP_LISTEN", "127.0.0.1:0").env("HOLDFAST_TCP_LISTEN", "127.0.0.1:0").env("HOLDFAST_LOG_FILTER", "trace");
         command.stderr(fs::File::create(shell.path().join("log")).unwrap());
         let child = command.spawn().unwrap();
         let begun = Instant::now();

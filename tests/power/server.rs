@@ -57,7 +57,9 @@ fn serve() {
 
 async fn work(directory: &Path) -> Result<(), StartError> {
     let listen = std::env::var(LISTEN).unwrap();
-    let text = format!("data_dir = {directory:?}\n[udp]\nlisten = {listen:?}\nworkers = 2\n[shards]\ncount = 2\n");
+    let text = format!(
+        "data_dir = {directory:?}\n[udp]\nlisten = {listen:?}\nworkers = 2\n[tcp]\nlisten = \"127.0.0.1:0\"\n[shards]\ncount = 2\n"
+    );
     let config = Config::parse(&text, []).unwrap();
     let opened = Opened::new(&config).await?;
     let registry = &opened.registry;

@@ -13,9 +13,10 @@ use crate::server::Ports;
 const LIMIT: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Binds the ports and answers 200 on the third until it is killed, for a minute at most.
+/// Binds the ports and answers 200 on the last until it is killed, for a minute at most.
 pub fn bare(ports: Ports) -> Result<()> {
     let _devices = UdpSocket::bind((Ipv4Addr::LOCALHOST, ports.udp))?;
+    let _streams = TcpListener::bind((Ipv4Addr::LOCALHOST, ports.tcp))?;
     let _rest = TcpListener::bind((Ipv4Addr::LOCALHOST, ports.http))?;
     let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, ports.admin))?;
     admin.set_nonblocking(true)?;

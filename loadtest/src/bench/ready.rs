@@ -37,7 +37,7 @@ fn ms(time: Duration) -> f64 {
 fn bare_start() -> Result<Duration> {
     let ports = Ports::free()?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("bare").args([ports.udp, ports.http, ports.admin].map(|port| port.to_string()));
+    command.arg("bare").args([ports.udp, ports.tcp, ports.http, ports.admin].map(|port| port.to_string()));
     let begun = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let answered = ready(&mut child, (Ipv4Addr::LOCALHOST, ports.admin).into());

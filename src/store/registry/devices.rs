@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use firmware_protocol::crypto::DevicePublicKey;
 use firmware_protocol::id::{DeviceId, KeyHash, OwnerId, ProductId};
 use firmware_protocol::time::UnixMillis;
 use sqlx::{FromRow, SqliteConnection};
@@ -45,6 +46,7 @@ impl NewDevice {
             name: self.name.clone(),
             notes: None,
             key: Some(self.key.hash()),
+            rsa_key: self.key.rsa(),
             created_at: dates::now(),
         }
     }
@@ -78,6 +80,7 @@ struct Row {
     notes: Option<String>,
     created_at: i64,
     key_hash: Option<Vec<u8>>,
+    rsa_spki: Option<Vec<u8>>,
 }
 
 impl Registry {
@@ -142,7 +145,7 @@ impl Registry {
             sqlx::query("DELETE FROM device_keys WHERE device = $1").bind(id.to_string()).execute(&mut *transaction).await?;
             insert_key(&mut transaction, id, &key).await?;
             transaction.commit().await?;
-            registry.remember(Device { key: Some(key.hash()), ..Device::clone(&before) });
+            registry.remember(Device { key: Some(key.hash()), rsa_key: key.rsa(), ..Device::clone(&before) });
             Ok(())
         })
         .await
@@ -195,7 +198,8 @@ impl Registry {
     }
 
     pub(super) async fn fill_devices(&self) -> Result<(), RegistryError> {
-        let select = "SELECT d.id, d.owner, d.product, d.platform_id, d.name, d.notes, d.created_at, k.key_hash \
+        let select = "SELECT d.id, d.owner, d.product, d.platform_id, d.name, d.notes, d.created_at, k.key_hash, \
+                      CASE k.algorithm WHEN 'rsa' THEN k.spki END AS rsa_spki \
                       FROM devices d LEFT JOIN device_keys k ON k.device = d.id";
         let rows: Vec<Row> = sqlx::query_as(select).fetch_all(self.pool()).await?;
         let devices = rows.into_iter().map(Device::try_from).collect::<Result<Vec<_>, _>>()?;
@@ -291,6 +295,7 @@ impl TryFrom<Row> for Device {
             name: row.name,
             notes: row.notes,
             key: key.map(KeyHash),
+            rsa_key: row.rsa_spki.and_then(|spki| DevicePublicKey::from_spki(&spki)).map(Arc::new),
             created_at: UnixMillis(to_u64(row.created_at)?),
         })
     }

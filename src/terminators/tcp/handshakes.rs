@@ -1,10 +1,11 @@
 //! The thread that does handshakes of devices on TCP: two operations with an RSA key each, far from anybody's session.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use firmware_protocol::crypto::DevicePublicKey;
+use firmware_protocol::crypto::{DevicePublicKey, ServerKeyPair};
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::tcp::handshake::{Answer, Established, Handshaker, Refusal};
 use firmware_protocol::time::Now;
@@ -35,7 +36,6 @@ pub struct ToRsaHandshakes {
 }
 
 /// The thread's state.
-#[derive(Debug)]
 pub struct RsaHandshakes {
     handshaker: Handshaker,
     mailbox: Mailbox<ToRsaHandshakes>,
@@ -47,10 +47,16 @@ pub struct RsaHandshakes {
     metrics: Arc<HandshakeMetrics>,
 }
 
+impl fmt::Debug for RsaHandshakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RsaHandshakes").field("handshaker", &self.handshaker).finish_non_exhaustive()
+    }
+}
+
 impl RsaHandshakes {
-    /// With the server's key in `handshaker`.
+    /// With the server's key.
     pub fn new(
-        handshaker: Handshaker,
+        key: ServerKeyPair,
         mailbox: Mailbox<ToRsaHandshakes>,
         terminators: Vec<Lane<ToTerminator>>,
         registry: Arc<Registry>,
@@ -58,7 +64,7 @@ impl RsaHandshakes {
         clock: Clock,
         metrics: Arc<HandshakeMetrics>,
     ) -> Self {
-        Self { handshaker, mailbox, terminators, registry, strangers, clock, metrics }
+        Self { handshaker: Handshaker::new(key), mailbox, terminators, registry, strangers, clock, metrics }
     }
 
     /// Runs until `stop` is set.
@@ -94,8 +100,7 @@ impl RsaHandshakes {
     fn holder(&self, now: Now, device: DeviceId, shown: Option<&DevicePublicKey>) -> Option<(Holder, DevicePublicKey)> {
         let Some(shown) = shown else {
             let registered = self.registry.devices().find(device)?;
-            let key = registered.public_key.as_ref().and_then(|key| DevicePublicKey::from_spki(key.spki()))?;
-            return Some((Holder::Known(registered.identity()?), key));
+            return Some((Holder::Known(registered.identity()?), **registered.rsa_key.as_ref()?));
         };
         match self.registry.keys().identity(&shown.hash()).filter(|identity| identity.device == device) {
             Some(identity) => Some((Holder::Known(identity), *shown)),
