@@ -1,7 +1,11 @@
-//! Our session and our device over a seeded link that loses, repeats and reorders, with a virtual clock. A failing seed is printed.
+//! Our session and our device over a seeded link, with a virtual clock: in datagrams that are lost, repeated and reordered, and over a stream that
+//! is cut anywhere. What both must do is in `conformance`. A failing seed is printed.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod conformance;
+mod sample;
+mod stream;
 mod world;
 
 use std::time::Duration;

@@ -17,10 +17,10 @@ use firmware_protocol::id::{DeviceId, Identity, OwnerId};
 use firmware_protocol::path::Path;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
 use firmware_protocol::session::stored::{Floor, Generation, StoredSession};
-use firmware_protocol::session::subscribe::HandlerKind;
-use firmware_protocol::session::variable::Value;
 use firmware_protocol::session::{Context, Output, Receipt, Session, Uplink};
 use firmware_protocol::time::{Millis, Now, UnixMillis};
+
+use crate::sample;
 
 const SERVER: &str = "192.0.2.1:5684";
 
@@ -41,6 +41,11 @@ impl Link {
     /// Loses a little: a device that waits long enough always gets through.
     pub(crate) fn fair(seed: u64) -> Self {
         Self { loss: seed % 4, repeat: seed % 10, delay: 20, jitter: 50 }
+    }
+
+    /// Loses nothing, but repeats and reorders.
+    pub(crate) fn whole(seed: u64) -> Self {
+        Self { loss: 0, repeat: seed % 10, delay: 20, jitter: 50 }
     }
 
     pub(crate) fn bad(seed: u64) -> Self {
@@ -88,6 +93,8 @@ pub(crate) struct World {
     next_request: u64,
     pub(crate) outcomes: BTreeMap<u64, Vec<Outcome>>,
     pub(crate) events: Vec<DeviceEvent>,
+    /// Everything that was made durable.
+    pub(crate) uplinks: Vec<Uplink>,
     pub(crate) handshakes: usize,
     pub(crate) dropped: usize,
     pub(crate) forge_flights: usize,
@@ -103,19 +110,14 @@ enum Commit {
 
 impl World {
     pub(crate) fn new(seed: u64, link: Link) -> Self {
+        Self::with_app(seed, link, sample::app())
+    }
+
+    pub(crate) fn with_app(seed: u64, link: Link, app: App) -> Self {
         let mut entropy = SeededEntropy::new(seed.wrapping_mul(77).wrapping_add(5));
         let mut curve = Curve::new().unwrap();
         let (server_key, key) =
             (KeyPair::generate(&mut curve, &mut entropy).unwrap(), KeyPair::generate(&mut curve, &mut entropy).unwrap());
-        let mut app = App::default()
-            .function("double", |argument| argument.parse::<i32>().unwrap_or_default() * 2)
-            .function("length", |argument| i32::try_from(argument.len()).unwrap_or_default())
-            .variable("temperature", Value::Double(21.5))
-            .subscription("news", HandlerKind::Text);
-        // Enough names for a describe of several blocks.
-        for n in 0..60 {
-            app = app.variable(&format!("a_variable_with_a_rather_long_name_number_{n}"), Value::Int(n));
-        }
         let config = DeviceConfig {
             id: DeviceId([7; 12]),
             key,
@@ -123,7 +125,7 @@ impl World {
             platform: 13,
             keep_alive: Duration::from_secs(25),
             app,
-            system_describe: vec![0x53; 700],
+            system_describe: sample::system_describe(),
             audit: true,
         };
         let device = Device::new(config, seed, Millis(0));
@@ -148,6 +150,7 @@ impl World {
             next_request: 0,
             outcomes: BTreeMap::new(),
             events: Vec::new(),
+            uplinks: Vec::new(),
             handshakes: 0,
             dropped: 0,
             forge_flights: 0,
@@ -317,9 +320,10 @@ impl World {
                 }
                 self.disk.floor = self.disk.floor.max(Some(floor.sequence));
                 self.disk.seen.push((floor.message_id, floor.digest));
-                if let Uplink::Publish(publish) = uplink {
-                    self.disk.accepted.push(publish.name);
+                if let Uplink::Publish(publish) = &uplink {
+                    self.disk.accepted.push(publish.name.clone());
                 }
+                self.uplinks.push(uplink);
                 self.with_session(|session, cx| session.acknowledge(cx, receipt, Code::EMPTY));
             }
         }
@@ -348,22 +352,37 @@ impl World {
                         stored.path = path;
                     }
                 }
-                Output::DescribeLost(kind) => self.request(Request::Describe(kind)),
+                Output::DescribeLost(kind) => _ = self.request(Request::Describe(kind)),
                 Output::Closed => self.session = None,
             }
         }
     }
 
-    pub(crate) fn request(&mut self, request: Request) {
+    pub(crate) fn request(&mut self, request: Request) -> u64 {
         self.next_request += 1;
         let (id, deadline) = (RequestId(self.next_request), self.now + Duration::from_secs(60));
         self.with_session(|session, cx| session.request(cx, id, request, deadline).unwrap());
+        id.0
     }
 
     pub(crate) fn publish(&mut self, name: &str, data: &[u8]) -> u64 {
-        let publish = self.device.publish(self.now, &mut self.tools, name, 0, data);
+        self.publish_typed(name, 0, data)
+    }
+
+    pub(crate) fn publish_typed(&mut self, name: &str, content_format: u16, data: &[u8]) -> u64 {
+        let publish = self.device.publish(self.now, &mut self.tools, name, content_format, data);
         self.collect_device();
         publish
+    }
+
+    pub(crate) fn publish_unacknowledged(&mut self, name: &str, content_format: u16, data: &[u8]) {
+        self.device.publish_unacknowledged(&mut self.tools, name, content_format, data);
+        self.collect_device();
+    }
+
+    pub(crate) fn goodbye(&mut self, cloud_reason: u8) {
+        self.device.goodbye(self.now, &mut self.tools, cloud_reason);
+        self.collect_device();
     }
 
     pub(crate) fn published_ok(&self, publish: u64) -> usize {
@@ -417,6 +436,10 @@ impl World {
             self.step(end);
         }
         self.capturing = false;
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn inject(&mut self, datagram: &[u8], from: SocketAddr) {

@@ -57,6 +57,66 @@ impl Came {
     }
 }
 
+/// What a script can do to a session, whatever carries its messages.
+pub(crate) trait Hand {
+    /// Whether messages come in a stream.
+    const STREAM: bool;
+    fn new_in(generation: Generation) -> Self;
+    fn now(&self) -> Millis;
+    fn timeout_at(&self) -> Option<Millis>;
+    fn hear_at(&mut self, port: u16, message: &[u8]) -> Came;
+    fn acknowledge(&mut self, receipt: Receipt, code: Code) -> Came;
+    fn forget(&mut self, receipt: Receipt) -> Came;
+    fn request(&mut self, request: Request) -> (Result<RequestId, RequestError>, Came);
+    fn pass(&mut self, span: Duration) -> Came;
+    fn close(&mut self) -> Came;
+
+    fn hear(&mut self, message: &[u8]) -> Came {
+        self.hear_at(1, message)
+    }
+}
+
+impl Hand for Bench {
+    const STREAM: bool = false;
+
+    fn new_in(generation: Generation) -> Self {
+        Self::in_generation(generation)
+    }
+
+    fn now(&self) -> Millis {
+        self.now
+    }
+
+    fn timeout_at(&self) -> Option<Millis> {
+        self.session.timeout_at()
+    }
+
+    fn hear_at(&mut self, port: u16, message: &[u8]) -> Came {
+        self.hear_from(path(port), message)
+    }
+
+    fn acknowledge(&mut self, receipt: Receipt, code: Code) -> Came {
+        self.acknowledge(receipt, code)
+    }
+
+    fn forget(&mut self, receipt: Receipt) -> Came {
+        self.session.forget(receipt);
+        Came::default()
+    }
+
+    fn request(&mut self, request: Request) -> (Result<RequestId, RequestError>, Came) {
+        self.request(request)
+    }
+
+    fn pass(&mut self, span: Duration) -> Came {
+        self.pass(span)
+    }
+
+    fn close(&mut self) -> Came {
+        self.close()
+    }
+}
+
 pub(crate) struct Bench {
     pub(crate) session: Session,
     pub(crate) now: Millis,

@@ -6,4 +6,5 @@ mod bench;
 mod captures;
 mod hazards;
 mod state;
+mod stream;
 mod vectors;
