@@ -12,4 +12,6 @@ mod fake_gateway;
 mod publish_limits;
 mod rig;
 mod sessions;
+mod tcp;
+mod tcp_driver;
 mod vitals;

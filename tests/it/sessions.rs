@@ -50,9 +50,14 @@ impl Running {
     }
 
     pub(crate) async fn register(&self, n: u8) {
+        self.register_key(n, key(n).public().spki()).await;
+    }
+
+    /// Device `n` with a key of its own choice.
+    pub(crate) async fn register_key(&self, n: u8, spki: &[u8]) {
         let device = NewDevice {
             id: id(n),
-            key: PublicKey::from_spki(key(n).public().spki()).unwrap(),
+            key: PublicKey::from_spki(spki).unwrap(),
             owner: Some(self.owner),
             product: None,
             platform_id: None,
@@ -183,7 +188,7 @@ async fn unknown_and_removed_devices_are_refused() {
     driver.run_until(Duration::from_secs(10), |_| !running.plane.handle().strangers.list().is_empty());
     let stranger = running.plane.handle().strangers.list().remove(0);
     assert_eq!((stranger.seen.device, stranger.seen.platform, stranger.seen.system_version), (id(1), 32, Some(6200)));
-    assert_eq!(stranger.seen.key, *key(1).public());
+    assert_eq!(stranger.seen.spki, key(1).public().spki());
     assert!(!driver.device.is_connected());
 
     running.register(1).await;
