@@ -1,5 +1,5 @@
 //! One device's established session over UDP, from the cloud's side: records in, typed messages out, and back. What is common to UDP and TCP is
-//! in [`conversation`]; the session over TCP is [`crate::tcp::session`].
+//! in `session/conversation.rs`; the session over TCP is [`crate::tcp::session`].
 //!
 //! A [`Session`] does no I/O and reads no clock. Each call takes a [`Context`] with the moment and appends [`Output`]s to it. A message that has
 //! an effect beyond the session comes out as [`Output::Received`]; it is acknowledged when the caller says so, which is after its effect is

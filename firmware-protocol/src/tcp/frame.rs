@@ -32,11 +32,14 @@ pub enum FrameError {
     TooLong,
 }
 
-/// Longest message for a device whose Hello says `message_max`, in bytes.
+/// Longest message for a device whose Hello says `message_max`, in bytes. What a frame of one block holds always fits: nothing is shorter.
 pub fn message_len_max(message_max: Option<u16>) -> u16 {
-    let ciphertext = message_max.map_or(TO_OLD_DEVICE_MAX, |max| usize::from(max).saturating_sub(BUFFER_OVERHEAD).min(TO_DEVICE_MAX));
+    let ciphertext = match message_max {
+        Some(max) => usize::from(max).saturating_sub(BUFFER_OVERHEAD).clamp(BLOCK_LEN, TO_DEVICE_MAX),
+        None => TO_OLD_DEVICE_MAX,
+    };
     // Padding takes a byte at least.
-    u16::try_from((ciphertext / BLOCK_LEN * BLOCK_LEN).saturating_sub(1)).unwrap_or_default()
+    u16::try_from(ciphertext / BLOCK_LEN * BLOCK_LEN - 1).unwrap_or_default()
 }
 
 /// Takes messages out of a byte stream that comes in any pieces.
@@ -192,7 +195,7 @@ mod tests {
 
     #[test]
     fn messages_fit_the_buffer_that_the_device_has() {
-        assert_eq!([None, Some(1152), Some(u16::MAX), Some(800), Some(20), Some(0)].map(message_len_max), [767, 1119, 1119, 767, 0, 0]);
+        assert_eq!([None, Some(1152), Some(u16::MAX), Some(800), Some(20), Some(0)].map(message_len_max), [767, 1119, 1119, 767, 15, 15]);
         let (mut cipher, mut writer) = (Cbc::new().unwrap(), FrameWriter::new(&SECRET, TO_DEVICE_MAX));
         assert_eq!(writer.write(&mut cipher, &[1; 1120]), Err(FrameError::TooLong));
         assert_eq!(writer.write(&mut cipher, &[1; 1119]).unwrap().len(), 1122);

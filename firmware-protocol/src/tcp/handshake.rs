@@ -146,8 +146,8 @@ impl Handshaker {
         Self { key }
     }
 
-    /// Judges an answer. `lookup` gets the device's id and the key it shows, which firmware before 1.0 or so does not; it says who holds it and
-    /// which key is the device's.
+    /// Judges an answer. `lookup` gets the device's id and the key it shows, which old firmware does not send; it says who holds it and which
+    /// key is the device's. A shown key that is another is refused.
     pub fn finish<T>(
         &self,
         answer: &Answer,

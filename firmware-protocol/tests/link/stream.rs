@@ -181,7 +181,7 @@ impl StreamWorld {
         let greeting = Greeting::new(&mut self.entropy);
         let nonce = *greeting.nonce();
         self.server = ServerEnd::Greeting(greeting);
-        self.to_device(&nonce);
+        self.send_to_device(&nonce);
     }
 
     fn delay(&mut self) -> Duration {
@@ -201,7 +201,7 @@ impl StreamWorld {
         pieces
     }
 
-    fn to_device(&mut self, bytes: &[u8]) {
+    fn send_to_device(&mut self, bytes: &[u8]) {
         let mut at = self.to_device.back().map_or(self.now, |(at, _)| *at).max(self.now);
         for piece in self.pieces(bytes) {
             at = at + self.delay();
@@ -249,7 +249,7 @@ impl StreamWorld {
             patience: Patience::default(),
         };
         self.server = ServerEnd::Session(Box::new(TcpSession::new(self.clock(), &opening)));
-        self.to_device(&established.reply);
+        self.send_to_device(&established.reply);
     }
 
     fn close_connection(&mut self) {
@@ -275,7 +275,7 @@ impl StreamWorld {
             match output {
                 Output::Transmit(frame) => {
                     self.frames += 1;
-                    self.to_device(&frame);
+                    self.send_to_device(&frame);
                 }
                 Output::Received { receipt, uplink } => {
                     let at = self.now + Duration::from_millis(1 + self.entropy.below(20));
