@@ -40,6 +40,7 @@ pub struct HandshakeLimits {
 struct HalfOpen {
     pending: Pending,
     terminator: u16,
+    connection: ConnectionId,
     since: Millis,
 }
 
@@ -129,7 +130,7 @@ impl Handshakes {
             let Ok(pending) = self.handshaker.begin(&hello, Some(connection), &mut SystemEntropy) else {
                 return self.metrics.refused("internal");
             };
-            self.half_open.insert(path.peer, HalfOpen { pending, terminator, since: now.at });
+            self.half_open.insert(path.peer, HalfOpen { pending, terminator, connection, since: now.at });
             *self.by_ip.entry(path.peer.ip()).or_default() += 1;
             self.order.push_back((now.at, path.peer));
         }
@@ -148,10 +149,10 @@ impl Handshakes {
         };
         match self.handshaker.finish(&half_open.pending, datagram, lookup) {
             Ok(established) => {
+                let connection = half_open.connection;
                 self.forget(path.peer);
-                let Some(connection) = established.connection else { return };
                 let owner = owner_of(connection, self.terminators.len());
-                self.tell_terminator(owner, ToTerminator::Established { path, established: Box::new(established) });
+                self.tell_terminator(owner, ToTerminator::Established { path, connection, established: Box::new(established) });
             }
             Err(refusal) => self.metrics.refusal(refusal),
         }

@@ -1,9 +1,10 @@
-//! The device's side of everything, as Device OS 6.2 behaves on the wire: for tests, simulated fleets and the demo.
+//! The device's side of everything, as Device OS behaves on the wire: for tests, simulated fleets and the demo. [`Age`] says which Device OS.
 //!
 //! Like [`crate::session::Session`] it does no I/O: give it datagrams and timeouts, take datagrams with [`Device::poll_transmit`] and news with
 //! [`Device::poll_event`]. It is as strict as a device: it waits for the Hello's acknowledgement and drops what comes meanwhile, remembers
-//! server messages for 45 seconds, gives its session up when something stays unacknowledged, and resumes with records of type 253.
+//! server messages for 45 seconds, gives its session up when something stays unacknowledged, and marks its records when it resumes.
 
+mod age;
 mod app;
 mod observe;
 mod reliability;
@@ -20,14 +21,12 @@ use crate::entropy::SeededEntropy;
 use crate::error::KeyError;
 use crate::id::DeviceId;
 use crate::session::describe::DescribeKind;
-use crate::session::hello::{Hello, flag};
 use crate::time::Millis;
 
+pub use self::age::Age;
 pub use self::app::{App, Function};
 use self::reliability::{Ended, Purpose, Reliability};
 
-/// Longest describe that goes out in one message, in bytes.
-const BLOCK: usize = 1024;
 const PING_TIMEOUT: Duration = Duration::from_secs(30);
 const RESTORES_MAX: u8 = 3;
 /// Record numbers that an audit looks back over: a number that comes again does so soon after.
@@ -36,6 +35,8 @@ const AUDITED_MAX: usize = 1 << 16;
 /// What a device is made of.
 #[derive(Clone, Debug)]
 pub struct DeviceConfig {
+    /// How old its firmware is.
+    pub age: Age,
     /// Its id.
     pub id: DeviceId,
     /// Its key pair.
@@ -48,7 +49,7 @@ pub struct DeviceConfig {
     pub keep_alive: Duration,
     /// Functions, variables, subscriptions.
     pub app: App,
-    /// System describe payload.
+    /// System describe payload, for ages that send it as protobuf.
     pub system_describe: Vec<u8>,
     /// Whether to remember the server's last 65 536 record numbers, to find one used twice.
     pub audit: bool,
@@ -195,9 +196,9 @@ impl Device {
         matches!(self.state, State::Online { connecting: false, .. })
     }
 
-    /// The connection id in use.
+    /// The connection id in use, if its age knows of such.
     pub fn connection(&self) -> Option<crate::dtls::cid::ConnectionId> {
-        self.session.as_ref().map(|session| session.keys.connection)
+        self.session.as_ref().and_then(|session| session.keys.connection)
     }
 
     /// The next datagram to send.
@@ -239,8 +240,8 @@ impl Device {
     pub fn publish(&mut self, now: Millis, tools: &mut DeviceTools, name: &str, content_format: u16, data: &[u8]) -> u64 {
         let publish = self.next_publish;
         self.next_publish += 1;
-        let mut message = Message::new(Kind::Confirmable, Code::POST, 0, &[]).path(&["E", name]);
-        if content_format != 0 {
+        let mut message = Message::new(Kind::Confirmable, Code::POST, 0, &[]).path(&[self.config.age.event_letter(), name]);
+        if content_format != 0 && self.config.age.has_typed_events() {
             message = message.with(option::CONTENT_FORMAT, content_format.to_be_bytes());
         }
         let message = message.payload(data);
@@ -301,7 +302,8 @@ impl Device {
         let Some(session) = &mut self.session else {
             self.events.push_back(DeviceEvent::HandshakeStarted);
             let (key, server_key) = (self.config.key.clone(), self.config.server_key);
-            let handshake = ClientHandshake::new(now, key, server_key, &mut self.entropy);
+            let connection_id = self.config.age.knows_connection_ids();
+            let handshake = ClientHandshake::new(now, key, server_key, connection_id, &mut self.entropy);
             self.transmit.push_back(handshake.datagram().to_vec());
             self.state = State::Handshaking(Box::new(handshake));
             return;
@@ -323,17 +325,7 @@ impl Device {
         if let State::Online { hello_pending, .. } = &mut self.state {
             *hello_pending = true;
         }
-        let hello = Hello {
-            product: self.config.platform,
-            product_version: 0xffff,
-            flags: flag::DIAGNOSTICS | flag::IMMEDIATE_UPDATES | flag::GOODBYE | flag::DEVICE_INITIATED_DESCRIBE | flag::OTA_V3,
-            platform: self.config.platform,
-            device: Some(self.config.id),
-            system_version: Some(6200),
-            message_max: Some(1152),
-            binary_max: Some(0),
-            ota_chunk: Some(512),
-        };
+        let hello = self.config.age.hello(self.config.id, self.config.platform);
         let message = Message::new(Kind::Confirmable, Code::POST, 0, &[]).path(&["h"]).payload(hello.encode());
         self.start(now, tools, Purpose::Hello, message);
     }
@@ -344,12 +336,11 @@ impl Device {
         let token = self.next_token();
         self.start(now, tools, Purpose::Connect, Message::new(Kind::Confirmable, Code::GET, 0, &[token]).path(&["t"]));
         self.publish_update_flags(now, tools);
-        self.describe(now, tools, DescribeKind::Application, 0);
+        if !self.config.age.combines_describes() {
+            self.describe(now, tools, DescribeKind::Application, 0);
+        }
         for subscription in self.config.app.all_subscriptions() {
-            let mut message = Message::new(Kind::Confirmable, Code::GET, 0, &[]).path(&["e", &subscription.prefix]);
-            if let Some(query) = subscription.query() {
-                message = message.with(option::URI_QUERY, query);
-            }
+            let message = self.config.age.subscribe(Message::new(Kind::Confirmable, Code::GET, 0, &[]), &subscription);
             self.start(now, tools, Purpose::Connect, message);
         }
     }
@@ -363,20 +354,24 @@ impl Device {
 
     fn describe_payload(&self, kind: DescribeKind) -> Vec<u8> {
         match kind {
-            DescribeKind::System => self.config.system_describe.clone(),
+            DescribeKind::System => self.config.age.system_describe(self.config.platform, &self.config.system_describe),
             DescribeKind::Application => self.config.app.describe().encode(),
             DescribeKind::Metrics => hex::decode("0004000200040006004d000000").unwrap_or_default(),
         }
     }
 
     fn describe(&mut self, now: Millis, tools: &mut DeviceTools, kind: DescribeKind, number: u32) {
-        let (payload, token) = (self.describe_payload(kind), self.next_token());
+        let (age, token) = (self.config.age, self.next_token());
+        let (payload, flags) = match age.combines_describes() {
+            true => (Age::combined_describe(self.config.platform, &self.config.app), 3),
+            false => (self.describe_payload(kind), kind.flag()),
+        };
         let mut message = Message::new(Kind::Confirmable, Code::POST, 0, &[token]).path(&["d"]);
-        if kind == DescribeKind::System {
+        if kind == DescribeKind::System && age == Age::V6 {
             message = message.with(option::CONTENT_FORMAT, [42]);
         }
-        message = message.with(option::URI_QUERY, [kind.flag()]);
-        let (part, block) = block_of(&payload, number);
+        message = message.with(option::URI_QUERY, [flags]);
+        let (part, block) = block_of(&payload, age.block(), number);
         if let Some(block) = block {
             message = message.with(option::BLOCK1, block.value());
         }
@@ -458,7 +453,9 @@ impl Device {
                     *last_received = now;
                     *pinged_at = None;
                 }
-                if let Some(message) = Message::decode(&inner) {
+                if inner.len() > usize::from(self.config.age.message_max()) {
+                    self.disconnect(now, "a message longer than the device takes", false);
+                } else if let Some(message) = Message::decode(&inner) {
                     self.handle_message(now, tools, &message);
                 }
             }
@@ -551,7 +548,7 @@ impl Device {
                 };
                 let number = Block::of(message, option::BLOCK2).map_or(0, |block| block.number);
                 let payload = self.describe_payload(kind);
-                let (part, block) = block_of(&payload, number);
+                let (part, block) = block_of(&payload, self.config.age.block(), number);
                 self.respond(now, tools, message, Code::CONTENT, block, part);
                 Some(Code::EMPTY)
             }
@@ -565,9 +562,12 @@ impl Device {
             }
             (Code::POST, "E" | "e") => {
                 let name = path[1..].join("/");
-                if self.config.app.takes(&name, message.content_format()) {
-                    let content_format = message.content_format();
-                    self.events.push_back(DeviceEvent::EventReceived { name, data: message.payload.clone(), content_format });
+                let (typed, content_format) = (self.config.age.has_typed_events(), message.content_format());
+                if self.config.app.takes(&name, if typed { content_format } else { 0 }) {
+                    // Before 6.2 the option is taken for the end of the message.
+                    let hidden = !typed && message.values(option::CONTENT_FORMAT).next().is_some();
+                    let data = if hidden { Vec::new() } else { message.payload.clone() };
+                    self.events.push_back(DeviceEvent::EventReceived { name, data, content_format });
                 }
                 Some(Code::EMPTY)
             }
@@ -629,12 +629,11 @@ impl Device {
         let (keys, number) = (&session.keys, session.keys.next_sequence);
         let mut datagram = Vec::with_capacity(plaintext.len() + 64);
         let client = keys.keys.client();
-        if record::write_sealed(&mut datagram, &mut tools.aead, &client, Some(keys.connection), content::APPLICATION, number, plaintext)
-            .is_ok()
-        {
+        let connection = keys.connection;
+        if record::write_sealed(&mut datagram, &mut tools.aead, &client, connection, content::APPLICATION, number, plaintext).is_ok() {
             session.keys.next_sequence += 1;
-            if session.moving {
-                datagram[0] = content::MOVED;
+            if session.moving && self.config.age.marks_moves() {
+                record::mark_moved(&mut datagram, connection, self.config.id);
             }
             self.transmit.push_back(datagram);
         }
@@ -647,12 +646,12 @@ impl Device {
 }
 
 /// Part `number` of a describe, and its block option if there is more than one part.
-fn block_of(payload: &[u8], number: u32) -> (&[u8], Option<Block>) {
-    if payload.len() <= BLOCK {
+fn block_of(payload: &[u8], size: usize, number: u32) -> (&[u8], Option<Block>) {
+    if payload.len() <= size {
         return (payload, None);
     }
-    let start = usize::try_from(number).map_or(payload.len(), |number| number * BLOCK).min(payload.len());
-    let end = (start + BLOCK).min(payload.len());
+    let start = usize::try_from(number).map_or(payload.len(), |number| number * size).min(payload.len());
+    let end = (start + size).min(payload.len());
     (&payload[start..end], Some(Block { number, more: end < payload.len(), size_exponent: 6 }))
 }
 

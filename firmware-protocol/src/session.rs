@@ -133,6 +133,7 @@ pub enum Dropped {
 pub struct Session {
     identity: Identity,
     connection: ConnectionId,
+    id_on_wire: bool,
     keys: KeyBlock,
     birth: Generation,
     established_at: UnixMillis,
@@ -187,8 +188,8 @@ impl Session {
                 open.inbound.remember(now.at, *id, *digest, Answer::Given(Code::EMPTY));
             }
         }
-        if let Some(max) = hello.and_then(|hello| hello.message_max) {
-            session.message_max = max;
+        if let Some(hello) = hello {
+            session.message_max = hello.message_cap();
         }
         Some(session)
     }
@@ -197,6 +198,7 @@ impl Session {
         Some(Self {
             identity: stored.identity,
             connection: stored.connection,
+            id_on_wire: stored.id_on_wire,
             keys: stored.keys,
             birth: stored.birth,
             established_at: stored.established_at,
@@ -225,6 +227,11 @@ impl Session {
     /// Its connection id.
     pub fn connection(&self) -> ConnectionId {
         self.connection
+    }
+
+    /// Whether the device's records carry the id.
+    pub fn id_on_wire(&self) -> bool {
+        self.id_on_wire
     }
 
     /// Where the device is.
@@ -257,17 +264,24 @@ impl Session {
         self.send_final_flight(cx, self.path);
     }
 
-    /// Takes a datagram that carries this session's connection id.
+    /// Takes a datagram that carries this session's connection id, or comes from its device's address if the device knows of none.
     pub fn handle_datagram(&mut self, cx: &mut Context<'_>, datagram: &[u8], from: Path) -> Result<(), Dropped> {
         let (mut rest, mut result) = (datagram, Err(Dropped::Unexpected));
         while let Some((record, tail)) = Record::parse(rest) {
-            if record.connection == Some(self.connection) {
+            if self.is_own(&record) {
                 result = self.handle_record(cx, &record, from);
             }
             rest = tail;
         }
         self.release(cx.now.at);
         result
+    }
+
+    fn is_own(&self, record: &Record<'_>) -> bool {
+        match self.id_on_wire {
+            true => record.connection == Some(self.connection),
+            false => record.is_unlabelled(),
+        }
     }
 
     fn handle_record(&mut self, cx: &mut Context<'_>, record: &Record<'_>, from: Path) -> Result<(), Dropped> {
@@ -329,8 +343,8 @@ impl Session {
         self.apply(cx, events);
     }
 
-    /// Where answers go: to the address the device was last heard from.
-    fn answer_path(&self) -> Path {
+    /// Where answers go: to the address the device was last heard from, proved or not.
+    pub fn answer_path(&self) -> Path {
         self.open.as_ref().and_then(|open| open.outbound.checked_path()).unwrap_or(self.path)
     }
 
@@ -406,7 +420,7 @@ impl Session {
 
     fn receive(&mut self, cx: &mut Context<'_>, sequence: u64, digest: u64, message: &Message, uplink: Uplink) {
         if let Uplink::Hello { hello, .. } = &uplink {
-            self.message_max = hello.message_max.unwrap_or(MESSAGE_MAX_UNKNOWN);
+            self.message_max = hello.message_cap();
             self.open().assembly = None;
         }
         let confirmable = message.kind == Kind::Confirmable;

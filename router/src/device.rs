@@ -62,8 +62,8 @@ pub struct RestoredDevice {
     pub hello: Option<Vec<u8>>,
     /// Payload of its application describe.
     pub application: Option<Vec<u8>>,
-    /// Whether there is a system describe.
-    pub has_system_describe: bool,
+    /// Payload of its system describe.
+    pub system: Option<Vec<u8>>,
     /// Its subscriptions.
     pub subscriptions: Vec<Subscription>,
 }
@@ -111,17 +111,19 @@ impl Device {
     }
 
     pub(crate) fn restored(restored: RestoredDevice) -> Self {
-        Self {
+        let mut device = Self {
             link: Some(restored.link),
             hello: restored.hello.as_deref().and_then(Hello::parse),
-            application: restored.application.as_deref().and_then(Application::parse),
-            has_system_describe: restored.has_system_describe,
             subscriptions: restored.subscriptions,
             last_handshake: Some(restored.established_at),
             last_ip: Some(restored.ip),
             restored: true,
             ..Self::new(restored.identity)
-        }
+        };
+        // A describe of the application alone is newer than what the firmware's says of it: one that has both comes first or comes alone.
+        restored.system.iter().for_each(|payload| device.describe(DescribeKind::System, payload));
+        restored.application.iter().for_each(|payload| device.describe(DescribeKind::Application, payload));
+        device
     }
 
     /// A Hello: what was said before no longer holds.
@@ -134,10 +136,18 @@ impl Device {
 
     pub(crate) fn describe(&mut self, kind: DescribeKind, payload: &[u8]) {
         match kind {
-            DescribeKind::System => self.has_system_describe = true,
+            DescribeKind::System => {
+                self.has_system_describe = true;
+                self.application = Application::within_system(payload).or(self.application.take());
+            }
             DescribeKind::Application => self.application = Application::parse(payload),
             DescribeKind::Metrics => {}
         }
+    }
+
+    /// Whether events go to it with their Content-Format.
+    pub(crate) fn takes_typed_events(&self) -> bool {
+        self.hello.is_some_and(|hello| hello.takes_typed_events())
     }
 
     /// Adds a subscription once. `false` if there is no more room.

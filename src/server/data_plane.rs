@@ -29,7 +29,7 @@ use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners, shard_of};
 use crate::store::{DeviceBook, KeyChange, Registry};
 use crate::strangers::Strangers;
 use crate::streams::Streams;
-use crate::terminators::{self, ToHandshakes, ToTerminator, Worker, WorkerLanes, owner_of};
+use crate::terminators::{self, ToHandshakes, ToTerminator, Unlabelled, Worker, WorkerLanes, owner_of};
 use crate::writer::{Append, Writer, WriterLanes};
 
 /// Room in a lane between two threads.
@@ -226,6 +226,7 @@ impl DataPlane {
         )?;
         threads.spawn("handshakes", bell, move |stop| handshakes.run(stop))?;
 
+        let unlabelled = Arc::new(Unlabelled::default());
         let each = sockets.into_iter().zip(terminator_boxes).zip(worker_lanes).zip(by_worker);
         for (index, (((udp, mailbox), lanes), sessions)) in each.enumerate() {
             let mailbox = mailbox.build()?;
@@ -234,7 +235,8 @@ impl DataPlane {
             let number = u16::try_from(index).unwrap_or(u16::MAX);
             let (generations, strangers) = (Arc::clone(&generations), Arc::clone(&strangers));
             let metrics = Arc::clone(&terminator_metrics);
-            let mut worker = Worker::new(number, workers, udp, mailbox, lanes, ids.clone(), clock, generations, strangers, metrics)?;
+            let (unlabelled, ids) = (Arc::clone(&unlabelled), ids.clone());
+            let mut worker = Worker::new(number, workers, udp, mailbox, lanes, unlabelled, ids, clock, generations, strangers, metrics)?;
             sessions.into_iter().for_each(|(session, retired)| worker.restore(session, retired));
             threads.spawn(&format!("terminator-{index}"), bell, move |stop| worker.run(stop))?;
         }

@@ -52,7 +52,7 @@ pub(super) fn restore(state: State, keys: &KeyRing, generation: Generation, work
                 ip: stored.path.peer.ip(),
                 hello: known.and_then(|known| known.hello.as_ref()).map(|hello| hello.payload.clone()),
                 application: known.and_then(|known| known.describe(DescribeKind::Application)).map(|describe| describe.payload.clone()),
-                has_system_describe: known.is_some_and(|known| known.describe(DescribeKind::System).is_some()),
+                system: known.and_then(|known| known.describe(DescribeKind::System)).map(|describe| describe.payload.clone()),
                 subscriptions: known.map(|known| known.subscriptions.iter().cloned().collect()).unwrap_or_default(),
             });
         }

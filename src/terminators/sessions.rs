@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use firmware_protocol::crypto::PublicKey;
@@ -35,6 +36,15 @@ pub(super) struct Entry {
     pub(super) standing: Standing,
     timer_at: Option<Millis>,
     reported_at: Option<Millis>,
+    /// Where the table of sessions without connection id on the wire says that it is, if it is in it.
+    pub(super) places: Option<Box<Places>>,
+}
+
+/// The addresses of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Places {
+    pub(super) proved: SocketAddr,
+    pub(super) claimed: Option<SocketAddr>,
 }
 
 /// The table.
@@ -48,7 +58,7 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn insert(&mut self, session: Session, standing: Standing) {
         let connection = session.connection();
-        self.entries.insert(connection, Entry { session, standing, timer_at: None, reported_at: None });
+        self.entries.insert(connection, Entry { session, standing, timer_at: None, reported_at: None, places: None });
         self.schedule(connection);
     }
 
@@ -58,14 +68,15 @@ impl Sessions {
         self.insert(session, Standing::Stranger(key));
     }
 
-    /// Forgets strangers that said nothing.
-    pub(super) fn expire_strangers(&mut self, now: Millis) {
+    /// The next stranger that said nothing for too long.
+    pub(super) fn pop_silent_stranger(&mut self, now: Millis) -> Option<ConnectionId> {
         while let Some((_, connection)) = self.strangers.front().copied().filter(|(since, _)| now.since(*since) >= STRANGER_LIFE) {
             self.strangers.pop_front();
             if self.entries.get(&connection).is_some_and(|entry| matches!(entry.standing, Standing::Stranger(_))) {
-                self.entries.remove(&connection);
+                return Some(connection);
             }
         }
+        None
     }
 
     pub(super) fn entry(&mut self, connection: ConnectionId) -> Option<&mut Entry> {
@@ -76,8 +87,8 @@ impl Sessions {
         self.entries.contains_key(&connection)
     }
 
-    pub(super) fn remove(&mut self, connection: ConnectionId) {
-        self.entries.remove(&connection);
+    pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Entry> {
+        self.entries.remove(&connection)
     }
 
     /// Notes when the session wants to be looked at next. To be called after anything was done to it.
@@ -106,6 +117,13 @@ impl Sessions {
 
     pub(super) fn timeout_at(&self) -> Option<Millis> {
         self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+}
+
+impl Places {
+    pub(super) fn of(session: &Session) -> Self {
+        let (proved, answered) = (session.path().peer, session.answer_path().peer);
+        Self { proved, claimed: Some(answered).filter(|answered| *answered != proved) }
     }
 }
 

@@ -5,5 +5,6 @@
 mod bench;
 mod captures;
 mod hazards;
+mod old_firmware;
 mod state;
 mod vectors;

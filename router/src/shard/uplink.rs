@@ -1,5 +1,7 @@
 //! What a shard does with each message of a device.
 
+use std::cmp::Reverse;
+
 use firmware_protocol::coap::Code;
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::publish::Publish;
@@ -10,7 +12,7 @@ use firmware_protocol::time::Now;
 use crate::device::Link;
 use crate::event::{NewEvent, Source};
 use crate::journal::{Record, RetireReason};
-use crate::shard::{Output, Shard, Then};
+use crate::shard::{Output, POLL_AFTER, Shard, Then, Timer};
 
 /// System events of a device that its owner gets to see (device-os.md §3.18). Others are taken and led nowhere.
 const SHOWN: [&str; 5] = [
@@ -46,6 +48,9 @@ impl<R> Shard<R> {
         let record = match uplink {
             Uplink::Hello { hello, payload } => {
                 device.introduce(hello);
+                if !hello.posts_describes() {
+                    self.timers.push(Reverse((now.at + POLL_AFTER, Timer::Poll(id))));
+                }
                 Record::Hello { floor, device: id, payload, at: now.unix }
             }
             Uplink::Describe { kind, payload } => {
