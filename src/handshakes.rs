@@ -30,6 +30,7 @@ const MESSAGES: usize = 8;
 struct HalfOpen {
     pending: Pending,
     terminator: u16,
+    connection: ConnectionId,
     since: Millis,
     /// Held for what its end frees.
     _place: Place,
@@ -60,6 +61,7 @@ impl std::fmt::Debug for Handshakes {
 
 impl Handshakes {
     /// With the server's key.
+    #[expect(clippy::too_many_arguments, reason = "wiring: each part comes from another place")]
     pub fn new(
         key: KeyPair,
         admission: Arc<Admission>,
@@ -120,7 +122,7 @@ impl Handshakes {
             let Ok(pending) = self.handshaker.begin(&hello, Some(connection), &mut SystemEntropy) else {
                 return self.metrics.refused("internal");
             };
-            self.half_open.insert(path.peer, HalfOpen { pending, terminator, since: now.at, _place: place });
+            self.half_open.insert(path.peer, HalfOpen { pending, terminator, connection, since: now.at, _place: place });
             self.order.push_back((now.at, path.peer));
         }
         let Some(half_open) = self.half_open.get_mut(&path.peer) else { return };
@@ -138,10 +140,10 @@ impl Handshakes {
         };
         match self.handshaker.finish(&half_open.pending, datagram, lookup) {
             Ok(established) => {
+                let connection = half_open.connection;
                 self.forget(path.peer);
-                let Some(connection) = established.connection else { return };
                 let owner = owner_of(connection, self.terminators.len());
-                self.tell_terminator(owner, ToTerminator::Established { path, established: Box::new(established) });
+                self.tell_terminator(owner, ToTerminator::Established { path, connection, established: Box::new(established) });
             }
             Err(refusal) => self.metrics.refusal(refusal),
         }

@@ -240,7 +240,6 @@ impl TerminatorMetrics {
             Junk::TooLong => "too_long",
             Junk::Malformed => "malformed",
             Junk::Handshake => "handshake",
-            Junk::NoConnectionId => "no_connection_id",
         });
     }
 

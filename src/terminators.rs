@@ -1,13 +1,15 @@
 //! Terminators: workers that own sockets and sessions, one for each UDP socket and one for all of TCP. Each decrypts, recognises repetitions and answers what needs no
 //! routing by itself; typed messages go to shards, proven hellos to the handshake thread, sessions to the journal.
 //!
-//! A session belongs to the worker its connection id names. A datagram that reaches another worker's socket is handed over.
+//! A session belongs to the worker its connection id names. A datagram that reaches another worker's socket is handed over. Firmware before 3.1
+//! puts no id into its records: its sessions have one all the same, and [`Unlabelled`] knows which by address and by device.
 
 pub mod cid_keys;
 mod limits;
 mod sessions;
 pub mod tcp;
 mod udp;
+mod unlabelled;
 mod worker;
 
 use firmware_protocol::coap::Code;
@@ -22,6 +24,7 @@ use router::journal::RetireReason;
 
 pub use self::limits::{Limits, Over};
 pub use self::udp::{BindError, bind_group};
+pub use self::unlabelled::{Candidates, Unlabelled};
 pub use self::worker::{Worker, WorkerLanes};
 
 /// Which worker owns a connection id's bucket.
@@ -48,6 +51,15 @@ pub enum ToTerminator {
         /// Its bytes.
         bytes: Vec<u8>,
     },
+    /// A datagram without connection id, the first of whose candidates is one of its sessions.
+    Unlabelled {
+        /// Where it came from.
+        path: Path,
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// Sessions that it may belong to.
+        candidates: Candidates,
+    },
     /// Send this as it is: a handshake flight.
     Flight {
         /// To whom.
@@ -59,6 +71,8 @@ pub enum ToTerminator {
     Established {
         /// From where.
         path: Path,
+        /// The id reserved for the session.
+        connection: ConnectionId,
         /// What it left.
         established: Box<Established<Holder>>,
     },

@@ -1,11 +1,12 @@
-//! The device's side of everything, as Device OS 6.2 behaves on the wire: for tests, simulated fleets and the demo.
+//! The device's side of everything, as Device OS behaves on the wire: for tests, simulated fleets and the demo. [`Age`] says which Device OS.
 //!
 //! Like [`crate::session::Session`] it does no I/O: give it datagrams and timeouts, take datagrams with [`Device::poll_transmit`] and news with
 //! [`Device::poll_event`]. It is as strict as a device: it waits for the Hello's acknowledgement and drops what comes meanwhile, remembers
-//! server messages for 45 seconds, gives its session up when something stays unacknowledged, and resumes with records of type 253.
+//! server messages for 45 seconds, gives its session up when something stays unacknowledged, and marks its records when it resumes.
 //!
 //! [`Device`] is one on UDP, [`tcp::TcpDevice`] one on TCP.
 
+mod age;
 mod app;
 mod firmware;
 mod observe;
@@ -26,6 +27,7 @@ use crate::id::DeviceId;
 use crate::session::describe::DescribeKind;
 use crate::time::Millis;
 
+pub use self::age::Age;
 pub use self::app::{App, Function};
 use self::firmware::Firmware;
 use self::reliability::{Ended, Purpose, Reliability};
@@ -38,6 +40,8 @@ const AUDITED_MAX: usize = 1 << 16;
 /// What a device is made of.
 #[derive(Clone, Debug)]
 pub struct DeviceConfig {
+    /// How old its firmware is.
+    pub age: Age,
     /// Its id.
     pub id: DeviceId,
     /// Its key pair.
@@ -50,7 +54,7 @@ pub struct DeviceConfig {
     pub keep_alive: Duration,
     /// Functions, variables, subscriptions.
     pub app: App,
-    /// System describe payload.
+    /// System describe payload, for ages that send it as protobuf.
     pub system_describe: Vec<u8>,
     /// Whether to remember the server's last 65 536 record numbers, to find one used twice.
     pub audit: bool,
@@ -198,9 +202,9 @@ impl Device {
         matches!(self.state, State::Online { connecting: false, .. })
     }
 
-    /// The connection id in use.
+    /// The connection id in use, if its age knows of such.
     pub fn connection(&self) -> Option<crate::dtls::cid::ConnectionId> {
-        self.session.as_ref().map(|session| session.keys.connection)
+        self.session.as_ref().and_then(|session| session.keys.connection)
     }
 
     /// The next datagram to send.
@@ -240,7 +244,7 @@ impl Device {
 
     /// Publishes an event with acknowledgement; [`DeviceEvent::Published`] tells its end. While not connected it is kept until it is.
     pub fn publish(&mut self, now: Millis, tools: &mut DeviceTools, name: &str, content_format: u16, data: &[u8]) -> u64 {
-        self.publish_message(now, tools, firmware::publish(Kind::Confirmable, name, content_format, data))
+        self.publish_message(now, tools, firmware::publish(self.config.age, Kind::Confirmable, name, content_format, data))
     }
 
     /// Sends its vitals, as `Particle.publishVitals()` does; ends like [`Device::publish`].
@@ -263,7 +267,7 @@ impl Device {
     /// Publishes an event without acknowledgement: sent once, if there is a connection.
     pub fn publish_unacknowledged(&mut self, tools: &mut DeviceTools, name: &str, content_format: u16, data: &[u8]) {
         if let Some(session) = self.session.as_mut().filter(|_| matches!(self.state, State::Online { connecting: false, .. })) {
-            let mut message = firmware::publish(Kind::NonConfirmable, name, content_format, data);
+            let mut message = firmware::publish(self.config.age, Kind::NonConfirmable, name, content_format, data);
             message.id = session.reliability.take_id();
             self.seal(tools, &message.encode());
         }
@@ -319,7 +323,8 @@ impl Device {
         let Some(session) = &mut self.session else {
             self.events.push_back(DeviceEvent::HandshakeStarted);
             let (key, server_key) = (self.config.key.clone(), self.config.server_key);
-            let handshake = ClientHandshake::new(now, key, server_key, &mut self.entropy);
+            let connection_id = self.config.age.knows_connection_ids();
+            let handshake = ClientHandshake::new(now, key, server_key, connection_id, &mut self.entropy);
             self.transmit.push_back(handshake.datagram().to_vec());
             self.state = State::Handshaking(Box::new(handshake));
             return;
@@ -341,7 +346,7 @@ impl Device {
         if let State::Online { hello_pending, .. } = &mut self.state {
             *hello_pending = true;
         }
-        let message = firmware::hello(self.config.platform, Some(self.config.id), Kind::Confirmable);
+        let message = firmware::hello(self.config.age, self.config.platform, self.config.id, Kind::Confirmable);
         self.start(now, tools, Purpose::Hello, message);
     }
 
@@ -351,20 +356,23 @@ impl Device {
         let token = self.next_token();
         self.start(now, tools, Purpose::Connect, firmware::time(token));
         self.publish_update_flags(now, tools);
-        self.describe(now, tools, DescribeKind::Application, 0);
+        if !self.config.age.combines_describes() {
+            self.describe(now, tools, DescribeKind::Application, 0);
+        }
         for message in self.firmware().subscriptions(Kind::Confirmable) {
             self.start(now, tools, Purpose::Connect, message);
         }
     }
 
     fn publish_update_flags(&mut self, now: Millis, tools: &mut DeviceTools) {
-        for message in firmware::update_flags(Kind::Confirmable) {
+        for message in firmware::update_flags(self.config.age, Kind::Confirmable) {
             self.start(now, tools, Purpose::Connect, message);
         }
     }
 
     fn firmware(&self) -> Firmware<'_> {
-        Firmware { app: &self.config.app, system_describe: &self.config.system_describe }
+        let DeviceConfig { app, system_describe, age, platform, .. } = &self.config;
+        Firmware { app, system_describe, age: *age, platform: *platform }
     }
 
     fn describe(&mut self, now: Millis, tools: &mut DeviceTools, kind: DescribeKind, number: u32) {
@@ -445,7 +453,9 @@ impl Device {
                     *last_received = now;
                     *pinged_at = None;
                 }
-                if let Some(message) = Message::decode(&inner) {
+                if inner.len() > usize::from(self.config.age.message_max()) {
+                    self.disconnect(now, "a message longer than the device takes", false);
+                } else if let Some(message) = Message::decode(&inner) {
                     self.handle_message(now, tools, &message);
                 }
             }
@@ -564,12 +574,11 @@ impl Device {
         let (keys, number) = (&session.keys, session.keys.next_sequence);
         let mut datagram = Vec::with_capacity(plaintext.len() + 64);
         let client = keys.keys.client();
-        if record::write_sealed(&mut datagram, &mut tools.aead, &client, Some(keys.connection), content::APPLICATION, number, plaintext)
-            .is_ok()
-        {
+        let connection = keys.connection;
+        if record::write_sealed(&mut datagram, &mut tools.aead, &client, connection, content::APPLICATION, number, plaintext).is_ok() {
             session.keys.next_sequence += 1;
-            if session.moving {
-                datagram[0] = content::MOVED;
+            if session.moving && self.config.age.marks_moves() {
+                record::mark_moved(&mut datagram, connection, self.config.id);
             }
             self.transmit.push_back(datagram);
         }

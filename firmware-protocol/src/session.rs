@@ -159,6 +159,7 @@ pub enum Dropped {
 pub struct Session {
     identity: Identity,
     connection: ConnectionId,
+    id_on_wire: bool,
     keys: KeyBlock,
     birth: Generation,
     established_at: UnixMillis,
@@ -206,6 +207,7 @@ impl Session {
         Some(Self {
             identity: stored.identity,
             connection: stored.connection,
+            id_on_wire: stored.id_on_wire,
             keys: stored.keys,
             birth: stored.birth,
             established_at: stored.established_at,
@@ -231,6 +233,11 @@ impl Session {
     /// Its connection id.
     pub fn connection(&self) -> ConnectionId {
         self.connection
+    }
+
+    /// Whether the device's records carry the id.
+    pub fn id_on_wire(&self) -> bool {
+        self.id_on_wire
     }
 
     /// Where the device is.
@@ -263,17 +270,24 @@ impl Session {
         self.send_final_flight(cx, self.path);
     }
 
-    /// Takes a datagram that carries this session's connection id.
+    /// Takes a datagram that carries this session's connection id, or comes from its device's address if the device knows of none.
     pub fn handle_datagram(&mut self, cx: &mut Context<'_>, datagram: &[u8], from: Path) -> Result<(), Dropped> {
         let (mut rest, mut result) = (datagram, Err(Dropped::Unexpected));
         while let Some((record, tail)) = Record::parse(rest) {
-            if record.connection == Some(self.connection) {
+            if self.is_own(&record) {
                 result = self.handle_record(cx, &record, from);
             }
             rest = tail;
         }
         self.conversation.release(cx.now.at);
         result
+    }
+
+    fn is_own(&self, record: &Record<'_>) -> bool {
+        match self.id_on_wire {
+            true => record.connection == Some(self.connection),
+            false => record.is_unlabelled(),
+        }
     }
 
     fn handle_record(&mut self, cx: &mut Context<'_>, record: &Record<'_>, from: Path) -> Result<(), Dropped> {
@@ -324,8 +338,8 @@ impl Session {
         }
     }
 
-    /// Where answers go: to the address the device was last heard from.
-    fn answer_path(&self) -> Path {
+    /// Where answers go: to the address the device was last heard from, proved or not.
+    pub fn answer_path(&self) -> Path {
         self.conversation.checked_path().unwrap_or(self.path)
     }
 
@@ -349,7 +363,7 @@ impl Session {
     }
 
     fn introduce(&mut self, hello: &Hello) {
-        self.conversation.set_message_max(hello.message_max.unwrap_or(MESSAGE_MAX_UNKNOWN));
+        self.conversation.set_message_max(hello.message_cap());
     }
 
     /// Acknowledges a received message: with [`Code::EMPTY`] when its effect is durable, with a code of class 4 or 5 when it was refused. Once is

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use firmware_protocol::crypto::{Aead, Curve, KeyPair, PublicKey};
 use firmware_protocol::dtls::cookie::Cookies;
-use firmware_protocol::dtls::demux::{Datagram, Junk, demux};
+use firmware_protocol::dtls::demux::{Datagram, demux};
 use firmware_protocol::dtls::keys::KeyBlock;
 use firmware_protocol::dtls::record::{self, Record, content};
 use firmware_protocol::dtls::server::{Established, Handshaker, Pending, ServerCertificate};
@@ -137,8 +137,7 @@ impl Server {
                     self.reply(&begun.flight(hello.record_sequence));
                     pending = Some(begun);
                 }
-                // A flight that ends without a connection id: no device of ours sends one, this client does.
-                Datagram::Junk(Junk::Handshake) => {
+                Datagram::Flight { connection: None } => {
                     let pending = pending.as_ref().expect("a hello came first");
                     let known = self.expected;
                     let mut established = self.handshaker.finish(pending, &datagram, |key| (*key == known).then_some(())).unwrap();

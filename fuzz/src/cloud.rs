@@ -42,7 +42,7 @@ impl Cloud {
         let (server, device) = (pair(), pair());
         let cookies = Cookies::new(Millis(0), &mut entropy);
         let mut handshaker = Handshaker::new(server.clone(), ServerCertificate::Omitted).expect("OpenSSL has AES-CCM");
-        let client = ClientHandshake::new(Millis(0), device, *server.public(), &mut entropy);
+        let client = ClientHandshake::new(Millis(0), device, *server.public(), true, &mut entropy);
         let hello = ClientHello::parse(client.datagram()).expect("our own hello parses");
         let pending = handshaker.begin(&hello, Some(CONNECTION), &mut entropy).expect("OpenSSL signs");
         Self { entropy, handshaker, cookies, pending, aead: Aead::new().expect("OpenSSL has AES-CCM") }
@@ -64,6 +64,7 @@ impl Cloud {
         let identity = Identity { device: DeviceId([1; 12]), key: KeyHash([2; 32]), owner: None, product: None };
         let stored = StoredSession {
             connection: CONNECTION,
+            id_on_wire: true,
             identity,
             keys: KEYS,
             birth: Generation(5),

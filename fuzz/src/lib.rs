@@ -81,6 +81,7 @@ pub fn payloads(bytes: &[u8]) {
         }
         1 => _ = black_box(Goodbye::parse(payload)),
         2 => {
+            black_box(Application::within_system(payload));
             if let Some(application) = Application::parse(payload) {
                 assert_eq!(Application::parse(&application.encode()).map(|again| again.functions), Some(application.functions));
             }

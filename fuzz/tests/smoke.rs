@@ -28,8 +28,8 @@ fn messages() -> Vec<Vec<u8>> {
 }
 
 fn journal_files(ending: &str) -> Vec<Vec<u8>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/journal/v1");
-    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let directories = ["v1", "v2"].map(|version| Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/journal").join(version));
+    let files = directories.iter().flat_map(|directory| fs::read_dir(directory).unwrap()).map(|entry| entry.unwrap().path());
     files.filter(|path| path.to_string_lossy().ends_with(ending)).map(|path| fs::read(path).unwrap()).collect()
 }
 

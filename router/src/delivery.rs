@@ -1,10 +1,11 @@
 //! Which events a subscribed device gets, and in which form (device-os.md §3.9).
 
 use firmware_protocol::coap::format;
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::publish::{Delivery, is_system_name};
 use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
 
-use crate::event::Event;
+use crate::event::{Event, Source};
 
 /// Structured data reaches handlers as plain CBOR only.
 fn delivered_format(content_format: u16) -> u16 {
@@ -14,25 +15,37 @@ fn delivered_format(content_format: u16) -> u16 {
     }
 }
 
+fn is_text(content_format: u16) -> bool {
+    matches!(content_format, format::TEXT | 40 | 41 | 50)
+}
+
 fn takes(handler: HandlerKind, content_format: u16) -> bool {
     match handler {
-        HandlerKind::Text => matches!(content_format, format::TEXT | 40 | 41 | 50),
+        HandlerKind::Text => is_text(content_format),
         HandlerKind::Binary => true,
         HandlerKind::Cbor => content_format == format::CBOR,
     }
 }
 
-/// The message for a device with these subscriptions, or `None` if no handler of it would take the event.
+fn is_from(publisher: Option<DeviceId>, source: Source) -> bool {
+    publisher.is_none_or(|device| source == Source::Device(device))
+}
+
+/// The message for a device with these subscriptions, or `None` if no handler of it would take the event. To a device that does not take
+/// `typed` events only text goes, without saying that it is text.
 ///
 /// System events stay away from devices: their own handler would act upon them.
-pub fn delivery(event: &Event, subscriptions: &[Subscription]) -> Option<Delivery> {
-    if is_system_name(&event.name) {
+pub fn delivery(event: &Event, subscriptions: &[Subscription], typed: bool) -> Option<Delivery> {
+    let content_format = delivered_format(event.content_format);
+    if is_system_name(&event.name) || !typed && !is_text(content_format) {
         return None;
     }
-    let content_format = delivered_format(event.content_format);
-    let wanted = |own: &&Subscription| event.name.starts_with(&own.prefix) && takes(own.handler, content_format);
+    let wanted = |own: &&Subscription| {
+        event.name.starts_with(&own.prefix) && is_from(own.publisher, event.source) && takes(own.handler, content_format)
+    };
     subscriptions.iter().find(wanted)?;
-    Delivery::new(&event.name, content_format, event.data.as_deref()).ok()
+    let told = if typed { content_format } else { format::TEXT };
+    Delivery::new(&event.name, told, event.data.as_deref()).ok()
 }
 
 #[cfg(test)]
@@ -57,7 +70,7 @@ mod tests {
 
     #[test]
     fn each_handler_gets_what_it_takes() {
-        let own = |handler| [Subscription { prefix: "te".into(), handler }];
+        let own = |handler| [Subscription::new("te", handler)];
         for (handler, content_format, wanted) in [
             (HandlerKind::Text, 0, true),
             (HandlerKind::Text, 50, true),
@@ -69,18 +82,39 @@ mod tests {
             (HandlerKind::Cbor, 60, true),
             (HandlerKind::Cbor, 0, false),
         ] {
-            assert_eq!(delivery(&event("temp", content_format), &own(handler)).is_some(), wanted, "{handler:?} {content_format}");
+            assert_eq!(delivery(&event("temp", content_format), &own(handler), true).is_some(), wanted, "{handler:?} {content_format}");
         }
-        assert_eq!(delivery(&event("temp", 65001), &own(HandlerKind::Cbor)), delivery(&event("temp", 60), &own(HandlerKind::Cbor)));
-        assert!(delivery(&event("xtemp", 0), &own(HandlerKind::Text)).is_none(), "a prefix, not a part");
+        let cbor = own(HandlerKind::Cbor);
+        assert_eq!(delivery(&event("temp", 65001), &cbor, true), delivery(&event("temp", 60), &cbor, true));
+        assert!(delivery(&event("xtemp", 0), &own(HandlerKind::Text), true).is_none(), "a prefix, not a part");
+    }
+
+    #[test]
+    fn old_firmware_gets_text_only_and_is_not_told_so() {
+        let all = [Subscription::new("", HandlerKind::Binary)];
+        for text in [0, 40, 41, 50] {
+            assert_eq!(delivery(&event("temp", text), &all, false), Delivery::new("temp", 0, Some(&[1])).ok());
+        }
+        for other in [22, 42, 60, 65001] {
+            assert_eq!(delivery(&event("temp", other), &all, false), None);
+        }
+    }
+
+    #[test]
+    fn a_subscription_to_one_device_hears_no_other() {
+        let (wanted, other) = (DeviceId([1; 12]), DeviceId([2; 12]));
+        let own = [Subscription { publisher: Some(wanted), ..Subscription::new("te", HandlerKind::Text) }];
+        let heard = |source| delivery(&Event { source, ..event("temp", 0) }, &own, false).is_some();
+        assert!(heard(Source::Device(wanted)));
+        assert!(!heard(Source::Device(other)) && !heard(Source::Api) && !heard(Source::Cloud));
     }
 
     #[test]
     fn system_events_are_kept_from_devices() {
-        let all = [Subscription { prefix: String::new(), handler: HandlerKind::Binary }];
+        let all = [Subscription::new("", HandlerKind::Binary)];
         for name in ["spark/status", "particle/device/updates/pending", "Spark/x"] {
-            assert!(delivery(&event(name, 0), &all).is_none(), "{name}");
+            assert!(delivery(&event(name, 0), &all, true).is_none(), "{name}");
         }
-        assert!(delivery(&event("anything", 0), &all).is_some());
+        assert!(delivery(&event("anything", 0), &all, true).is_some());
     }
 }

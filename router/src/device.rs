@@ -160,11 +160,9 @@ impl Device {
     }
 
     pub(crate) fn restored(restored: RestoredDevice) -> Self {
-        Self {
+        let mut device = Self {
             link: Some(restored.link),
             hello: restored.hello.as_deref().and_then(Hello::parse),
-            application: restored.application.as_deref().and_then(Application::parse),
-            has_system_describe: restored.system.is_some(),
             safe_mode: restored.system.as_deref().is_some_and(lacks_modules),
             subscriptions: restored.subscriptions,
             left: restored.left,
@@ -172,7 +170,11 @@ impl Device {
             last_ip: Some(restored.ip),
             restored: true,
             ..Self::new(restored.identity)
-        }
+        };
+        // A describe of the application alone is newer than what the firmware's says of it: one that has both comes first or comes alone.
+        restored.system.iter().for_each(|payload| device.describe(DescribeKind::System, payload));
+        restored.application.iter().for_each(|payload| device.describe(DescribeKind::Application, payload));
+        device
     }
 
     /// A Hello: what was said before no longer holds.
@@ -185,10 +187,18 @@ impl Device {
 
     pub(crate) fn describe(&mut self, kind: DescribeKind, payload: &[u8]) {
         match kind {
-            DescribeKind::System => (self.has_system_describe, self.safe_mode) = (true, lacks_modules(payload)),
+            DescribeKind::System => {
+                (self.has_system_describe, self.safe_mode) = (true, lacks_modules(payload));
+                self.application = Application::within_system(payload).or(self.application.take());
+            }
             DescribeKind::Application => self.application = Application::parse(payload),
             DescribeKind::Metrics => {}
         }
+    }
+
+    /// Whether events go to it with their Content-Format.
+    pub(crate) fn takes_typed_events(&self) -> bool {
+        self.hello.is_some_and(|hello| hello.takes_typed_events())
     }
 
     /// Adds a subscription once. `false` if there is no more room.

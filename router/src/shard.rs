@@ -36,6 +36,8 @@ const DELIVERY_SPAN: Duration = Duration::from_secs(45);
 const DESCRIBE_SPAN: Duration = Duration::from_secs(45);
 /// How long a resumed session has to bring what is missing before it is asked for.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long after its Hello a device that posts no describes is asked for them: until the acknowledgement is there it drops what comes.
+const POLL_AFTER: Duration = Duration::from_secs(1);
 
 /// Something a shard is told. `R` is how the caller of the API is answered; the shard only carries it.
 #[derive(Debug)]
@@ -250,6 +252,7 @@ pub struct Counts {
 enum Timer {
     Lease(DeviceId),
     Missing(DeviceId),
+    Poll(DeviceId),
     Call(RequestId),
 }
 
@@ -321,6 +324,7 @@ impl<R> Shard<R> {
                 Timer::Call(id) => self.call_ended(now, id, Ok(Outcome::TimedOut { received: false }), out),
                 Timer::Lease(device) => self.lease_due(now, device, out),
                 Timer::Missing(device) => self.missing_due(now, device, out),
+                Timer::Poll(device) => self.ask_missing_describes(now, device, out),
             }
         }
     }
@@ -437,7 +441,11 @@ impl<R> Shard<R> {
         if device.hello.is_none() || device.subscriptions.is_empty() {
             return self.end_session(now, id, link, RetireReason::StateLost, out);
         }
-        let missing: Vec<DescribeKind> = device.missing_describes().collect();
+        self.ask_missing_describes(now, id, out);
+    }
+
+    fn ask_missing_describes(&mut self, now: Now, id: DeviceId, out: &mut Vec<Output<R>>) {
+        let missing: Vec<DescribeKind> = self.devices.get(&id).into_iter().flat_map(Device::missing_describes).collect();
         missing.into_iter().for_each(|kind| self.ask_describe(now, id, kind, out));
     }
 
@@ -522,7 +530,8 @@ impl<R> Shard<R> {
         let Some(subscribers) = self.subscribers.get(&event.owner) else { return };
         for id in subscribers {
             let Some(device) = self.devices.get(id).filter(|device| device.presence.is_online(now.at)) else { continue };
-            let (Some(link), Some(delivery)) = (device.link, delivery(event, &device.subscriptions)) else { continue };
+            let delivery = delivery(event, &device.subscriptions, device.takes_typed_events());
+            let (Some(link), Some(delivery)) = (device.link, delivery) else { continue };
             let deadline = now.at + DELIVERY_SPAN;
             let request = self.calls.open(*id, Purpose::Delivery);
             self.timers.push(Reverse((deadline + Duration::from_secs(1), Timer::Call(request))));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use firmware_protocol::crypto::PublicKey;
-use firmware_protocol::device::{App, Device, DeviceConfig, DeviceEvent, DeviceTools};
+use firmware_protocol::device::{Age, App, Device, DeviceConfig, DeviceEvent, DeviceTools};
 use firmware_protocol::session::subscribe::HandlerKind;
 use firmware_protocol::session::variable::Value;
 use firmware_protocol::time::Millis;
@@ -116,6 +116,7 @@ impl Member {
             .variable("healthy", Value::Bool(true))
             .subscription("announce", HandlerKind::Text);
         let config = DeviceConfig {
+            age: Age::default(),
             id: device.id,
             key: device.key.clone(),
             server_key,

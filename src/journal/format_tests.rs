@@ -1,4 +1,4 @@
-//! Golden files: format version 1 must keep decoding, and equal records must keep giving equal bytes.
+//! Golden files: every format version must keep decoding, and equal records must keep giving equal bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use firmware_protocol::time::UnixMillis;
 use router::event::Position;
 use router::journal::{Record, RetireReason};
 
-use super::test_records::{event, floor, one_of_each, session};
+use super::test_records::{event, floor, one_of_each, only_in_version_2, session};
 use super::*;
 
 const OPTIONS: Options = Options { segment_bytes: 1_000, frame_bytes: 700, headroom_bytes: 1, salt: 0x0123_4567_89ab_cdef };
@@ -94,6 +94,49 @@ fn version_1_is_written_byte_for_byte() {
     assert!(files(dir.path()) == files(&golden()), "the format has changed: raise its version");
 }
 
+fn golden_2() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/journal/v2")
+}
+
+/// Version 2 of a snapshot, and of the records that have one. Segments and frames are as in version 1.
+fn write_2(dir: &Path) {
+    let (mut journal, _) = Journal::open(dir, OPTIONS).unwrap();
+    for batch in [&only_in_version_2()[..], &one_of_each()[..], &only_in_version_2()[3..]] {
+        journal.commit(batch).unwrap();
+    }
+    let sealed = journal.sealed_segments();
+    assert_eq!(sealed.len(), 1);
+    compact(dir, sealed, CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap().unwrap();
+}
+
+#[test]
+#[ignore = "writes the golden files"]
+fn write_golden_files_of_version_2() {
+    let _ = fs::remove_dir_all(golden_2());
+    write_2(&golden_2());
+}
+
+#[test]
+fn version_2_keeps_decoding_and_is_written_byte_for_byte() {
+    let mut expected = State::default();
+    only_in_version_2().iter().chain(&one_of_each()).chain(&only_in_version_2()[3..]).for_each(|record| expected.apply(record));
+    for with_snapshot in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in files(&golden_2()) {
+            assert!(!name.ends_with(".snapshot") || bytes[8] == 2);
+            fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        if !with_snapshot {
+            fs::remove_file(dir.path().join("000000000001.snapshot")).unwrap();
+        }
+        let (_, recovered) = Journal::open(dir.path(), OPTIONS).unwrap();
+        assert_eq!(recovered.state, expected);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    write_2(dir.path());
+    assert!(files(dir.path()) == files(&golden_2()), "the format has changed: raise its version");
+}
+
 #[test]
 fn a_newer_segment_is_refused_in_words() {
     let dir = copy_of_golden();
@@ -111,7 +154,7 @@ fn an_unknown_kind_and_a_newer_frame_or_record_are_refused_in_words() {
     // The first frame of the last segment starts at 44, its first record at 96, that record's body at 106.
     let cases = [
         (96, 77, "unknown kind 77 at byte 96"),
-        (97, 2, "record of format version 2 at byte 96"),
+        (97, 3, "record of format version 3 at byte 96"),
         (48, 2, "frame of format version 2 at byte 44"),
     ];
     for (at, value, words) in cases {

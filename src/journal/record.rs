@@ -2,23 +2,25 @@
 //!
 //! | kind | record | body |
 //! |---|---|---|
-//! | 1 | session opened | session |
+//! | 1 | session opened | session; in version 2 one whose id the device does not know |
 //! | 2 | session retired | connection id 8, device 12, reason u8, time u64 |
 //! | 3 | session moved | connection id 8, path |
 //! | 4 | hello | floor, device 12, time u64, payload bytes |
 //! | 5 | describe | option floor, device 12, time u64, which u8, payload bytes |
-//! | 6 | subscribed | floor, device 12, handler u8, prefix text |
+//! | 6 | subscribed | floor, device 12, handler u8, prefix text; in version 2 also publisher 12 |
 //! | 7 | goodbye | floor, device 12, time u64, payload bytes |
 //! | 8 | event | option floor, id 16, owner u64, product option u32, source u8 (1: and device 12), name text, content format u16, ttl u32, time u64, option data bytes |
 //! | 9 | seen | floor |
 //!
 //! Reasons: 1 replaced, 2 revoked, 3 closed by the device, 4 wrong device, 5 state lost. Describes: 1 system, 2 application, 4 metrics.
-//! Handlers: 1 text, 2 binary, 3 CBOR. Sources: 1 device, 2 API, 3 cloud. All kinds have version 1.
+//! Handlers: 1 text, 2 binary, 3 CBOR. Sources: 1 device, 2 API, 3 cloud.
+//!
+//! All kinds have version 1. Version 2 is written only of what version 1 cannot say.
 
 use std::sync::Arc;
 
 use firmware_protocol::id::{DeviceId, OwnerId};
-use firmware_protocol::session::stored::Floor;
+use firmware_protocol::session::stored::{Floor, StoredSession};
 use firmware_protocol::time::UnixMillis;
 use router::event::{Event, EventId, Source};
 use router::journal::{DescribeKind, HandlerKind, Record, RetireReason, Subscription};
@@ -29,8 +31,12 @@ use super::wire::{self, Malformed, Take, TooLong};
 pub(super) const RECORD_HEADER: usize = 10;
 /// The largest body.
 pub(super) const BODY_BYTES_MAX: usize = 16 << 20;
-/// The version of every kind.
+/// The first version of every kind.
 pub(super) const RECORD_VERSION: u8 = 1;
+/// What [`Record::SessionOpened`] has when the device puts no connection id into its records.
+const UNLABELLED: u8 = 2;
+/// What [`Record::Subscribed`] has when it says whose events are wanted.
+const NARROWED: u8 = 2;
 
 const OPENED: u8 = 1;
 const RETIRED: u8 = 2;
@@ -59,7 +65,7 @@ impl From<Malformed> for RecordError {
 /// Appends `record` to `to`. After an error what was appended is incomplete.
 pub(super) fn put_record(to: &mut Vec<u8>, record: &Record) -> Result<(), TooLong> {
     let start = to.len();
-    to.extend_from_slice(&[kind_of(record), RECORD_VERSION, 0, 0, 0, 0, 0, 0, 0, 0]);
+    to.extend_from_slice(&[kind_of(record), version_of(record), 0, 0, 0, 0, 0, 0, 0, 0]);
     put_body(to, record)?;
     let bytes = to.len() - start - RECORD_HEADER;
     let len = u32::try_from(bytes).ok().filter(|_| bytes <= BODY_BYTES_MAX).ok_or(TooLong { bytes, limit: BODY_BYTES_MAX })?;
@@ -82,11 +88,11 @@ pub(super) fn take_record(from: &mut Take<'_>) -> Result<Record, RecordError> {
     if !(OPENED..=SEEN).contains(&kind) {
         return Err(RecordError::UnknownKind(kind));
     }
-    if version != RECORD_VERSION {
+    if version != RECORD_VERSION && !matches!((kind, version), (OPENED, UNLABELLED) | (SUBSCRIBED, NARROWED)) {
         return Err(RecordError::NewerVersion(version));
     }
     let mut body = Take(body);
-    let record = take_body(&mut body, kind)?;
+    let record = take_body(&mut body, kind, version)?;
     body.end()?;
     Ok(record)
 }
@@ -102,6 +108,14 @@ fn kind_of(record: &Record) -> u8 {
         Record::Goodbye { .. } => GOODBYE,
         Record::Event { .. } => EVENT,
         Record::Seen { .. } => SEEN,
+    }
+}
+
+fn version_of(record: &Record) -> u8 {
+    match record {
+        Record::SessionOpened(session) if !session.id_on_wire => UNLABELLED,
+        Record::Subscribed { subscription: Subscription { publisher: Some(_), .. }, .. } => NARROWED,
+        _ => RECORD_VERSION,
     }
 }
 
@@ -133,6 +147,7 @@ fn put_body(to: &mut Vec<u8>, record: &Record) -> Result<(), TooLong> {
             wire::put_floor(to, floor);
             to.extend_from_slice(&device.0);
             put_subscription(to, subscription)?;
+            to.extend_from_slice(subscription.publisher.as_ref().map_or(&[], |publisher| &publisher.0));
         }
         Record::Event { floor, event } => put_event(to, floor.as_ref(), event)?,
         Record::Seen { floor } => wire::put_floor(to, floor),
@@ -140,9 +155,9 @@ fn put_body(to: &mut Vec<u8>, record: &Record) -> Result<(), TooLong> {
     Ok(())
 }
 
-fn take_body(from: &mut Take<'_>, kind: u8) -> Result<Record, Malformed> {
+fn take_body(from: &mut Take<'_>, kind: u8, version: u8) -> Result<Record, Malformed> {
     Ok(match kind {
-        OPENED => Record::SessionOpened(from.session()?),
+        OPENED => Record::SessionOpened(StoredSession { id_on_wire: version != UNLABELLED, ..from.session()? }),
         RETIRED => {
             let (connection, device) = (from.connection()?, from.device()?);
             Record::SessionRetired { connection, device, reason: take_reason(from)?, at: from.time()? }
@@ -158,7 +173,13 @@ fn take_body(from: &mut Take<'_>, kind: u8) -> Result<Record, Malformed> {
             let kind = take_describe(from)?;
             Record::Describe { floor, device, kind, payload: from.bytes()?.to_vec(), at }
         }
-        SUBSCRIBED => Record::Subscribed { floor: from.floor()?, device: from.device()?, subscription: take_subscription(from)? },
+        SUBSCRIBED => {
+            let (floor, device, mut subscription) = (from.floor()?, from.device()?, take_subscription(from)?);
+            if version == NARROWED {
+                subscription.publisher = Some(from.device()?);
+            }
+            Record::Subscribed { floor, device, subscription }
+        }
         GOODBYE => {
             let (floor, device, at) = take_origin(from)?;
             Record::Goodbye { floor, device, payload: from.bytes()?.to_vec(), at }
@@ -178,6 +199,7 @@ fn take_origin(from: &mut Take<'_>) -> Result<(Floor, DeviceId, UnixMillis), Mal
     Ok((from.floor()?, from.device()?, from.time()?))
 }
 
+/// All but the publisher.
 pub(super) fn put_subscription(to: &mut Vec<u8>, subscription: &Subscription) -> Result<(), TooLong> {
     to.push(match subscription.handler {
         HandlerKind::Text => 1,
@@ -194,7 +216,7 @@ pub(super) fn take_subscription(from: &mut Take<'_>) -> Result<Subscription, Mal
         3 => HandlerKind::Cbor,
         _ => return Err(Malformed("an unknown kind of handler")),
     };
-    Ok(Subscription { prefix: from.text()?, handler })
+    Ok(Subscription::new(from.text()?, handler))
 }
 
 fn put_optional_floor(to: &mut Vec<u8>, floor: Option<&Floor>) {
@@ -290,7 +312,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::journal::test_records::{any_record, one_of_each};
+    use crate::journal::test_records::{any_record, one_of_each, only_in_version_2};
 
     fn encoded(record: &Record) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -306,6 +328,17 @@ mod tests {
             for len in 0..bytes.len() {
                 assert!(take_record(&mut Take(&bytes[..len])).is_err());
             }
+        }
+    }
+
+    #[test]
+    fn version_2_is_written_only_of_what_version_1_cannot_say() {
+        let [first, .., last] = only_in_version_2();
+        for (old, new) in [(&one_of_each()[0], &first), (&one_of_each()[5], &last)] {
+            assert_eq!((encoded(old)[1], encoded(new)[1]), (1, 2));
+            let bytes = encoded(new);
+            assert_eq!(take_record(&mut Take(&bytes)).as_ref(), Ok(new));
+            assert!((0..bytes.len()).all(|len| take_record(&mut Take(&bytes[..len])).is_err()));
         }
     }
 
@@ -328,7 +361,7 @@ mod tests {
         let Record::Hello { floor, device, at, .. } = one_of_each()[3].clone() else { unreachable!() };
         let record = Record::Hello { floor, device, payload: vec![0; BODY_BYTES_MAX + 1], at };
         assert!(put_record(&mut Vec::new(), &record).is_err());
-        let subscription = Subscription { prefix: "x".repeat(65_536), handler: HandlerKind::Text };
+        let subscription = Subscription::new("x".repeat(65_536), HandlerKind::Text);
         assert!(put_record(&mut Vec::new(), &Record::Subscribed { floor, device, subscription }).is_err());
     }
 
@@ -339,8 +372,8 @@ mod tests {
         }
 
         #[test]
-        fn hostile_bodies_never_panic(kind in 0u8..12, body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut bytes = vec![kind, 1];
+        fn hostile_bodies_never_panic(kind in 0u8..12, version in 1u8..3, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = vec![kind, version];
             bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
             let checksum = crc32c::crc32c_append(crc32c::crc32c(&bytes), &body);
             bytes.extend_from_slice(&checksum.to_le_bytes());

@@ -10,7 +10,7 @@
 //! | 12 | 4 | chain value at the end of the last segment covered |
 //! | 16 | 8 | number of that segment |
 //! | 24 | 8 | position of the first event after it |
-//! | 32 | 4 | number of sections, 4 in version 1 |
+//! | 32 | 4 | number of sections: 4 in version 1, 6 in version 2 |
 //! | 36 | 4 | checksum of bytes 0 to 35 |
 //!
 //! Then the sections, each with a header of 28 bytes: kind u32, number of entries u64, length u64, checksum of the content u32, checksum of
@@ -22,11 +22,18 @@
 //! | 2 | remembered messages of sessions that have any | length u32; connection id 8, then message id u16 and digest u64 of each |
 //! | 3 | retired sessions | as in section 1, then reason u8, time u64 |
 //! | 4 | devices | length u32; device 12, hello, system, application, metrics, goodbye (each an option of time u64, payload bytes), subscriptions: count u16, then handler u8, prefix text of each |
+//! | 5 | of sections 1 and 3, those sessions whose devices know no connection id | connection id 8 |
+//! | 6 | subscriptions to events of one device, which are not in section 4 | length u32; device 12, handler u8, prefix text, publisher 12 |
+//!
+//! Version 2 is written only if there is anything for sections 5 and 6.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use firmware_protocol::dtls::cid::ConnectionId;
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::stored::StoredSession;
 use router::event::Position;
 
@@ -35,13 +42,14 @@ use super::record;
 use super::state::{Device, Session, State};
 use super::wire::{self, SESSION_BYTES};
 use crate::durable;
+use router::journal::Subscription;
 
 mod load;
 
 pub(super) use load::{LoadError, load_snapshot};
 
-/// The newest version that can be read, and the one that is written.
-pub(super) const SNAPSHOT_VERSION: u16 = 1;
+/// The newest version that can be read.
+pub(super) const SNAPSHOT_VERSION: u16 = 2;
 
 const MAGIC: [u8; 8] = *b"HOLDFSNP";
 const HEADER: usize = 40;
@@ -90,12 +98,14 @@ pub(super) fn write_snapshot(dir: &Path, state: &State, extent: Extent) -> io::R
 fn write_to(file: &mut File, state: &State, extent: Extent) -> io::Result<()> {
     let mut header = Vec::with_capacity(HEADER);
     header.extend_from_slice(&MAGIC);
-    wire::put_u16(&mut header, SNAPSHOT_VERSION);
+    let (unlabelled, narrowed) = (unlabelled(state), narrowed(state));
+    let (version, sections) = if unlabelled.is_empty() && narrowed.is_empty() { (1, 4) } else { (2, 6) };
+    wire::put_u16(&mut header, version);
     wire::put_u16(&mut header, 0);
     wire::put_u32(&mut header, extent.chain);
     wire::put_u64(&mut header, extent.segment);
     wire::put_u64(&mut header, extent.next.0);
-    wire::put_u32(&mut header, 4);
+    wire::put_u32(&mut header, sections);
     let checksum = crc32c::crc32c(&header);
     wire::put_u32(&mut header, checksum);
     file.write_all(&header)?;
@@ -111,7 +121,36 @@ fn write_to(file: &mut File, state: &State, extent: Extent) -> io::Result<()> {
         wire::put_u64(to, retired.at.0);
         Ok(())
     })?;
-    write_section(file, 4, state.devices.iter(), |to, (id, device)| put_device(to, id.0, device))
+    write_section(file, 4, state.devices.iter(), |to, (id, device)| put_device(to, id.0, device))?;
+    if version == 1 {
+        return Ok(());
+    }
+    write_section(file, 5, unlabelled.iter(), |to, connection| {
+        to.extend_from_slice(&connection.0);
+        Ok(())
+    })?;
+    write_section(file, 6, narrowed.iter(), |to, (device, subscription, publisher)| {
+        put_sized(to, |to| {
+            to.extend_from_slice(&device.0);
+            record::put_subscription(to, subscription).map_err(too_long)?;
+            to.extend_from_slice(&publisher.0);
+            Ok(())
+        })
+    })
+}
+
+fn unlabelled(state: &State) -> BTreeSet<ConnectionId> {
+    let all = state.sessions.iter().map(|session| &session.stored).chain(state.retired.values().map(|retired| &retired.stored));
+    all.filter(|stored| !stored.id_on_wire).map(|stored| stored.connection).collect()
+}
+
+fn narrowed(state: &State) -> Vec<(DeviceId, &Subscription, DeviceId)> {
+    let all = state.devices.iter().flat_map(|(id, device)| device.subscriptions.iter().map(|subscription| (*id, subscription)));
+    all.filter_map(|(id, subscription)| Some((id, subscription, subscription.publisher?))).collect()
+}
+
+fn too_long(_: wire::TooLong) -> io::Error {
+    io::ErrorKind::InvalidData.into()
 }
 
 fn write_section<T>(
@@ -168,7 +207,7 @@ fn put_recent(to: &mut Vec<u8>, session: &Session) -> io::Result<()> {
 }
 
 fn put_device(to: &mut Vec<u8>, id: [u8; 12], device: &Device) -> io::Result<()> {
-    let too_long = |_| io::Error::from(io::ErrorKind::InvalidData);
+    let subscriptions: Vec<_> = device.subscriptions.iter().filter(|subscription| subscription.publisher.is_none()).collect();
     put_sized(to, |to| {
         to.extend_from_slice(&id);
         for kept in [&device.hello, &device.system, &device.application, &device.metrics, &device.goodbye] {
@@ -178,8 +217,8 @@ fn put_device(to: &mut Vec<u8>, id: [u8; 12], device: &Device) -> io::Result<()>
                 wire::put_bytes(to, &kept.payload).map_err(too_long)?;
             }
         }
-        wire::put_u16(to, u16::try_from(device.subscriptions.len()).map_err(|_| io::ErrorKind::InvalidData)?);
-        device.subscriptions.iter().try_for_each(|subscription| record::put_subscription(to, subscription).map_err(too_long))
+        wire::put_u16(to, u16::try_from(subscriptions.len()).map_err(|_| io::ErrorKind::InvalidData)?);
+        subscriptions.iter().try_for_each(|subscription| record::put_subscription(to, subscription).map_err(too_long))
     })
 }
 
@@ -197,7 +236,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::journal::test_records::{any_record, one_of_each};
+    use crate::journal::test_records::{any_record, one_of_each, only_in_version_2};
 
     const EXTENT: Extent = Extent { segment: 3, next: Position(17), chain: 0xdead_beef };
 
@@ -210,8 +249,19 @@ mod tests {
 
     fn some_state() -> State {
         let mut state = State::default();
-        one_of_each().iter().for_each(|record| state.apply(record));
+        one_of_each().iter().chain(&only_in_version_2()).for_each(|record| state.apply(record));
         state
+    }
+
+    #[test]
+    fn version_2_is_written_only_of_what_version_1_cannot_say() {
+        let mut old = State::default();
+        one_of_each().iter().for_each(|record| old.apply(record));
+        for (state, version) in [(old, 1), (some_state(), 2)] {
+            let (dir, bytes) = stored(&state);
+            assert_eq!(bytes[8..10], [version, 0]);
+            assert_eq!(load_snapshot(dir.path(), 3).unwrap().0, state);
+        }
     }
 
     #[test]
@@ -242,12 +292,12 @@ mod tests {
     #[test]
     fn a_newer_version_is_refused_and_not_skipped() {
         let (dir, mut bytes) = stored(&some_state());
-        bytes[8] = 2;
+        bytes[8] = 3;
         let checksum = crc32c::crc32c(&bytes[..36]);
         bytes[36..40].copy_from_slice(&checksum.to_le_bytes());
         fs::write(snapshot_path(dir.path(), 3), &bytes).unwrap();
         let Err(LoadError::Refused(error)) = load_snapshot(dir.path(), 3) else { panic!("refused") };
-        assert!(matches!(error, OpenError::NewerFormat { what: "snapshot", version: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, OpenError::NewerFormat { what: "snapshot", version: 3, known: 2, .. }), "{error}");
     }
 
     proptest! {
@@ -266,8 +316,20 @@ mod tests {
         }
 
         #[test]
-        fn hostile_sections_never_panic(body in proptest::collection::vec(any::<u8>(), 0..400), kind in 1u32..5, count in any::<u64>()) {
+        fn hostile_sections_never_panic(body in proptest::collection::vec(any::<u8>(), 0..400), kind in 1u32..7, count in any::<u64>()) {
             let (dir, bytes) = stored(&State::default());
+            let mut bytes = bytes;
+            (bytes[8], bytes[32]) = (2, 6);
+            let checksum = crc32c::crc32c(&bytes[..36]);
+            bytes[36..40].copy_from_slice(&checksum.to_le_bytes());
+            for kind in [5, 6] {
+                let mut empty = Vec::new();
+                wire::put_u32(&mut empty, kind);
+                empty.resize(SECTION_HEADER - 4, 0);
+                let checksum = crc32c::crc32c(&empty);
+                wire::put_u32(&mut empty, checksum);
+                bytes.extend_from_slice(&empty);
+            }
             let mut hostile = bytes[..HEADER + SECTION_HEADER * (kind as usize - 1)].to_vec();
             let start = hostile.len();
             wire::put_u32(&mut hostile, kind);

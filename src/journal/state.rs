@@ -238,7 +238,7 @@ mod tests {
     fn a_hello_forgets_describes_and_subscriptions_but_not_the_goodbye() {
         let device = session(1).identity.device;
         let floor = floor(1, 1);
-        let subscription = Subscription { prefix: "a".into(), handler: HandlerKind::Text };
+        let subscription = Subscription::new("a", HandlerKind::Text);
         let mut state = state_of(&[
             Record::Describe { floor: Some(floor), device, kind: DescribeKind::Application, payload: vec![1], at: AT },
             Record::Subscribed { floor, device, subscription: subscription.clone() },

@@ -14,12 +14,13 @@ use proptest::prelude::*;
 use router::event::{Event, EventId, Source};
 use router::journal::{DescribeKind, HandlerKind, Record, RetireReason, Subscription};
 
-/// Session `number`, in one of the shapes that options and address families allow.
+/// Session `number`, in one of the shapes that options and address families allow. From 10 on its device knows no connection ids.
 pub(super) fn session(number: u8) -> StoredSession {
     let final_flight = FinalFlight { verify: [number ^ 0x33; 12], message_sequence: 7, record_sequence: number.into() };
     let v6 = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number.into()), 5684, 3, 2);
     StoredSession {
         connection: ConnectionId([number; 8]),
+        id_on_wire: number < 10,
         identity: Identity {
             device: DeviceId([number / 2; 12]),
             key: KeyHash([number ^ 0x55; 32]),
@@ -74,14 +75,23 @@ pub(super) fn one_of_each() -> [Record; 9] {
         Record::SessionMoved { connection: opened.connection, path: session(8).path },
         Record::Hello { floor: floor(4, 1), device, payload: vec![0, 1, 0xff], at },
         Record::Describe { floor: Some(floor(4, 2)), device, kind: DescribeKind::System, payload: vec![7; 40], at },
-        Record::Subscribed {
-            floor: floor(4, 3),
-            device,
-            subscription: Subscription { prefix: "particle".into(), handler: HandlerKind::Cbor },
-        },
+        Record::Subscribed { floor: floor(4, 3), device, subscription: Subscription::new("particle", HandlerKind::Cbor) },
         Record::Goodbye { floor: floor(4, 4), device, payload: vec![5, 6, 0x90, 0x1c], at },
         Record::Event { floor: Some(floor(4, 5)), event: event(1) },
         Record::Seen { floor: floor(4, 6) },
+    ]
+}
+
+/// What only version 2 of a record can say: a session whose id is not on the wire, what happens to it, and a subscription to one device.
+pub(super) fn only_in_version_2() -> [Record; 4] {
+    let opened = session(10);
+    let device = opened.identity.device;
+    let subscription = Subscription { publisher: Some(DeviceId([0xe0; 12])), ..Subscription::new("news", HandlerKind::Text) };
+    [
+        Record::SessionOpened(opened),
+        Record::SessionOpened(session(11)),
+        Record::SessionRetired { connection: session(11).connection, device, reason: RetireReason::Replaced, at: UnixMillis(99) },
+        Record::Subscribed { floor: floor(10, 3), device, subscription },
     ]
 }
 
@@ -124,7 +134,8 @@ fn any_describe() -> impl Strategy<Value = DescribeKind> {
 
 fn any_subscription() -> impl Strategy<Value = Subscription> {
     let handler = proptest::sample::select(vec![HandlerKind::Text, HandlerKind::Binary, HandlerKind::Cbor]);
-    ("[a-z/]{0,64}", handler).prop_map(|(prefix, handler)| Subscription { prefix, handler })
+    let publisher = proptest::option::of(any::<[u8; 12]>().prop_map(DeviceId));
+    ("[a-z/]{0,64}", handler, publisher).prop_map(|(prefix, handler, publisher)| Subscription { prefix, handler, publisher })
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

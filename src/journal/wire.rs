@@ -9,7 +9,7 @@
 //! | peer | u8 4 or 6, address 16 (IPv4: 4 and zeros), port u16, flow info u32, scope id u32 |
 //! | local address | u8 0, 4 or 6, address 16 |
 //! | path | peer, local address |
-//! | session | connection id 8, device 12, key hash 32, owner option u64, product option u32, keys 40, birth u32, established u64, path, final flight |
+//! | session, as if its id were on the wire | connection id 8, device 12, key hash 32, owner option u64, product option u32, keys 40, birth u32, established u64, path, final flight |
 //! | final flight | verify data 12, message sequence u16, record sequence u32 |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -146,6 +146,7 @@ impl<'a> Take<'a> {
     pub(super) fn session(&mut self) -> Result<StoredSession, Malformed> {
         Ok(StoredSession {
             connection: self.connection()?,
+            id_on_wire: true,
             identity: Identity { device: self.device()?, key: KeyHash(self.array()?), owner: self.owner()?, product: self.product()? },
             keys: KeyBlock(self.array()?),
             birth: Generation(self.u32()?),

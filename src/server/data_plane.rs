@@ -36,7 +36,7 @@ use crate::store::{DeviceBook, KeyChange, Registry};
 use crate::strangers::Strangers;
 use crate::streams::Streams;
 use crate::terminators::tcp::{self, RsaHandshakes, TcpLanes, TcpShared, TcpWorker, ToRsaHandshakes};
-use crate::terminators::{self, Limits, ToHandshakes, ToTerminator, Worker, WorkerLanes, owner_of};
+use crate::terminators::{self, Limits, ToHandshakes, ToTerminator, Unlabelled, Worker, WorkerLanes, owner_of};
 use crate::writer::{Append, Writer, WriterLanes};
 
 /// How much handshakes give way: at 5 a thread gets a third of what one at 0 gets.
@@ -286,6 +286,7 @@ impl DataPlane {
 
         let limits = Limits::new(&config.limits, u64::from_be_bytes(SystemEntropy.array()));
         let tcp_box = terminator_boxes.pop().expect("one more was made than there are workers");
+        let unlabelled = Arc::new(Unlabelled::default());
         let each = sockets.into_iter().zip(terminator_boxes).zip(worker_lanes).zip(by_worker);
         for (index, (((udp, mailbox), lanes), sessions)) in each.enumerate() {
             let mailbox = mailbox.build()?;
@@ -294,7 +295,9 @@ impl DataPlane {
             let number = u16::try_from(index).unwrap_or(u16::MAX);
             let (generations, strangers) = (Arc::clone(&generations), Arc::clone(&strangers));
             let (metrics, limits, ids) = (Arc::clone(&terminator_metrics), limits.clone(), ids.clone());
-            let mut worker = Worker::new(number, workers, udp, mailbox, lanes, ids, clock, generations, strangers, metrics, limits)?;
+            let unlabelled = Arc::clone(&unlabelled);
+            let mut worker =
+                Worker::new(number, workers, udp, mailbox, lanes, unlabelled, ids, clock, generations, strangers, metrics, limits)?;
             sessions.into_iter().for_each(|(session, retired)| worker.restore(session, retired));
             threads.spawn(&format!("terminator-{index}"), bell, move |stop| worker.run(stop))?;
         }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use firmware_protocol::crypto::PublicKey;
@@ -38,6 +39,15 @@ pub(super) struct Entry {
     pub(super) allowance: Allowance,
     timer_at: Option<Millis>,
     reported_at: Option<Millis>,
+    /// Where the table of sessions without connection id on the wire says that it is, if it is in it.
+    pub(super) places: Option<Box<Places>>,
+}
+
+/// The addresses of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Places {
+    pub(super) proved: SocketAddr,
+    pub(super) claimed: Option<SocketAddr>,
 }
 
 /// The table.
@@ -51,7 +61,8 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn insert(&mut self, session: Session, standing: Standing) {
         let connection = session.connection();
-        self.entries.insert(connection, Entry { session, standing, allowance: Allowance::default(), timer_at: None, reported_at: None });
+        let allowance = Allowance::default();
+        self.entries.insert(connection, Entry { session, standing, allowance, timer_at: None, reported_at: None, places: None });
         self.schedule(connection);
     }
 
@@ -61,14 +72,15 @@ impl Sessions {
         self.insert(session, Standing::Stranger(key));
     }
 
-    /// Forgets strangers that said nothing.
-    pub(super) fn expire_strangers(&mut self, now: Millis) {
+    /// The next stranger that said nothing for too long.
+    pub(super) fn pop_silent_stranger(&mut self, now: Millis) -> Option<ConnectionId> {
         while let Some((_, connection)) = self.strangers.front().copied().filter(|(since, _)| now.since(*since) >= STRANGER_LIFE) {
             self.strangers.pop_front();
             if self.entries.get(&connection).is_some_and(|entry| matches!(entry.standing, Standing::Stranger(_))) {
-                self.entries.remove(&connection);
+                return Some(connection);
             }
         }
+        None
     }
 
     pub(super) fn entry(&mut self, connection: ConnectionId) -> Option<&mut Entry> {
@@ -79,8 +91,8 @@ impl Sessions {
         self.entries.contains_key(&connection)
     }
 
-    pub(super) fn remove(&mut self, connection: ConnectionId) {
-        self.entries.remove(&connection);
+    pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Entry> {
+        self.entries.remove(&connection)
     }
 
     /// Notes when the session wants to be looked at next. To be called after anything was done to it.
@@ -109,6 +121,13 @@ impl Sessions {
 
     pub(super) fn timeout_at(&self) -> Option<Millis> {
         self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+}
+
+impl Places {
+    pub(super) fn of(session: &Session) -> Self {
+        let (proved, answered) = (session.path().peer, session.answer_path().peer);
+        Self { proved, claimed: Some(answered).filter(|answered| *answered != proved) }
     }
 }
 

@@ -329,6 +329,7 @@ impl TcpWorker {
             }
             // What only terminators on UDP are sent.
             ToTerminator::Datagram { .. }
+            | ToTerminator::Unlabelled { .. }
             | ToTerminator::Flight { .. }
             | ToTerminator::Established { .. }
             | ToTerminator::Opened { .. } => self.shared.metrics.refused("misrouted"),

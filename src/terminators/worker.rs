@@ -1,5 +1,7 @@
 //! The loop of a terminator: it waits, takes what came in batches, and decides nothing that a session or a shard could decide.
 
+mod unlabelled;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,7 +22,7 @@ use firmware_protocol::path::Path;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
 use firmware_protocol::session::stored::StoredSession;
-use firmware_protocol::session::{Context, Output, Receipt, Session, Uplink};
+use firmware_protocol::session::{Context, Dropped, Output, Receipt, Session, Uplink};
 use firmware_protocol::time::{Millis, Now};
 use router::device::Link;
 use router::journal::{Record, RetireReason};
@@ -36,7 +38,7 @@ use crate::strangers::Strangers;
 use crate::terminators::limits::{self, Limits};
 use crate::terminators::sessions::{Sessions, Standing};
 use crate::terminators::udp::Udp;
-use crate::terminators::{Holder, StrangerSeen, ToHandshakes, ToTerminator, owner_of};
+use crate::terminators::{Holder, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
 use crate::writer::{After, Append};
 
 /// Datagrams read in one turn before the mailbox is looked at again.
@@ -68,6 +70,7 @@ pub struct Worker {
     mailbox: Mailbox<ToTerminator>,
     lanes: WorkerLanes,
     sessions: Sessions,
+    unlabelled: Arc<Unlabelled>,
     ids: ConnectionIds,
     cookies: Cookies,
     probes: ProbeLimits,
@@ -90,6 +93,7 @@ impl Worker {
         udp: Udp,
         mailbox: Mailbox<ToTerminator>,
         lanes: WorkerLanes,
+        unlabelled: Arc<Unlabelled>,
         ids: ConnectionIds,
         clock: Clock,
         generations: Arc<Generations>,
@@ -105,6 +109,7 @@ impl Worker {
             mailbox,
             lanes,
             sessions: Sessions::default(),
+            unlabelled,
             ids,
             cookies: Cookies::new(now.at, &mut SystemEntropy),
             probes: ProbeLimits::new(u64::from_be_bytes(SystemEntropy.array())),
@@ -125,7 +130,13 @@ impl Worker {
         if !retired {
             self.metrics.sessions.inc();
         }
+        let (connection, peer, device) = (session.connection(), session.path().peer, session.identity().device);
+        let buried = retired && !session.id_on_wire();
         self.sessions.insert(session, standing);
+        match buried {
+            true => self.unlabelled.bury(peer, device, connection),
+            false => self.enter(connection),
+        }
     }
 
     /// Runs until `stop` is set and the mailbox's bell was rung.
@@ -140,7 +151,9 @@ impl Worker {
         self.mailbox.wait(deadline.min(Duration::from_secs(1)));
         self.now = self.clock.now();
         self.cookies.rotate(self.now.at, &mut SystemEntropy);
-        self.sessions.expire_strangers(self.now.at);
+        while let Some(connection) = self.sessions.pop_silent_stranger(self.now.at) {
+            self.remove(connection);
+        }
         self.receive();
         self.take_messages();
         while let Some(connection) = self.sessions.pop_due(self.now.at) {
@@ -175,13 +188,17 @@ impl Worker {
         match demux(datagram) {
             Datagram::Record { connection } => self.handle_record(connection, datagram, path),
             Datagram::Hello(hello) => self.handle_hello(&hello, datagram, path),
-            Datagram::Flight { connection } if self.owns(connection) && !self.sessions.contains(connection) => {
+            Datagram::Flight { connection: Some(connection) } if self.owns(connection) && !self.sessions.contains(connection) => {
                 if !self.ids.gave_out(connection) {
                     return self.metrics.dropped("unknown_connection");
                 }
                 self.pass_to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() });
             }
-            Datagram::Flight { connection } => self.handle_record(connection, datagram, path),
+            Datagram::Flight { connection: Some(connection) } => self.handle_record(connection, datagram, path),
+            Datagram::Flight { connection: None } | Datagram::Unlabelled => {
+                self.handle_unlabelled(self.unlabelled.at(path.peer), datagram, path);
+            }
+            Datagram::Resumed { device } => self.handle_unlabelled(self.unlabelled.of(device), datagram, path),
             Datagram::Probe if self.probes.allow(self.now.at, path.peer.ip()) => self.transmit(path, datagram),
             Datagram::Probe => self.metrics.dropped("probe_limit"),
             Datagram::Junk(junk) => self.metrics.junk(junk),
@@ -193,9 +210,6 @@ impl Worker {
     }
 
     fn handle_hello(&mut self, hello: &ClientHello<'_>, datagram: &[u8], path: Path) {
-        if !hello.offers_connection_id {
-            return self.metrics.dropped("no_connection_id");
-        }
         if !self.cookies.proves(path.peer, hello) {
             let challenge = self.cookies.challenge(path.peer, hello);
             self.metrics.cookies_sent.inc();
@@ -243,9 +257,7 @@ impl Worker {
         if !entry.allowance.has_records(self.now.at, &self.limits) {
             return self.metrics.dropped("record_limit");
         }
-        let mut result = Ok(());
-        self.with_session(connection, |session, cx| result = session.handle_datagram(cx, datagram, path));
-        match result {
+        match self.open_with(connection, datagram, path) {
             Ok(()) => {
                 if let Some(entry) = self.sessions.entry(connection) {
                     entry.allowance.take_records(self.now.at, records_in(datagram), &self.limits);
@@ -254,6 +266,12 @@ impl Worker {
             }
             Err(dropped) => self.metrics.session_drop(dropped),
         }
+    }
+
+    fn open_with(&mut self, connection: ConnectionId, datagram: &[u8], path: Path) -> Result<(), Dropped> {
+        let mut result = Ok(());
+        self.with_session(connection, |session, cx| result = session.handle_datagram(cx, datagram, path));
+        result
     }
 
     /// An authentic record came.
@@ -296,6 +314,8 @@ impl Worker {
         let mut entropy = SystemEntropy;
         action(&mut entry.session, &mut Context { now: self.now, aead: &mut self.aead, entropy: &mut entropy, out: &mut outputs });
         self.sessions.schedule(connection);
+        // Before anything is sent: the answer may come to another worker.
+        self.follow(connection);
         for output in outputs.drain(..) {
             match (output, standing) {
                 (Output::Transmit { path, datagram }, _) => self.transmit(path, &datagram),
@@ -324,7 +344,7 @@ impl Worker {
                 self.transmit(path, &datagram);
             }
         }
-        self.sessions.remove(connection);
+        self.remove(connection);
     }
 
     fn handle_output(&mut self, connection: ConnectionId, identity: Identity, output: Output) {
@@ -350,7 +370,7 @@ impl Worker {
                 self.tell_shard(device, Input::DescribeLost { device, kind });
             }
             Output::Closed => {
-                self.sessions.remove(connection);
+                self.remove(connection);
                 self.metrics.sessions.dec();
                 self.tell_shard(device, Input::Closed { device, link });
             }
@@ -397,8 +417,9 @@ impl Worker {
     fn take_message(&mut self, message: ToTerminator) {
         match message {
             ToTerminator::Datagram { path, bytes } => self.handle_datagram(&bytes, path),
+            ToTerminator::Unlabelled { path, bytes, candidates } => self.handle_unlabelled(candidates, &bytes, path),
             ToTerminator::Flight { path, datagram } => self.transmit(path, &datagram),
-            ToTerminator::Established { path, established } => self.established(path, *established),
+            ToTerminator::Established { path, connection, established } => self.established(path, connection, *established),
             ToTerminator::Proved { .. } | ToTerminator::Unproved { .. } => self.metrics.dropped("misrouted"),
             ToTerminator::Opened { connection } => self.opened(connection),
             ToTerminator::Acknowledge { connection, receipt, code } => {
@@ -418,10 +439,10 @@ impl Worker {
         }
     }
 
-    fn established(&mut self, path: Path, established: Established<Holder>) {
-        let Some(connection) = established.connection.filter(|id| !self.sessions.contains(*id)) else {
+    fn established(&mut self, path: Path, connection: ConnectionId, established: Established<Holder>) {
+        if self.sessions.contains(connection) {
             return self.metrics.dropped("connection_taken");
-        };
+        }
         let identity = match established.holder {
             Holder::Known(identity) => identity,
             // Never written down, never routed: the id is filled in by its Hello for the operator's list only.
@@ -430,6 +451,7 @@ impl Worker {
         let generation = self.generations.current();
         let stored = StoredSession {
             connection,
+            id_on_wire: established.connection.is_some(),
             identity,
             keys: established.keys,
             birth: generation,
@@ -449,6 +471,7 @@ impl Worker {
             }
             Holder::Stranger => {
                 self.sessions.insert_stranger(self.now.at, session, established.public_key);
+                self.enter(connection);
                 self.with_session(connection, Session::confirm);
             }
         }
@@ -461,9 +484,10 @@ impl Worker {
         tracing::debug!(device = %identity.device, session = %connection, peer = %entry.session.path().peer, "session established");
         // The shard must know the session before its first message; a full lane means that it is not told, and the device starts over.
         if self.tell_shard(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {
+            self.enter(connection);
             self.with_session(connection, Session::confirm);
         } else {
-            self.sessions.remove(connection);
+            self.remove(connection);
             self.metrics.sessions.dec();
         }
     }

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use firmware_protocol::crypto::{Curve, KeyPair, PublicKey};
-use firmware_protocol::device::{App, Device, DeviceConfig, DeviceEvent, DeviceTools};
+use firmware_protocol::device::{Age, App, Device, DeviceConfig, DeviceEvent, DeviceTools};
 use firmware_protocol::entropy::SeededEntropy;
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::subscribe::HandlerKind;
@@ -32,15 +32,24 @@ pub(crate) fn id(n: u8) -> DeviceId {
     DeviceId([0xe0, 0, n, n, n, n, n, n, n, n, n, n])
 }
 
+/// A function and two variables.
+pub(crate) fn app() -> App {
+    App::default()
+        .function("length", |argument| i32::try_from(argument.len()).unwrap())
+        .variable("temperature", Value::Double(21.5))
+        .variable("name", Value::String("kelp".into()))
+}
+
 impl Driver {
     /// Device `n`, which will speak to `server` from any local address.
     pub(crate) fn new(n: u8, server: SocketAddr, server_key: PublicKey) -> Self {
-        let app = App::default()
-            .function("length", |argument| i32::try_from(argument.len()).unwrap())
-            .variable("temperature", Value::Double(21.5))
-            .variable("name", Value::String("kelp".into()))
-            .subscription("news", HandlerKind::Text);
+        Self::with_app(n, server, server_key, Age::default(), app().subscription("news", HandlerKind::Text))
+    }
+
+    /// The same with firmware of this age, and what is on it.
+    pub(crate) fn with_app(n: u8, server: SocketAddr, server_key: PublicKey, age: Age, app: App) -> Self {
         let config = DeviceConfig {
+            age,
             id: id(n),
             key: key(n),
             server_key,
@@ -112,8 +121,12 @@ impl Driver {
     }
 
     pub(crate) fn publish(&mut self, name: &str, data: &[u8]) -> u64 {
+        self.publish_typed(name, 0, data)
+    }
+
+    pub(crate) fn publish_typed(&mut self, name: &str, content_format: u16, data: &[u8]) -> u64 {
         let now = self.now();
-        let publish = self.device.publish(now, &mut self.tools, name, 0, data);
+        let publish = self.device.publish(now, &mut self.tools, name, content_format, data);
         self.send();
         publish
     }
@@ -127,6 +140,15 @@ impl Driver {
 
     pub(crate) fn published(&self, publish: u64) -> bool {
         self.events.contains(&DeviceEvent::Published { publish, accepted: true })
+    }
+
+    /// Names and payloads of the events that came.
+    pub(crate) fn heard(&self) -> Vec<(String, Vec<u8>)> {
+        let heard = |event: &DeviceEvent| match event {
+            DeviceEvent::EventReceived { name, data, .. } => Some((name.clone(), data.clone())),
+            _ => None,
+        };
+        self.events.iter().filter_map(heard).collect()
     }
 
     pub(crate) fn handshakes(&self) -> usize {

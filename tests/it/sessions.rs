@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use firmware_protocol::device::DeviceEvent;
+use firmware_protocol::device::{Age, DeviceEvent};
 use firmware_protocol::id::OwnerId;
+use firmware_protocol::session::subscribe::HandlerKind;
 use holdfast::config::Config;
 use holdfast::server::{DataPlane, Opened};
 use holdfast::shards::Reply;
@@ -16,7 +17,7 @@ use router::ask::{Answer, Ask, AskError};
 use router::shard::Input;
 use tokio::sync::oneshot;
 
-use crate::device_driver::{Driver, id, key};
+use crate::device_driver::{Driver, app, id, key};
 
 pub(crate) struct Running {
     pub(crate) opened: Opened,
@@ -169,6 +170,78 @@ async fn subscribed_devices_get_each_others_events() {
     two.run_for(Duration::from_millis(300));
     let expected = DeviceEvent::EventReceived { name: "news/today".into(), data: b"rain".to_vec(), content_format: 0 };
     assert!(two.events.contains(&expected) && one.events.contains(&expected));
+    running.stop();
+}
+
+/// Firmware that knows no connection ids is found by its address and, after it moved, by its id: wherever the kernel puts its datagrams, and
+/// after a restart of the server as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn firmware_without_connection_ids_moves_and_outlives_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(directory.path(), "127.0.0.1:0").await;
+    let (server, server_key) = (running.plane.udp(), running.server_key());
+    running.register(1).await;
+    let mut driver = Driver::with_app(1, server, server_key, Age::V2, app());
+    driver.connect();
+    for round in 0..12 {
+        if round % 3 == 2 {
+            running.stop();
+            running = Running::start(directory.path(), &server.to_string()).await;
+        }
+        if round % 2 == 1 {
+            driver.restart();
+            driver.connect();
+        }
+        let publish = driver.publish("temperature", b"21.5");
+        driver.run_until(Duration::from_secs(10), |driver| driver.published(publish));
+        let mut answer = running.ask(1, call());
+        driver.run_for(Duration::from_millis(300));
+        assert_eq!(
+            answer.try_recv().unwrap(),
+            Ok(Answer::Returned(4)),
+            "round {round}: its functions are known from the combined describe"
+        );
+    }
+    assert_eq!(driver.handshakes(), 1);
+    assert!(!driver.events.iter().any(|event| matches!(event, DeviceEvent::SequenceRepeated(_) | DeviceEvent::Disconnected { .. })));
+
+    running.opened.registry.remove_device(id(1)).await.unwrap();
+    let closed = DeviceEvent::Disconnected { reason: "the server closed the session", session_kept: false };
+    driver.run_until(Duration::from_secs(5), |driver| driver.events.contains(&closed));
+    running.stop();
+}
+
+/// Old subscriptions: to the owner's devices, or to one of them; and typed events stay away from firmware that cannot take them.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_firmware_hears_what_it_asked_for_and_can_take() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path(), "127.0.0.1:0").await;
+    let (server, server_key) = (running.plane.udp(), running.server_key());
+    for n in 1..=4 {
+        running.register(n).await;
+    }
+    let driver = |n, age, app| {
+        let mut driver = Driver::with_app(n, server, server_key, age, app);
+        driver.connect();
+        driver
+    };
+    let mut all = driver(1, Age::V2, app().subscription("news", HandlerKind::Text));
+    let mut one = driver(2, Age::V3, app().subscription_to("news", id(4)));
+    let (mut three, mut four) = (driver(3, Age::V6, app()), driver(4, Age::V3, app()));
+    let say = |driver: &mut Driver, name: &str, content_format: u16| {
+        let publish = driver.publish_typed(name, content_format, b"rain");
+        driver.run_until(Duration::from_secs(5), |driver| driver.published(publish));
+    };
+    say(&mut three, "news/three", 0);
+    say(&mut three, "news/typed", 65_001);
+    say(&mut four, "news/four", 0);
+    let heard = |driver: &mut Driver, count: usize| {
+        driver.run_until(Duration::from_secs(5), |driver| driver.heard().len() >= count);
+        driver.run_for(Duration::from_millis(200));
+        driver.heard()
+    };
+    assert_eq!(heard(&mut all, 2), [("news/three".to_owned(), b"rain".to_vec()), ("news/four".to_owned(), b"rain".to_vec())]);
+    assert_eq!(heard(&mut one, 1), [("news/four".to_owned(), b"rain".to_vec())]);
     running.stop();
 }
 

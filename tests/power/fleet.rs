@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use firmware_protocol::crypto::{Curve, KeyPair, PublicKey};
-use firmware_protocol::device::{App, Device, DeviceConfig, DeviceEvent, DeviceTools};
+use firmware_protocol::device::{Age, App, Device, DeviceConfig, DeviceEvent, DeviceTools};
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::entropy::SeededEntropy;
 use firmware_protocol::id::DeviceId;
@@ -64,6 +64,7 @@ impl Publisher {
     pub(crate) fn new(n: u8, server: SocketAddr, server_key: PublicKey) -> Self {
         let app = App::default().variable("temperature", Value::Double(21.5)).subscription("news", HandlerKind::Text);
         let config = DeviceConfig {
+            age: Age::default(),
             id: id(n),
             key: key(n),
             server_key,

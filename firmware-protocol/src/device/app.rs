@@ -1,6 +1,7 @@
 //! The application on a simulated device.
 
 use crate::coap::format;
+use crate::id::DeviceId;
 use crate::session::describe::Application;
 use crate::session::subscribe::{HandlerKind, Subscription};
 use crate::session::variable::{Value, VariableType};
@@ -34,7 +35,15 @@ impl App {
     /// With one more subscription.
     #[must_use]
     pub fn subscription(mut self, prefix: &str, handler: HandlerKind) -> Self {
-        self.subscriptions.push(Subscription { prefix: prefix.to_owned(), handler });
+        self.subscriptions.push(Subscription::new(prefix, handler));
+        self
+    }
+
+    /// With one more subscription, to events of one device. Only firmware before 6.2 has them.
+    #[must_use]
+    pub fn subscription_to(mut self, prefix: &str, publisher: DeviceId) -> Self {
+        let subscription = Subscription { publisher: Some(publisher), ..Subscription::new(prefix, HandlerKind::Text) };
+        self.subscriptions.push(subscription);
         self
     }
 
@@ -68,7 +77,7 @@ impl App {
 
     /// The system's two, then the application's.
     pub(super) fn all_subscriptions(&self) -> Vec<Subscription> {
-        let system = ["particle", "spark"].map(|prefix| Subscription { prefix: prefix.to_owned(), handler: HandlerKind::Text });
+        let system = ["particle", "spark"].map(|prefix| Subscription::new(prefix, HandlerKind::Text));
         system.into_iter().chain(self.subscriptions.iter().cloned()).collect()
     }
 

@@ -3,18 +3,18 @@
 use crate::coap::{Block, Code, Kind, Message, option};
 use crate::id::DeviceId;
 use crate::session::describe::DescribeKind;
-use crate::session::hello::{Hello, flag};
+use crate::session::hello::Hello;
+use crate::session::subscribe::Subscription;
 
-use super::{App, DeviceEvent};
-
-/// Longest describe that goes out in one message, in bytes.
-const BLOCK: usize = 1024;
+use super::{Age, App, DeviceEvent};
 
 /// The parts that messages are made of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Firmware<'a> {
     pub(super) app: &'a App,
     pub(super) system_describe: &'a [u8],
+    pub(super) age: Age,
+    pub(super) platform: u16,
 }
 
 /// What a message of the server leads to.
@@ -67,35 +67,33 @@ impl Acted {
     }
 }
 
-/// A Hello of 6.2. The id goes with it over UDP only.
-pub(super) fn hello(platform: u16, device: Option<DeviceId>, kind: Kind) -> Message {
-    let hello = Hello {
-        product: platform,
-        product_version: 0xffff,
-        flags: flag::DIAGNOSTICS | flag::IMMEDIATE_UPDATES | flag::GOODBYE | flag::DEVICE_INITIATED_DESCRIBE | flag::OTA_V3,
-        platform,
-        device,
-        system_version: Some(6200),
-        message_max: Some(1152),
-        binary_max: Some(0),
-        ota_chunk: Some(512),
-    };
+/// A Hello over UDP.
+pub(super) fn hello(age: Age, platform: u16, device: DeviceId, kind: Kind) -> Message {
+    hello_message(&age.hello(device, platform), kind)
+}
+
+/// A Hello over TCP, where the handshake has said who it is.
+pub(super) fn nameless_hello(age: Age, platform: u16, device: DeviceId, kind: Kind) -> Message {
+    hello_message(&Hello { device: None, ..age.hello(device, platform) }, kind)
+}
+
+fn hello_message(hello: &Hello, kind: Kind) -> Message {
     Message::new(kind, Code::POST, 0, &[]).path(&["h"]).payload(hello.encode())
 }
 
 /// An event.
-pub(super) fn publish(kind: Kind, name: &str, content_format: u16, data: &[u8]) -> Message {
-    let mut message = Message::new(kind, Code::POST, 0, &[]).path(&["E", name]);
-    if content_format != 0 {
+pub(super) fn publish(age: Age, kind: Kind, name: &str, content_format: u16, data: &[u8]) -> Message {
+    let mut message = Message::new(kind, Code::POST, 0, &[]).path(&[age.event_letter(), name]);
+    if content_format != 0 && age.has_typed_events() {
         message = message.with(option::CONTENT_FORMAT, content_format.to_be_bytes());
     }
     message.payload(data)
 }
 
 /// What is published on every connect.
-pub(super) fn update_flags(kind: Kind) -> [Message; 2] {
+pub(super) fn update_flags(age: Age, kind: Kind) -> [Message; 2] {
     [("particle/device/updates/enabled", "true"), ("particle/device/updates/forced", "false")]
-        .map(|(name, value)| publish(kind, name, 0, value.as_bytes()))
+        .map(|(name, value)| publish(age, kind, name, 0, value.as_bytes()))
 }
 
 /// The question for the time.
@@ -106,13 +104,17 @@ pub(super) fn time(token: u8) -> Message {
 impl Firmware<'_> {
     /// Part `number` of a describe, and whether another follows.
     pub(super) fn describe(&self, kind: DescribeKind, number: u32, token: u8) -> (Message, bool) {
-        let payload = self.payload(kind);
+        let combined = self.age.combines_describes() && kind != DescribeKind::Metrics;
+        let (payload, flags) = match combined {
+            true => (Age::combined_describe(self.platform, self.app), DescribeKind::System.flag() | DescribeKind::Application.flag()),
+            false => (self.payload(kind), kind.flag()),
+        };
         let mut message = Message::new(Kind::Confirmable, Code::POST, 0, &[token]).path(&["d"]);
-        if kind == DescribeKind::System {
+        if kind == DescribeKind::System && self.age == Age::V6 {
             message = message.with(option::CONTENT_FORMAT, [42]);
         }
-        message = message.with(option::URI_QUERY, [kind.flag()]);
-        let (part, block) = block_of(&payload, number);
+        message = message.with(option::URI_QUERY, [flags]);
+        let (part, block) = block_of(&payload, self.age.block(), number);
         if let Some(block) = block {
             message = message.with(option::BLOCK1, block.value());
         }
@@ -121,19 +123,13 @@ impl Firmware<'_> {
 
     /// All subscriptions, the system's first.
     pub(super) fn subscriptions(&self, kind: Kind) -> Vec<Message> {
-        let message = |subscription: &crate::session::subscribe::Subscription| {
-            let message = Message::new(kind, Code::GET, 0, &[]).path(&["e", &subscription.prefix]);
-            match subscription.query() {
-                Some(query) => message.with(option::URI_QUERY, query),
-                None => message,
-            }
-        };
+        let message = |subscription: &Subscription| self.age.subscribe(Message::new(kind, Code::GET, 0, &[]), subscription);
         self.app.all_subscriptions().iter().map(message).collect()
     }
 
     fn payload(&self, kind: DescribeKind) -> Vec<u8> {
         match kind {
-            DescribeKind::System => self.system_describe.to_vec(),
+            DescribeKind::System => self.age.system_describe(self.platform, self.system_describe),
             DescribeKind::Application => self.app.describe().encode(),
             DescribeKind::Metrics => hex::decode("0004000200040006004d000000").unwrap_or_default(),
         }
@@ -161,17 +157,26 @@ impl Firmware<'_> {
             },
             (Code::PUT, "k") => Acted::acknowledged().ending("the server asked for a new session", false),
             (Code::POST, "E" | "e") => {
-                let (name, content_format) = (path[1..].join("/"), message.content_format());
-                match self.app.takes(&name, content_format) {
-                    true => {
-                        Acted::acknowledged().telling(DeviceEvent::EventReceived { name, data: message.payload.clone(), content_format })
-                    }
-                    false => Acted::acknowledged(),
+                let acted = Acted::acknowledged();
+                match self.received(path[1..].join("/"), message) {
+                    Some(event) => acted.telling(event),
+                    None => acted,
                 }
             }
             (Code::POST, "h") => Acted::acknowledged(),
             _ => Acted::default(),
         }
+    }
+
+    fn received(&self, name: String, message: &Message) -> Option<DeviceEvent> {
+        let (typed, content_format) = (self.age.has_typed_events(), message.content_format());
+        if !self.app.takes(&name, if typed { content_format } else { 0 }) {
+            return None;
+        }
+        // Before 6.2 the option is taken for the end of the message.
+        let hidden = !typed && message.values(option::CONTENT_FORMAT).next().is_some();
+        let data = if hidden { Vec::new() } else { message.payload.clone() };
+        Some(DeviceEvent::EventReceived { name, data, content_format })
     }
 
     fn call(&self, name: Option<&str>, query: Option<&[u8]>, one_token: bool) -> Acted {
@@ -191,18 +196,18 @@ impl Firmware<'_> {
             return Acted::acknowledged().ending("a describe with impossible flags was asked", true);
         };
         let payload = self.payload(kind);
-        let (part, block) = block_of(&payload, block.map_or(0, |block| block.number));
+        let (part, block) = block_of(&payload, self.age.block(), block.map_or(0, |block| block.number));
         let response = Response { code: Code::CONTENT, block, payload: part.to_vec(), is_describe: true };
         Acted { response: Some(response), ..Acted::acknowledged() }
     }
 }
 
-/// Part `number` of a describe, and its block option if there is more than one part.
-fn block_of(payload: &[u8], number: u32) -> (&[u8], Option<Block>) {
-    if payload.len() <= BLOCK {
+/// Part `number` of a describe in parts of `size` bytes, and its block option if there is more than one part.
+fn block_of(payload: &[u8], size: usize, number: u32) -> (&[u8], Option<Block>) {
+    if payload.len() <= size {
         return (payload, None);
     }
-    let start = usize::try_from(number).map_or(payload.len(), |number| number.saturating_mul(BLOCK)).min(payload.len());
-    let end = (start + BLOCK).min(payload.len());
+    let start = usize::try_from(number).map_or(payload.len(), |number| number.saturating_mul(size)).min(payload.len());
+    let end = (start + size).min(payload.len());
     (&payload[start..end], Some(Block { number, more: end < payload.len(), size_exponent: 6 }))
 }

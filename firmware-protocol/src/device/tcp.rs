@@ -19,7 +19,7 @@ use crate::time::Millis;
 
 use super::firmware::{self, Firmware};
 use super::reliability::{PUBLISH_LIMIT, Purpose};
-use super::{App, DeviceEvent, DeviceTools, backoff};
+use super::{Age, App, DeviceEvent, DeviceTools, backoff};
 
 /// For each step of the handshake.
 const STEP_LIMIT: Duration = Duration::from_secs(20);
@@ -203,7 +203,7 @@ impl TcpDevice {
     pub fn publish(&mut self, now: Millis, tools: &mut DeviceTools, name: &str, content_format: u16, data: &[u8]) -> u64 {
         let publish = self.next_publish;
         self.next_publish += 1;
-        let message = firmware::publish(Kind::Confirmable, name, content_format, data);
+        let message = firmware::publish(Age::default(), Kind::Confirmable, name, content_format, data);
         match self.is_connected() {
             true => self.start(now, tools, Purpose::Publish(publish), message),
             false => self.backlog.push((publish, message)),
@@ -214,7 +214,7 @@ impl TcpDevice {
     /// Publishes an event without acknowledgement, as devices on TCP do if not told otherwise: sent once, if there is a connection.
     pub fn publish_unacknowledged(&mut self, now: Millis, tools: &mut DeviceTools, name: &str, content_format: u16, data: &[u8]) {
         if self.is_connected() {
-            self.start(now, tools, Purpose::Other, firmware::publish(Kind::NonConfirmable, name, content_format, data));
+            self.start(now, tools, Purpose::Other, firmware::publish(Age::default(), Kind::NonConfirmable, name, content_format, data));
         }
     }
 
@@ -315,7 +315,12 @@ impl TcpDevice {
 
     fn say_hello(&mut self, now: Millis, tools: &mut DeviceTools, secret: &SessionSecret) {
         self.state = State::Online(Box::new(Online::new(secret, now)));
-        self.start(now, tools, Purpose::Hello, firmware::hello(self.config.platform, None, Kind::NonConfirmable));
+        self.start(
+            now,
+            tools,
+            Purpose::Hello,
+            firmware::nameless_hello(Age::default(), self.config.platform, self.config.id, Kind::NonConfirmable),
+        );
     }
 
     fn handle_frame(&mut self, now: Millis, tools: &mut DeviceTools, bytes: &[u8]) {
@@ -389,7 +394,7 @@ impl TcpDevice {
         self.describe(now, tools, DescribeKind::System, 0);
         let time = firmware::time(self.next_token());
         self.start(now, tools, Purpose::Connect, time);
-        for message in firmware::update_flags(Kind::NonConfirmable) {
+        for message in firmware::update_flags(Age::default(), Kind::NonConfirmable) {
             self.start(now, tools, Purpose::Connect, message);
         }
         self.describe(now, tools, DescribeKind::Application, 0);
@@ -403,7 +408,8 @@ impl TcpDevice {
     }
 
     fn firmware(&self) -> Firmware<'_> {
-        Firmware { app: &self.config.app, system_describe: &self.config.system_describe }
+        let TcpDeviceConfig { app, system_describe, platform, .. } = &self.config;
+        Firmware { app, system_describe, age: Age::default(), platform: *platform }
     }
 
     fn describe(&mut self, now: Millis, tools: &mut DeviceTools, kind: DescribeKind, number: u32) {

@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(45);
 pub struct ClientKeys {
     /// Record keys.
     pub keys: KeyBlock,
-    /// The id to put into records.
-    pub connection: ConnectionId,
+    /// The id to put into records; none if the device knows of none.
+    pub connection: Option<ConnectionId>,
     /// Next record sequence to send.
     pub next_sequence: u64,
 }
@@ -49,6 +49,7 @@ impl From<KeyError> for ClientFailure {
 /// One handshake from the device's side.
 #[derive(Debug)]
 pub struct ClientHandshake {
+    connection_id: bool,
     random: [u8; 32],
     server_key: PublicKey,
     own_key: KeyPair,
@@ -65,13 +66,14 @@ pub struct ClientHandshake {
 #[derive(Debug)]
 enum Flight {
     Hello { transcript: Vec<u8> },
-    Finished { records: Vec<u8>, finished: Vec<u8>, keys: KeyBlock, connection: ConnectionId, expected: [u8; VERIFY_LEN] },
+    Finished { records: Vec<u8>, finished: Vec<u8>, keys: KeyBlock, connection: Option<ConnectionId>, expected: [u8; VERIFY_LEN] },
 }
 
 impl ClientHandshake {
-    /// Begins; the first datagram is in [`ClientHandshake::datagram`].
-    pub fn new(now: Millis, own_key: KeyPair, server_key: PublicKey, entropy: &mut impl Entropy) -> Self {
+    /// Begins; the first datagram is in [`ClientHandshake::datagram`]. Firmware before 3.1 offers no connection id.
+    pub fn new(now: Millis, own_key: KeyPair, server_key: PublicKey, connection_id: bool, entropy: &mut impl Entropy) -> Self {
         let mut handshake = Self {
+            connection_id,
             random: entropy.array(),
             server_key,
             own_key,
@@ -171,7 +173,10 @@ impl ClientHandshake {
             return Ok(false);
         }
         let hello = ServerHello::parse(messages[0].body).ok_or(ClientFailure::Protocol("another profile"))?;
-        let connection = hello.connection.ok_or(ClientFailure::Protocol("no 8-byte connection id"))?;
+        if hello.connection.is_some() != self.connection_id {
+            return Err(ClientFailure::Protocol("no 8-byte connection id, or one that was not asked for"));
+        }
+        let connection = hello.connection;
         let point = self.check_key_exchange(messages[1].body, &hello.random, curve)?;
 
         let ephemeral = curve.ephemeral(entropy)?;
@@ -233,7 +238,12 @@ impl ClientHandshake {
 
     fn write_hello(&mut self, cookie: &[u8]) {
         let mut message = Vec::new();
-        messages::write_message(&mut message, kind::CLIENT_HELLO, self.next_message, &device_hello(&self.random, cookie, true));
+        messages::write_message(
+            &mut message,
+            kind::CLIENT_HELLO,
+            self.next_message,
+            &device_hello(&self.random, cookie, self.connection_id),
+        );
         self.next_message += 1;
         self.datagram.clear();
         record::write_plain(&mut self.datagram, content::HANDSHAKE, self.next_record, &message);
@@ -258,7 +268,7 @@ impl ClientHandshake {
             self.next_record += 1;
             let number = self.next_sealed;
             self.next_sealed += 1;
-            record::write_sealed(&mut self.datagram, aead, &keys.client(), Some(connection), content::HANDSHAKE, number, finished)?;
+            record::write_sealed(&mut self.datagram, aead, &keys.client(), connection, content::HANDSHAKE, number, finished)?;
         }
         Ok(())
     }

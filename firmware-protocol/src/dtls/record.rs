@@ -1,13 +1,15 @@
 //! The record layer: headers, protection, and the padding that connection-id records carry.
 //!
 //! Epoch 0 is plaintext, epoch 1 is the only protected one. A device's protected records carry its connection id (type 25, or 253 while it
-//! resumes a session; both are authenticated as 25); ours never do, because devices chose an empty one.
+//! resumes a session; both are authenticated as 25); ours never do, because devices chose an empty one. Firmware before 3.1 knows no connection
+//! ids: its records look like ours, and while it resumes a session they have type 254, authenticated as 23, with the device's id behind them.
 
 use crate::crypto::{Aead, TAG_LEN};
 use crate::dtls::cid::ConnectionId;
 use crate::dtls::keys::DirectionKeys;
 use crate::dtls::messages::kind;
 use crate::error::KeyError;
+use crate::id::DeviceId;
 use crate::wire::{Reader, Write};
 
 /// Length of a record header without connection id.
@@ -21,6 +23,8 @@ const VERSION: u16 = 0xfefd;
 /// DTLS 1.0: what a client that supports several versions writes before it knows which one is spoken.
 const VERSION_UNKNOWN: u16 = 0xfeff;
 const NONCE_LEN: usize = 8;
+/// The length byte behind a device id.
+const TRAILER_ID_LEN: u8 = 0x0c;
 
 /// Record content types. `CID` and `MOVED` stand for the type inside.
 pub mod content {
@@ -36,6 +40,8 @@ pub mod content {
     pub const CID: u8 = 25;
     /// The same from a device that resumed its session and has heard nothing yet (Device OS 4.0 and later).
     pub const MOVED: u8 = 253;
+    /// `APPLICATION` from a device that did so and knows no connection ids (before 3.1). Its id and a length byte follow the record.
+    pub const MOVED_UNLABELLED: u8 = 254;
 }
 
 /// A record as it stands in a datagram.
@@ -65,7 +71,7 @@ impl<'a> Record<'a> {
         let (epoch, sequence) = (reader.u16()?, reader.u48()?);
         let connection = match content_type {
             content::CID | content::MOVED => Some(ConnectionId(reader.array()?)),
-            content::CHANGE_CIPHER_SPEC..=content::APPLICATION => None,
+            content::CHANGE_CIPHER_SPEC..=content::APPLICATION | content::MOVED_UNLABELLED => None,
             _ => return None,
         };
         let body = reader.vec16()?;
@@ -77,15 +83,21 @@ impl<'a> Record<'a> {
         Some((Self { content_type, epoch, sequence, connection, body }, reader.rest()))
     }
 
+    /// Whether it is a protected record without connection id.
+    pub fn is_unlabelled(&self) -> bool {
+        self.connection.is_none() && self.epoch == 1
+    }
+
     /// The type and content inside, if the record is authentic under `keys`.
     pub fn open<'k>(&self, aead: &'k mut Aead, keys: &DirectionKeys) -> Option<(u8, &'k [u8])> {
         let (explicit, sealed) = self.body.split_at_checked(NONCE_LEN)?;
         let inner_len = sealed.len().checked_sub(TAG_LEN).filter(|len| *len > 0)?;
         let explicit = explicit.try_into().ok()?;
-        let (aad, len) = aad(self.epoch, self.sequence, self.content_type, self.connection, inner_len)?;
+        let content_type = if self.content_type == content::MOVED_UNLABELLED { content::APPLICATION } else { self.content_type };
+        let (aad, len) = aad(self.epoch, self.sequence, content_type, self.connection, inner_len)?;
         let inner = aead.open(&keys.key, &nonce(keys, explicit), &aad[..len], sealed)?;
         match self.connection {
-            None => Some((self.content_type, inner)),
+            None => Some((content_type, inner)),
             Some(_) => {
                 let end = inner.iter().rposition(|byte| *byte != 0)?;
                 Some((inner[end], &inner[..end]))
@@ -131,6 +143,25 @@ pub fn write_sealed(
     out.bytes(&explicit);
     let (aad, len) = aad(1, sequence, wire_type, connection, inner.len()).expect("messages are bounded far below");
     aead.seal(&keys.key, &nonce(keys, explicit), &aad[..len], inner, out)
+}
+
+/// Makes of a device's application record what it sends while it resumes a session and has heard nothing yet. Without connection id its own id
+/// goes behind the record, and the id's length.
+pub(crate) fn mark_moved(datagram: &mut Vec<u8>, connection: Option<ConnectionId>, device: DeviceId) {
+    datagram[0] = match connection {
+        Some(_) => content::MOVED,
+        None => {
+            datagram.bytes(&device.0);
+            datagram.u8(TRAILER_ID_LEN);
+            content::MOVED_UNLABELLED
+        }
+    };
+}
+
+/// The device id behind a record of type `MOVED_UNLABELLED`; `None` if what follows it is anything else.
+pub(crate) fn moved_device(behind: &[u8]) -> Option<DeviceId> {
+    let (length, id) = behind.split_last()?;
+    DeviceId::from_slice(id).filter(|_| *length == TRAILER_ID_LEN)
 }
 
 fn write_header(out: &mut Vec<u8>, content_type: u8, epoch: u16, sequence: u64) {

@@ -5,10 +5,11 @@
 use super::*;
 use crate::crypto::SPKI_LEN;
 use crate::dtls::client::{ClientFailure, ClientHandshake};
-use crate::dtls::demux::{Datagram, Junk, demux};
+use crate::dtls::demux::{Datagram, demux};
 use crate::dtls::keys::DirectionKeys;
 use crate::dtls::sequence::SendSequence;
 use crate::entropy::{RecordedEntropy, SeededEntropy};
+use crate::id::DeviceId;
 use crate::session::stored::Generation;
 use crate::time::Millis;
 
@@ -128,7 +129,7 @@ impl Conversation {
         let (random, scalar) = (self.pending().client_random, [1; 32]);
         let key = KeyPair::generate(&mut Curve::new().unwrap(), &mut SeededEntropy::new(1)).unwrap();
         let mut entropy = RecordedEntropy::new([random, scalar].concat());
-        (ClientHandshake::new(Millis(0), key, *server_key, &mut entropy), entropy)
+        (ClientHandshake::new(Millis(0), key, *server_key, self.connection.is_some(), &mut entropy), entropy)
     }
 }
 
@@ -168,19 +169,13 @@ fn our_device_sends_the_recorded_hellos_and_takes_the_recorded_flights() {
                 assert_eq!(came, Ok((true, None)));
                 device.datagram().to_vec()
             }];
-            if conversation.connection.is_some() {
-                assert_eq!(hellos[..], conversation.client[..2]);
-            }
+            assert_eq!(hellos[..], conversation.client[..2]);
             let came = device.handle_datagram(Millis(2), &conversation.server[1], &mut curve, &mut aead, &mut entropy);
             (came, device.datagram().to_vec())
         };
         let (came, answer) = run(&pinned);
-        let Some(connection) = conversation.connection else {
-            assert_eq!(came, Err(ClientFailure::Protocol("no 8-byte connection id")));
-            continue;
-        };
         assert_eq!(came, Ok((true, None)));
-        assert_eq!(demux(&answer), Datagram::Flight { connection });
+        assert_eq!(demux(&answer), Datagram::Flight { connection: conversation.connection });
         let flight = ClientFlight::parse(&answer).unwrap();
         let recorded = ClientFlight::parse(&conversation.client[2]).unwrap();
         let sequences = |flight: &ClientFlight<'_>| [&flight.certificate, &flight.key_exchange, &flight.verify].map(|m| m.sequence);
@@ -200,10 +195,7 @@ fn the_recorded_flights_prove_themselves_and_our_answer_is_the_recorded_one() {
         let flight = ClientFlight::parse(datagram).unwrap();
         assert_eq!(flight.key.spki()[..], conversation.device_key);
         assert_eq!(flight.finished.connection, conversation.connection);
-        match conversation.connection {
-            Some(connection) => assert_eq!(demux(datagram), Datagram::Flight { connection }),
-            None => assert_eq!(demux(datagram), Datagram::Junk(Junk::Handshake), "firmware without connection ids is not served"),
-        }
+        assert_eq!(demux(datagram), Datagram::Flight { connection: conversation.connection });
 
         let mut transcript = Transcript::of(&[&pending.transcript, flight.certificate.raw, flight.key_exchange.raw]);
         assert!(Curve::new().unwrap().verify(&flight.key, &transcript.hash(), flight.signature));
@@ -232,22 +224,18 @@ fn recorded_records_open_and_both_sides_seal_the_recorded_ones() {
             let number = sequence.take().unwrap();
             let mut ours = Vec::new();
             record::write_sealed(&mut ours, &mut aead, &keys.client(), connection, content::APPLICATION, number, plaintext).unwrap();
-            match (sent[0], connection) {
-                (content::CID | content::MOVED, Some(connection)) => {
-                    assert_eq!(demux(sent), Datagram::Record { connection });
-                    assert_eq!(opened(sent, &mut aead, &keys.client()), (content::APPLICATION, plaintext.clone()));
-                    ours[0] = sent[0];
-                    assert_eq!(ours, *sent);
-                }
-                (content::APPLICATION, None) => {
-                    assert_eq!(demux(sent), Datagram::Junk(Junk::NoConnectionId));
-                    assert_eq!(opened(sent, &mut aead, &keys.client()), (content::APPLICATION, plaintext.clone()));
-                    assert_eq!(ours, *sent);
-                }
-                // A move without connection id: the device's id stands behind the record. Such firmware is not served.
-                (254, None) => assert_eq!(demux(sent), Datagram::Junk(Junk::Malformed)),
+            let device: DeviceId = "e00fce680102030405060708".parse().unwrap();
+            let told = match (sent[0], connection) {
+                (content::CID | content::MOVED, Some(connection)) => Datagram::Record { connection },
+                (content::APPLICATION, None) => Datagram::Unlabelled,
+                (content::MOVED_UNLABELLED, None) => Datagram::Resumed { device },
                 other => panic!("{other:?}"),
+            };
+            if matches!(sent[0], content::MOVED | content::MOVED_UNLABELLED) {
+                record::mark_moved(&mut ours, connection, device);
             }
+            assert_eq!((demux(sent), &ours), (told, sent));
+            assert_eq!(opened(sent, &mut aead, &keys.client()), (content::APPLICATION, plaintext.clone()));
             let (content_type, plain) = opened(reply, &mut aead, &keys.server());
             let mut ours = Vec::new();
             record::write_sealed(&mut ours, &mut aead, &keys.server(), None, content_type, number, &plain).unwrap();
@@ -258,7 +246,7 @@ fn recorded_records_open_and_both_sides_seal_the_recorded_ones() {
 
 fn opened(datagram: &[u8], aead: &mut Aead, keys: &DirectionKeys) -> (u8, Vec<u8>) {
     let (record, rest) = Record::parse(datagram).unwrap();
-    assert!(rest.is_empty());
+    assert!(rest.is_empty() || record.content_type == content::MOVED_UNLABELLED);
     let (content_type, plaintext) = record.open(aead, keys).unwrap();
     (content_type, plaintext.to_vec())
 }

@@ -33,6 +33,15 @@ impl DescribeKind {
         }
     }
 
+    /// The kind of a describe that a device posts. Firmware up to 3.2 may post firmware and application in one object, under both flags; it
+    /// counts as a system describe, and [`Application::within_system`] finds the rest.
+    pub(crate) fn posted_with(flag: u8) -> Option<Self> {
+        match flag {
+            3 => Some(Self::System),
+            flag => Self::from_flag(flag),
+        }
+    }
+
     /// The kind with this query byte.
     pub fn from_flag(flag: u8) -> Option<Self> {
         match flag {
@@ -55,22 +64,20 @@ pub struct Application {
 
 #[derive(Deserialize)]
 struct ApplicationJson {
-    #[serde(default)]
-    f: Vec<String>,
-    #[serde(default)]
-    v: Map<String, Json>,
+    f: Option<Vec<String>>,
+    v: Option<Map<String, Json>>,
 }
 
 impl Application {
     /// Parses the JSON of an application describe. Entries with impossible names or unknown types are left out.
     pub fn parse(payload: &[u8]) -> Option<Self> {
-        let json: ApplicationJson = serde_json::from_slice(payload).ok()?;
-        let named = |name: &String| (1..=NAME_MAX).contains(&name.len());
-        let typed = |(name, number): (String, Json)| Some((name, VariableType::from_number(number.as_u64()?)?));
-        Some(Self {
-            functions: json.f.into_iter().filter(named).take(ENTRIES_MAX).collect(),
-            variables: json.v.into_iter().filter_map(typed).filter(|(name, _)| named(name)).take(ENTRIES_MAX).collect(),
-        })
+        ApplicationJson::parse(payload).map(Self::from)
+    }
+
+    /// What a system describe says of the application as well: firmware up to 3.2 may put both into one JSON object (device-os.md §3.3).
+    pub fn within_system(payload: &[u8]) -> Option<Self> {
+        let json = payload.starts_with(b"{").then(|| ApplicationJson::parse(payload))??;
+        (json.f.is_some() || json.v.is_some()).then(|| json.into())
     }
 
     /// The JSON, as the device's side sends it.
@@ -87,6 +94,26 @@ impl Application {
     /// Whether `name` can be called.
     pub fn has_function(&self, name: &str) -> bool {
         self.functions.iter().any(|own| own == name)
+    }
+}
+
+impl ApplicationJson {
+    /// The parser refuses what it would keep if that is nested more than 128 deep, and passes over the rest without recursion.
+    fn parse(payload: &[u8]) -> Option<Self> {
+        (payload.len() <= DESCRIBE_MAX).then_some(())?;
+        serde_json::from_slice(payload).ok()
+    }
+}
+
+impl From<ApplicationJson> for Application {
+    fn from(json: ApplicationJson) -> Self {
+        let named = |name: &String| (1..=NAME_MAX).contains(&name.len());
+        let typed = |(name, number): (String, Json)| Some((name, VariableType::from_number(number.as_u64()?)?));
+        let (functions, variables) = (json.f.unwrap_or_default(), json.v.unwrap_or_default());
+        Self {
+            functions: functions.into_iter().filter(named).take(ENTRIES_MAX).collect(),
+            variables: variables.into_iter().filter_map(typed).filter(|(name, _)| named(name)).take(ENTRIES_MAX).collect(),
+        }
     }
 }
 

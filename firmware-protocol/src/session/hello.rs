@@ -21,8 +21,12 @@ pub mod flag {
     pub const OTA_V3: u16 = 0x80;
 }
 
-/// Size cap for messages to firmware whose Hello does not say one.
+/// Size cap in bytes for messages over UDP to firmware whose Hello does not say one (device-os.md §2.7).
 pub const MESSAGE_MAX_UNKNOWN: u16 = 800;
+/// The same over TCP: a frame of 768 bytes (device-os.md §1.1.2), one of which at least is padding.
+pub const MESSAGE_MAX_UNKNOWN_TCP: u16 = 767;
+/// The version in which firmware learned of typed events: before it, a Content-Format option hides the payload (device-os.md §3.9, §3.19).
+const TYPED_EVENTS_SINCE: u16 = 6200;
 
 /// A parsed Hello.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,13 +85,32 @@ impl Hello {
         Some(hello)
     }
 
-    /// The payload, as the device's side sends it.
+    /// Longest message that the device may be sent, in bytes. A Hello without id comes over TCP.
+    pub fn message_cap(&self) -> u16 {
+        let unknown = if self.device.is_some() { MESSAGE_MAX_UNKNOWN } else { MESSAGE_MAX_UNKNOWN_TCP };
+        self.message_max.unwrap_or(unknown)
+    }
+
+    /// Whether events may be sent to it with their Content-Format.
+    pub fn takes_typed_events(&self) -> bool {
+        self.system_version.is_some_and(|version| version >= TYPED_EVENTS_SINCE)
+    }
+
+    /// Whether it posts its describes by itself. Firmware before 2.0 waits to be asked.
+    pub fn posts_describes(&self) -> bool {
+        self.flags & flag::DEVICE_INITIATED_DESCRIBE != 0
+    }
+
+    /// The payload, as the device's side sends it: in the layout of its age, which is told by what is absent.
     pub fn encode(&self) -> Vec<u8> {
         let mut payload = Vec::with_capacity(32);
         payload.u16(self.product);
         payload.u16(self.product_version);
         payload.u16(self.flags);
         payload.u16(self.platform);
+        if (self.device, self.system_version) == (None, None) {
+            return payload;
+        }
         payload.u16(self.device.map_or(0, |_| 12));
         payload.bytes(self.device.as_ref().map_or(&[], |device| &device.0));
         if let Some(version) = self.system_version {
@@ -114,6 +137,28 @@ mod tests {
         assert_eq!((hello.platform, hello.flags, hello.system_version), (13, 0x76, Some(6200)));
         assert_eq!((hello.message_max, hello.binary_max, hello.ota_chunk), (Some(1152), Some(0x18_0000), Some(512)));
         assert_eq!(hello.encode(), payload);
+    }
+
+    #[test]
+    fn the_cap_of_a_message_is_what_the_hello_says_or_what_its_age_and_transport_had() {
+        let udp = hex::decode("ffffffff0076000d000ce00fce68010203040506070818380480001800000200").unwrap();
+        let tcp = hex::decode("ffffffff00760003000018380480001800000200").unwrap();
+        for (payload, len, cap) in [(&udp, 32, 1152), (&udp, 24, 800), (&udp, 22, 800), (&tcp, 20, 1152), (&tcp, 12, 767), (&tcp, 8, 767)] {
+            let hello = Hello::parse(&payload[..len]).unwrap();
+            assert_eq!((hello.message_cap(), hello.encode()), (cap, payload[..len].to_vec()), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_hello_tells_what_its_firmware_can() {
+        let hello = |system_version, flags| {
+            let mut hello = Hello::parse(&[0; 8]).unwrap();
+            (hello.system_version, hello.flags) = (system_version, flags);
+            (hello.takes_typed_events(), hello.posts_describes())
+        };
+        assert_eq!(hello(None, 0x06), (false, false));
+        assert_eq!(hello(Some(6100), 0x36), (false, true));
+        assert_eq!(hello(Some(6200), 0x36), (true, true));
     }
 
     #[test]

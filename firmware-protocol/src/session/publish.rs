@@ -70,7 +70,8 @@ pub enum Harmful {
 }
 
 impl Delivery {
-    /// Checks an event. `content_format` 0 is left out of the message, because firmware before 6.2 cannot take the option.
+    /// Checks an event. `content_format` 0 is left out of the message; firmware before 6.2 can take no other, because the option would hide the
+    /// payload from it ([`crate::session::hello::Hello::takes_typed_events`]).
     pub fn new(name: &str, content_format: u16, data: Option<&[u8]>) -> Result<Self, Harmful> {
         let data = data.filter(|data| !data.is_empty());
         if !(1..=NAME_MAX).contains(&name.len()) || data.is_some_and(|data| data.len() > DATA_MAX) {

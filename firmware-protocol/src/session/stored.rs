@@ -14,8 +14,10 @@ pub struct Generation(pub u32);
 /// An established session as it is stored: written before the device is told that it has one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredSession {
-    /// The id the device puts into every record.
+    /// The session's id.
     pub connection: ConnectionId,
+    /// Whether the device puts the id into every record. Firmware before 3.1 does not know of it: such a session is found by its address or device.
+    pub id_on_wire: bool,
     /// Who holds the other end.
     pub identity: Identity,
     /// Record keys.

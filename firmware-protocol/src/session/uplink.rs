@@ -74,7 +74,7 @@ pub(crate) fn asked(message: &Message) -> Asked {
 
 fn describe(message: &Message) -> Option<Asked> {
     let [flag] = *message.values(option::URI_QUERY).next()? else { return None };
-    let kind = DescribeKind::from_flag(flag)?;
+    let kind = DescribeKind::posted_with(flag)?;
     let several = message.values(option::BLOCK1).next().is_some();
     match Block::of(message, option::BLOCK1) {
         Some(block) => Some(Asked::DescribeBlock(kind, block)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use firmware_protocol::coap::Code;
 use firmware_protocol::crypto::{Aead, Curve, KeyPair};
-use firmware_protocol::device::{App, Device, DeviceConfig, DeviceEvent, DeviceTools};
+use firmware_protocol::device::{Age, App, Device, DeviceConfig, DeviceEvent, DeviceTools};
 use firmware_protocol::dtls::cid::{ConnectionId, ConnectionIds};
 use firmware_protocol::dtls::cookie::Cookies;
 use firmware_protocol::dtls::demux::{Datagram, demux};
@@ -17,6 +17,7 @@ use firmware_protocol::id::{DeviceId, Identity, OwnerId};
 use firmware_protocol::path::Path;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
 use firmware_protocol::session::stored::{Floor, Generation, StoredSession};
+use firmware_protocol::session::variable::Value;
 use firmware_protocol::session::{Context, Output, Receipt, Session, Uplink};
 use firmware_protocol::time::{Millis, Now, UnixMillis};
 
@@ -100,6 +101,8 @@ pub(crate) struct World {
     pub(crate) forge_flights: usize,
     pub(crate) forged: usize,
     pub(crate) captured: Option<Vec<u8>>,
+    /// What the device sent.
+    pub(crate) sent: Vec<Vec<u8>>,
     capturing: bool,
 }
 
@@ -110,15 +113,28 @@ enum Commit {
 
 impl World {
     pub(crate) fn new(seed: u64, link: Link) -> Self {
-        Self::with_app(seed, link, sample::app())
+        Self::made(seed, link, sample::app(), Age::default())
     }
 
     pub(crate) fn with_app(seed: u64, link: Link, app: App) -> Self {
+        Self::made(seed, link, app, Age::default())
+    }
+
+    pub(crate) fn with_age(age: Age, seed: u64, link: Link) -> Self {
+        // Enough names for a describe of several blocks, where there are blocks.
+        let names = if age == Age::V2 { 3 } else { 60 };
+        let app =
+            (0..names).fold(sample::app(), |app, n| app.variable(&format!("a_variable_with_a_rather_long_name_number_{n}"), Value::Int(n)));
+        Self::made(seed, link, app, age)
+    }
+
+    fn made(seed: u64, link: Link, app: App, age: Age) -> Self {
         let mut entropy = SeededEntropy::new(seed.wrapping_mul(77).wrapping_add(5));
         let mut curve = Curve::new().unwrap();
         let (server_key, key) =
             (KeyPair::generate(&mut curve, &mut entropy).unwrap(), KeyPair::generate(&mut curve, &mut entropy).unwrap());
         let config = DeviceConfig {
+            age,
             id: DeviceId([7; 12]),
             key,
             server_key: *server_key.public(),
@@ -156,9 +172,14 @@ impl World {
             forge_flights: 0,
             forged: 0,
             captured: None,
+            sent: Vec::new(),
             capturing: false,
             entropy,
         }
+    }
+
+    pub(crate) fn age(&self) -> Age {
+        self.device.config().age
     }
 
     pub(crate) fn chance(&mut self, bound: u64) -> u64 {
@@ -217,6 +238,7 @@ impl World {
                 continue;
             }
             let path = self.address;
+            self.sent.push(datagram.clone());
             self.fly(true, path, datagram);
         }
         while let Some(event) = self.device.poll_event() {
@@ -261,15 +283,25 @@ impl World {
                 let flight = self.pending.get_mut(&from).unwrap().flight(hello.record_sequence);
                 self.fly(false, from, flight);
             }
-            Datagram::Flight { connection } if self.is_session(connection) => self.session_receives(datagram, from),
+            Datagram::Flight { connection: Some(connection) } if self.is_session(connection) => self.session_receives(datagram, from),
+            Datagram::Flight { connection: None } if self.is_at(from) && self.session_takes(datagram, from) => {}
             Datagram::Flight { .. } => self.finish(datagram, from),
             Datagram::Record { connection } if self.is_session(connection) => self.session_receives(datagram, from),
+            Datagram::Unlabelled if self.is_at(from) => self.session_receives(datagram, from),
+            Datagram::Resumed { device } if self.session.as_ref().is_some_and(|session| session.identity().device == device) => {
+                self.session_receives(datagram, from);
+            }
             _ => self.dropped += 1,
         }
     }
 
     fn is_session(&self, connection: ConnectionId) -> bool {
         self.session.as_ref().is_some_and(|session| session.connection() == connection)
+    }
+
+    /// Whether the device's address, proved or not, is `from`.
+    fn is_at(&self, from: SocketAddr) -> bool {
+        self.session.as_ref().is_some_and(|session| [session.path(), session.answer_path()].iter().any(|path| path.peer == from))
     }
 
     fn finish(&mut self, datagram: &[u8], from: SocketAddr) {
@@ -290,7 +322,8 @@ impl World {
         let identity =
             Identity { device: self.device.config().id, key: established.public_key.hash(), owner: Some(OwnerId(1)), product: None };
         let stored = StoredSession {
-            connection: established.connection.unwrap(),
+            connection: established.connection.unwrap_or(ConnectionId([0x10, 1, 3, 0, 0, 0, 0, 0])),
+            id_on_wire: established.connection.is_some(),
             identity,
             keys: established.keys,
             birth: self.generation,
@@ -330,11 +363,13 @@ impl World {
     }
 
     fn session_receives(&mut self, datagram: &[u8], from: SocketAddr) {
-        let mut dropped = 0;
-        self.with_session(|session, cx| {
-            dropped = usize::from(session.handle_datagram(cx, datagram, Self::path(from)).is_err());
-        });
-        self.dropped += dropped;
+        self.dropped += usize::from(!self.session_takes(datagram, from));
+    }
+
+    fn session_takes(&mut self, datagram: &[u8], from: SocketAddr) -> bool {
+        let mut taken = false;
+        self.with_session(|session, cx| taken = session.handle_datagram(cx, datagram, Self::path(from)).is_ok());
+        taken
     }
 
     fn with_session(&mut self, action: impl FnOnce(&mut Session, &mut Context<'_>)) {
@@ -363,6 +398,13 @@ impl World {
         let (id, deadline) = (RequestId(self.next_request), self.now + Duration::from_secs(60));
         self.with_session(|session, cx| session.request(cx, id, request, deadline).unwrap());
         id.0
+    }
+
+    /// Whether the session would send `request`.
+    pub(crate) fn can_request(&mut self, request: Request) -> bool {
+        let (id, deadline, mut sent) = (RequestId(u64::MAX), self.now + Duration::from_secs(60), false);
+        self.with_session(|session, cx| sent = session.request(cx, id, request, deadline).is_ok());
+        sent
     }
 
     pub(crate) fn publish(&mut self, name: &str, data: &[u8]) -> u64 {
@@ -447,12 +489,19 @@ impl World {
     }
 
     pub(crate) fn forge_records(&mut self, count: usize) {
-        let connection = self.session.as_ref().unwrap().connection();
+        let session = self.session.as_ref().unwrap();
+        let (connection, device, labelled) = (session.connection(), session.identity().device, session.id_on_wire());
         for n in 0..count {
-            let mut datagram = vec![25, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0xff, 0, 0];
-            datagram.extend_from_slice(&connection.0);
+            let resumed = !labelled && n % 2 == 0;
+            let content_type = if labelled { 25 } else { 23 + 231 * u8::from(resumed) };
+            let mut datagram = vec![content_type, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0xff, 0, 0];
+            datagram.extend_from_slice(if labelled { &connection.0 } else { &[] });
             datagram.extend_from_slice(&[0, 32]);
             datagram.extend((0..32).map(|i| u8::try_from((n * 31 + i) % 256).unwrap()));
+            if resumed {
+                datagram.extend_from_slice(&device.0);
+                datagram.push(12);
+            }
             let from = self.address;
             self.server_receives(&datagram, from);
         }

@@ -139,6 +139,7 @@ impl Bench {
         let identity = Identity { device: DeviceId([1; 12]), key: KeyHash([2; 32]), owner: None, product: None };
         let stored = StoredSession {
             connection: CONNECTION,
+            id_on_wire: true,
             identity,
             keys: KEYS,
             birth: generation,

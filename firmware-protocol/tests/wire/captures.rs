@@ -44,8 +44,8 @@ fn told(datagram: &[u8]) -> (&'static str, bool) {
         (22, 116) => ("first hello", matches!(told, Datagram::Hello(hello) if hello.cookie.is_empty() && hello.offers_connection_id)),
         (22, 148) => ("second hello", matches!(told, Datagram::Hello(hello) if hello.cookie.len() == 32 && hello.message_sequence == 1)),
         // A Finished of 48 bytes with an id before it, or one of 40 without.
-        (22, len) if datagram[len - 69] == 25 => ("flight", told == Datagram::Flight { connection: id_at(len - 58) }),
-        (22, len) if datagram[len - 53] == 22 => ("flight without id", told == Datagram::Junk(Junk::Handshake)),
+        (22, len) if datagram[len - 69] == 25 => ("flight", told == Datagram::Flight { connection: Some(id_at(len - 58)) }),
+        (22, len) if datagram[len - 53] == 22 => ("flight without id", told == Datagram::Flight { connection: None }),
         (25, _) => ("record", told == Datagram::Record { connection: id_at(11) }),
         (253, _) => ("moved", told == Datagram::Record { connection: id_at(11) }),
         (21, 15) => ("alert", told == Datagram::Junk(Junk::Handshake)),

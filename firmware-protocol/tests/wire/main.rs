@@ -5,6 +5,7 @@
 mod bench;
 mod captures;
 mod hazards;
+mod old_firmware;
 mod state;
 mod stream;
 mod vectors;

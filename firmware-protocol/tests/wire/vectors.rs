@@ -21,7 +21,7 @@ fn publish(name: &str, content_format: u16, data: Option<&[u8]>, ttl_s: u32) -> 
 }
 
 fn subscribe(prefix: &str, handler: HandlerKind) -> Uplink {
-    Uplink::Subscribe(Subscription { prefix: prefix.into(), handler })
+    Uplink::Subscribe(Subscription::new(prefix, handler))
 }
 
 /// The device's requests, what they mean and the acknowledgement they get once they are durable.

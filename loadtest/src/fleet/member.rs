@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use firmware_protocol::crypto::PublicKey;
-use firmware_protocol::device::{App, Device, DeviceConfig, DeviceEvent, DeviceTools};
+use firmware_protocol::device::{Age, App, Device, DeviceConfig, DeviceEvent, DeviceTools};
 use firmware_protocol::dtls::keys::DirectionKeys;
 use firmware_protocol::entropy::SeededEntropy;
 use firmware_protocol::id::DeviceId;
@@ -106,6 +106,7 @@ impl Member {
     /// A device behind the socket `wire`, which begins to connect at `start`.
     pub(super) fn new(key: DeviceKey, job: Job, wire: usize, mut entropy: SeededEntropy, start: Millis) -> Self {
         let config = DeviceConfig {
+            age: Age::default(),
             id: key.id,
             key: key.pair,
             server_key: job.server_key,

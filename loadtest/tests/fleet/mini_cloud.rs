@@ -157,8 +157,8 @@ impl Cloud {
                 self.socket.send_to(&self.cookies.challenge(from, &hello), from)?;
             }
             Datagram::Hello(hello) => self.begin(&hello, from)?,
-            Datagram::Flight { connection } if !self.sessions.contains_key(&connection) => self.finish(datagram, from),
-            Datagram::Flight { connection } | Datagram::Record { connection } => {
+            Datagram::Flight { connection: Some(connection) } if !self.sessions.contains_key(&connection) => self.finish(datagram, from),
+            Datagram::Flight { connection: Some(connection) } | Datagram::Record { connection } => {
                 let path = Path { peer: from, local: None };
                 self.with_session(connection, |session, cx| {
                     // What is not for the session changes nothing.
@@ -189,6 +189,7 @@ impl Cloud {
         let Some(connection) = established.connection else { return };
         let stored = StoredSession {
             connection,
+            id_on_wire: true,
             identity: Identity { device: established.holder, key: established.public_key.hash(), owner: None, product: None },
             keys: established.keys,
             birth: self.generation,

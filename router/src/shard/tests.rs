@@ -76,7 +76,7 @@ impl Bench {
         let payload = br#"{"f":["fn"],"v":{"t":9}}"#.to_vec();
         self.uplink(n, device, Uplink::Describe { kind: DescribeKind::Application, payload });
         self.uplink(n, device, Uplink::Describe { kind: DescribeKind::System, payload: vec![1] });
-        self.uplink(n, device, Uplink::Subscribe(Subscription { prefix: "news".into(), handler: HandlerKind::Text }));
+        self.uplink(n, device, Uplink::Subscribe(Subscription::new("news", HandlerKind::Text)));
     }
 
     fn ask(&mut self, ask: Ask) -> Outputs {
@@ -290,7 +290,7 @@ fn a_device_whose_application_lacks_something_is_in_safe_mode() {
 }
 
 fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDevice {
-    let subscription = Subscription { prefix: "spark".into(), handler: HandlerKind::Text };
+    let subscription = Subscription::new("spark", HandlerKind::Text);
     RestoredDevice {
         identity: identity(DEVICE),
         link: link(1),
@@ -298,7 +298,7 @@ fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDev
         ip: [127, 0, 0, 1].into(),
         hello: hello_known.then(|| hello(DEVICE).encode()),
         application: described.then(|| b"{}".to_vec()),
-        system: Some(vec![]),
+        system: Some(vec![1]),
         left: None,
         subscriptions: subscribed.then_some(subscription).into_iter().collect(),
     }
@@ -320,6 +320,42 @@ fn a_restored_session_is_online_and_complete_or_completed() {
                 assert_eq!(names(&out), ["spark/status"]);
             }
         }
+    }
+}
+
+#[test]
+fn a_combined_describe_says_functions_and_variables_also_after_a_restart() {
+    let combined = br#"{"f":["fn"],"v":{"t":9},"p":12,"m":[{"s":1,"l":"m","vc":2,"vv":2,"f":"s","n":"1","v":200,"d":[]}]}"#.to_vec();
+    let mut bench = Bench::new();
+    bench.apply(Input::Opened { link: link(1), identity: identity(DEVICE), ip: [127, 0, 0, 1].into() });
+    bench.uplink(1, DEVICE, Uplink::Hello { hello: hello(DEVICE), payload: hello(DEVICE).encode() });
+    assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::NotDescribed)));
+    bench.uplink(1, DEVICE, Uplink::Describe { kind: DescribeKind::System, payload: combined.clone() });
+    assert!(matches!(bench.ask(call("fn"))[..], [Output::Request { request: Request::Call { .. }, .. }]));
+    assert_eq!(answer_of(&bench.ask(call("other"))), Some(&Err(AskError::NoSuchFunction)));
+
+    let mut bench = Bench::new();
+    bench.shard.restore(bench.now, RestoredDevice { application: None, system: Some(combined), ..restored(true, false, true) });
+    bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
+    assert!(bench.later(Duration::from_secs(15)).is_empty(), "nothing is missing");
+    assert!(matches!(bench.ask(call("fn"))[..], [Output::Request { request: Request::Call { .. }, .. }]));
+}
+
+#[test]
+fn firmware_that_posts_no_describes_is_asked_for_them() {
+    let mut bench = Bench::new();
+    bench.apply(Input::Opened { link: link(1), identity: identity(DEVICE), ip: [127, 0, 0, 1].into() });
+    let old = Hello { flags: 0x06, system_version: None, message_max: None, binary_max: None, ota_chunk: None, ..hello(DEVICE) };
+    let out = bench.uplink(1, DEVICE, Uplink::Hello { hello: old, payload: old.encode() });
+    assert!(!out.iter().any(|output| matches!(output, Output::Request { .. })), "the device would not hear it yet");
+    let asked: Vec<Request> = bench.later(Duration::from_secs(1)).into_iter().filter_map(request_of).collect();
+    assert_eq!(asked, [Request::Describe(DescribeKind::System), Request::Describe(DescribeKind::Application)]);
+}
+
+fn request_of(output: Output<u32>) -> Option<Request> {
+    match output {
+        Output::Request { request, .. } => Some(request),
+        _ => None,
     }
 }
 

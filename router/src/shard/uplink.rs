@@ -1,5 +1,7 @@
 //! What a shard does with each message of a device.
 
+use std::cmp::Reverse;
+
 use firmware_protocol::coap::Code;
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::describe::DescribeKind;
@@ -12,7 +14,7 @@ use crate::device::{Left, Link};
 use crate::event::{NewEvent, Source};
 use crate::journal::{Record, RetireReason};
 use crate::shard::requests::Wish;
-use crate::shard::{Output, Shard, Then};
+use crate::shard::{Output, POLL_AFTER, Shard, Then, Timer};
 
 /// System events of a device that its owner gets to see (device-os.md §3.18). Others are taken and led nowhere.
 const SHOWN: [&str; 5] = [
@@ -48,6 +50,9 @@ impl<R> Shard<R> {
         let record = match uplink {
             Uplink::Hello { hello, payload } => {
                 device.introduce(hello);
+                if !hello.posts_describes() {
+                    self.timers.push(Reverse((now.at + POLL_AFTER, Timer::Poll(id))));
+                }
                 Record::Hello { floor, device: id, payload, at: now.unix }
             }
             Uplink::Describe { kind: DescribeKind::Metrics, payload } => return self.vitals(now, id, Some(floor), &payload, then, out),

@@ -9,6 +9,7 @@ use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::stored::StoredSession;
 use router::event::Position;
+use router::journal::Subscription;
 
 use super::{
     CHUNK_BYTES, Extent, HEADER, MAGIC, NO_SEQUENCE, RETIRED_ENTRY, SECTION_HEADER, SESSION_ENTRY, SNAPSHOT_VERSION, snapshot_path,
@@ -40,11 +41,14 @@ pub(in crate::journal) fn load_snapshot(dir: &Path, segment: u64) -> Result<(Sta
     let mut file = File::open(&path).map_err(refused("open"))?;
     let length = file.metadata().map_err(refused("examine"))?.len();
     let mut source = Source { file: &mut file, path: &path, left: length, consumed: 0, checksum: 0, buffer: Vec::new(), at: 0 };
-    let extent = source.header()?;
+    let (version, extent) = source.header()?;
     if extent.segment != segment {
         return Err(source.invalid(Malformed("the file name and the snapshot header disagree")));
     }
-    let state = source.state()?;
+    let mut state = source.state()?;
+    if version > 1 {
+        source.only_in_version_2(&mut state)?;
+    }
     if source.left != 0 {
         return Err(source.invalid(Malformed("more bytes than the sections need")));
     }
@@ -108,7 +112,7 @@ impl Source<'_> {
         Ok(bytes)
     }
 
-    fn header(&mut self) -> Result<Extent, LoadError> {
+    fn header(&mut self) -> Result<(u16, Extent), LoadError> {
         let bytes: [u8; HEADER] = self.take_header()?;
         let mut take = Take(&bytes);
         let magic = take.array::<8>().map_err(|error| self.invalid(error))?;
@@ -118,17 +122,17 @@ impl Source<'_> {
         }
         let mut fields = || Ok((take.u16()?, take.u16()?, take.u32()?, take.u64()?, take.u64()?, take.u32()?));
         let (version, _, chain, segment, next, sections) = fields().map_err(|error| self.invalid(error))?;
-        if version != SNAPSHOT_VERSION {
+        if !(1..=SNAPSHOT_VERSION).contains(&version) {
             let (path, known) = (self.path.to_path_buf(), SNAPSHOT_VERSION);
             return Err(LoadError::Refused(OpenError::NewerFormat { path, offset: 0, what: "snapshot", version, known }));
         }
-        if sections != 4 {
+        if sections != sections_of(version) {
             return Err(self.invalid(Malformed("another number of sections than this version has")));
         }
         if !POSITIONS.contains(&next) {
             return Err(self.invalid(Malformed("a position that no event can have")));
         }
-        Ok(Extent { segment, next: Position(next), chain })
+        Ok((version, Extent { segment, next: Position(next), chain }))
     }
 
     fn state(&mut self) -> Result<State, LoadError> {
@@ -138,6 +142,32 @@ impl Source<'_> {
         let retired = self.section(3, |source, retired: &mut BTreeMap<_, _>, count| source.retired(retired, count))?;
         let devices = self.section(4, |source, devices: &mut BTreeMap<_, _>, count| source.devices(devices, count))?;
         Ok(State { sessions, retired, devices })
+    }
+
+    fn only_in_version_2(&mut self, state: &mut State) -> Result<(), LoadError> {
+        self.section(5, |source, _: &mut (), count| {
+            source.fixed(
+                count,
+                ConnectionId::LEN,
+                |from| from.connection(),
+                |connection| {
+                    if let Some(session) = state.sessions.get_mut(&connection) {
+                        session.stored.id_on_wire = false;
+                    } else if let Some(retired) = state.retired.get_mut(&connection) {
+                        retired.stored.id_on_wire = false;
+                    }
+                },
+            )
+        })?;
+        self.section(6, |source, _: &mut (), count| {
+            let take = |from: &mut Take<'_>| {
+                let (device, subscription) = (from.device()?, record::take_subscription(from)?);
+                Ok((device, Subscription { publisher: Some(from.device()?), ..subscription }))
+            };
+            source.sized(count, take, |(device, subscription)| {
+                state.devices.entry(device).or_default().subscriptions.insert(subscription);
+            })
+        })
     }
 
     fn section<T: Default>(
@@ -232,6 +262,10 @@ impl Source<'_> {
             devices.insert(id, device);
         })
     }
+}
+
+fn sections_of(version: u16) -> u32 {
+    if version == 1 { 4 } else { 6 }
 }
 
 fn take_session(from: &mut Take<'_>) -> Result<(StoredSession, Option<u64>), Malformed> {

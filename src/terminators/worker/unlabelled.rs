@@ -1,0 +1,78 @@
+//! What a worker does for sessions whose devices put no connection id into their records (firmware before 3.1).
+
+use firmware_protocol::dtls::cid::ConnectionId;
+use firmware_protocol::dtls::demux::{Datagram, demux};
+use firmware_protocol::path::Path;
+
+use super::Worker;
+use crate::terminators::sessions::{Places, Standing};
+use crate::terminators::{Candidates, ToHandshakes, ToTerminator, owner_of};
+
+impl Worker {
+    /// A datagram without connection id: for the first of `candidates` that can open it, wherever that is. A flight that none can open ends a
+    /// new handshake.
+    pub(super) fn handle_unlabelled(&mut self, mut candidates: Candidates, datagram: &[u8], path: Path) {
+        let mut reason = None;
+        loop {
+            let before = candidates;
+            let Some(connection) = candidates.next() else { break };
+            if !self.owns(connection) {
+                let message = ToTerminator::Unlabelled { path, bytes: datagram.to_vec(), candidates: before };
+                if self.lanes.workers[owner_of(connection, self.workers)].push(message).is_err() {
+                    self.metrics.dropped("worker_full");
+                }
+                return;
+            }
+            if !self.sessions.contains(connection) {
+                continue;
+            }
+            match self.open_with(connection, datagram, path) {
+                Ok(()) => return self.heard(connection),
+                Err(dropped) => reason = Some(dropped),
+            }
+        }
+        match (demux(datagram), reason) {
+            (Datagram::Flight { .. }, _) => self.pass_to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() }),
+            (_, Some(dropped)) => self.metrics.session_drop(dropped),
+            (Datagram::Resumed { .. }, None) => self.metrics.dropped("unknown_device"),
+            (_, None) => self.metrics.dropped("unknown_address"),
+        }
+    }
+
+    /// Lets a session be found whose device puts no connection id into its records.
+    pub(super) fn enter(&mut self, connection: ConnectionId) {
+        let Some(entry) = self.sessions.entry(connection).filter(|entry| !entry.session.id_on_wire()) else { return };
+        let places = Places::of(&entry.session);
+        self.unlabelled.prove(places.proved, connection);
+        if !matches!(entry.standing, Standing::Stranger(_)) {
+            self.unlabelled.hold(entry.session.identity().device, connection);
+        }
+        entry.places = Some(Box::new(Places { claimed: None, ..places }));
+    }
+
+    /// Keeps the table of such sessions true of one to which something was done.
+    pub(super) fn follow(&mut self, connection: ConnectionId) {
+        let Some(entry) = self.sessions.entry(connection) else { return };
+        let Some(places) = entry.places.as_deref_mut() else { return };
+        let (old, new) = (*places, Places::of(&entry.session));
+        *places = new;
+        if old.proved != new.proved {
+            self.unlabelled.leave(old.proved, connection);
+            self.unlabelled.prove(new.proved, connection);
+        }
+        if let Some(gone) = old.claimed.filter(|gone| new.claimed != Some(*gone) && new.proved != *gone) {
+            self.unlabelled.leave(gone, connection);
+        }
+        if let Some(came) = new.claimed.filter(|came| old.claimed != Some(*came)) {
+            self.unlabelled.claim(came, connection);
+        }
+    }
+
+    /// A session is gone.
+    pub(super) fn remove(&mut self, connection: ConnectionId) {
+        let Some(entry) = self.sessions.remove(connection) else { return };
+        let Some(places) = entry.places else { return };
+        [Some(places.proved), places.claimed].into_iter().flatten().for_each(|peer| self.unlabelled.leave(peer, connection));
+        self.unlabelled.release(entry.session.identity().device, connection);
+    }
+}
