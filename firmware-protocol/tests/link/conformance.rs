@@ -204,7 +204,7 @@ fn a_device_introduces_itself_completely<R: Rig>() {
             ("tree", HandlerKind::Cbor),
             ("raw", HandlerKind::Binary),
         ] {
-            let wanted = Uplink::Subscribe(Subscription { prefix: prefix.into(), handler });
+            let wanted = Uplink::Subscribe(Subscription { prefix: prefix.into(), handler, publisher: None });
             assert_eq!(rig.uplinks().iter().filter(|own| **own == wanted).count(), 1, "seed {seed}: {prefix}");
         }
         assert_eq!(rig.events().iter().filter(|event| matches!(event, DeviceEvent::ClockSet(1_800_000_000..))).count(), 1);
