@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::{demo, logging, server};
 
 use output::Output;
@@ -63,6 +63,9 @@ enum Command {
     /// Create, list and revoke access tokens
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// Print the page about configuration, docs/configuration.md
+    #[command(hide = true)]
+    Configuration,
     /// What the journal holds
     #[command(subcommand, hide = true)]
     Journal(journal::JournalCommand),
@@ -109,6 +112,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Device(command) => devices::run(command, &target, &mut output),
         Command::User(command) => users::run(command, &target, &mut output),
         Command::Token(command) => tokens::run(command, &target, &mut output),
+        Command::Configuration => Ok(output.bytes(config::page(config::DEFAULT_FILE).as_bytes())?),
         Command::Journal(command) => journal::run(&command, &config.data_dir, &mut output),
         Command::Keys(command) => server_keys::run(command, &target, &mut output),
     }
@@ -120,7 +124,7 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 }
 
 fn show(config: &Config, devices: u16, check: bool) -> anyhow::Result<()> {
-    logging::start(&crate::config::Log { filter: "warn".to_owned(), ..config.log.clone() });
+    logging::start(&config::Log { filter: "warn".to_owned(), ..config.log.clone() });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match runtime.block_on(demo::run(devices, check))? {
         true => Ok(()),

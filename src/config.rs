@@ -1,8 +1,8 @@
 //! What the operator asked for: file and environment → a checked, typed [`Config`].
 //!
 //! Everything is checked here, before any port is bound, and every problem names its key. What was typed is in [`file`], how variables of
-//! the environment override it in `environment`, and the rules in `check`. Defaults are documented in `config.default.toml`; a test holds
-//! both together.
+//! the environment override it in `environment`, and the rules in `check`. Defaults are documented in `config.default.toml`, from which `page`
+//! makes the document for readers; tests hold all three together.
 
 mod check;
 mod environment;
@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod limit;
 mod network;
+mod page;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ pub use environment::VARIABLE_PREFIX;
 pub use error::{ConfigError, Problem};
 pub use limit::Limit;
 pub use network::Network;
+pub use page::page;
 
 use file::File;
 

@@ -123,6 +123,7 @@ pub struct Device {
     next_publish: u64,
     token: u8,
     backlog: Vec<(u64, Message)>,
+    retransmissions: u64,
 }
 
 #[derive(Debug)]
@@ -184,6 +185,7 @@ impl Device {
             next_publish: 1,
             token: 0,
             backlog: Vec::new(),
+            retransmissions: 0,
         }
     }
 
@@ -306,6 +308,7 @@ impl Device {
         }
         let Some(session) = &mut self.session else { return };
         let (due, ended) = session.reliability.handle_timeout(now);
+        self.retransmissions += due.len() as u64;
         due.into_iter().for_each(|bytes| self.seal(tools, &bytes));
         for end in ended {
             match end {

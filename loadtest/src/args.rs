@@ -1,10 +1,13 @@
 //! What can be typed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Benchmark;
+use crate::chaos::{Chance, Rules, Weather};
 
 /// Simulated fleets of protocol-true devices, drills and benchmarks. Loopback only.
 #[derive(Parser, Debug)]
@@ -25,6 +28,8 @@ pub enum Command {
     /// Break a server of its own while a fleet uses it, and check what became of every message.
     #[command(subcommand)]
     Drill(Drill),
+    /// Stand between devices and a running server as a bad network.
+    Chaos(ChaosArguments),
     /// Measure what a server of its own costs.
     Bench(BenchArguments),
     /// The least a server can do.
@@ -95,6 +100,133 @@ pub struct KeysArguments {
 pub enum Drill {
     /// kill -9 again and again while every device publishes.
     KillRestart(KillRestartArguments),
+    /// A bad network between the server and every device, which publishes.
+    Chaos(ChaosDrillArguments),
+}
+
+/// What a bad network does.
+#[derive(Args, Clone, Debug)]
+pub struct WeatherArguments {
+    /// Decides everything random.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Milliseconds that everything takes at least.
+    #[arg(long, value_name = "MS", default_value_t = 20)]
+    pub delay_ms: u64,
+    /// Milliseconds that are added at most.
+    #[arg(long, value_name = "MS", default_value_t = 200)]
+    pub jitter_ms: u64,
+    /// Datagrams lost, in each direction.
+    #[arg(long, value_name = "PERCENT", default_value = "2", value_parser = percent)]
+    pub loss: Chance,
+    /// Datagrams that come twice.
+    #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = percent)]
+    pub duplicate: Chance,
+    /// Datagrams that are held back for half a second.
+    #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = percent)]
+    pub reorder: Chance,
+    /// Devices whose source port changes.
+    #[arg(long, value_name = "PERCENT", default_value = "10", value_parser = percent)]
+    pub rebinding: Chance,
+    /// Mean of the seconds between two such changes of a device.
+    #[arg(long, value_name = "S", default_value_t = 60.0, value_parser = seconds)]
+    pub rebind_every: f64,
+}
+
+impl WeatherArguments {
+    /// What was typed, as rules.
+    pub fn weather(&self) -> Weather {
+        let common = Rules {
+            delay: Duration::from_millis(self.delay_ms),
+            jitter: Duration::from_millis(self.jitter_ms),
+            loss: self.loss,
+            duplicate: self.duplicate,
+            reorder: self.reorder,
+            reorder_hold: Duration::from_millis(500),
+            ..Rules::default()
+        };
+        let rebinding = Rules { rebind_every: Some(Duration::from_secs_f64(self.rebind_every)), ..common };
+        Weather { seed: self.seed, common, others: vec![(self.rebinding, rebinding)] }
+    }
+}
+
+/// `chaos`
+#[derive(Args, Debug)]
+pub struct ChaosArguments {
+    /// Where devices come to: a loopback address.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// The server's address for devices: a loopback address.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub server: SocketAddr,
+    /// TCP connections instead of datagrams. Of what was said about datagrams, only delay and jitter matter then.
+    #[arg(long)]
+    pub tcp: bool,
+    /// What the network is like.
+    #[command(flatten)]
+    pub weather: WeatherArguments,
+    /// With --tcp: mean of the seconds between two moments at which a direction stands still.
+    #[arg(long, value_name = "S", value_parser = seconds, requires = "tcp")]
+    pub stall_every: Option<f64>,
+    /// With --tcp: seconds for which it stands still.
+    #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = seconds)]
+    pub stall_for: f64,
+    /// With --tcp: mean number of bytes after which a connection is cut.
+    #[arg(long, value_name = "BYTES", requires = "tcp")]
+    pub cut_after: Option<u64>,
+    /// With --tcp: pieces towards the server that are torn in two.
+    #[arg(long, value_name = "PERCENT", default_value = "10", value_parser = percent)]
+    pub tear: Chance,
+    /// Most devices, or connections at a time.
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    pub links_max: usize,
+    /// Seconds to run.
+    #[arg(long = "for", value_name = "S", default_value_t = 60.0, value_parser = seconds)]
+    pub lasts: f64,
+    /// Where to write the counts as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl ChaosArguments {
+    /// What was typed, as rules.
+    pub fn weather(&self) -> Weather {
+        let mut weather = self.weather.weather();
+        let others = weather.others.iter_mut().map(|(_, rules)| rules);
+        for rules in others.chain([&mut weather.common]) {
+            rules.stall_every = self.stall_every.map(Duration::from_secs_f64);
+            rules.stall_for = Duration::from_secs_f64(self.stall_for);
+            rules.cut_after = self.cut_after;
+            rules.tear = self.tear;
+        }
+        weather
+    }
+}
+
+/// `drill chaos`
+#[derive(Args, Debug)]
+pub struct ChaosDrillArguments {
+    /// How many devices.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub devices: u32,
+    /// How long they publish.
+    #[arg(long, value_name = "S", default_value_t = 120.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// Seconds from one publish of a device to the next.
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    pub every: f64,
+    /// What the network is like.
+    #[command(flatten)]
+    pub weather: WeatherArguments,
+    /// The server's program; by default the one beside this.
+    #[arg(long, value_name = "PATH")]
+    pub holdfast: Option<PathBuf>,
+    /// Leave the server's directory behind.
+    #[arg(long)]
+    pub keep: bool,
+    /// Where to write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// `drill kill-restart`
@@ -146,6 +278,11 @@ fn seconds(text: &str) -> Result<f64, String> {
     (0.001..=86_400.0).contains(&seconds).then_some(seconds).ok_or_else(|| "seconds go from 0.001 to 86400".to_owned())
 }
 
+/// A share in percent.
+fn percent(text: &str) -> Result<Chance, String> {
+    text.parse().ok().and_then(Chance::percent).ok_or_else(|| "percents go from 0 to 100".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +301,22 @@ mod tests {
         let typed = "holdfast-load bench --only ready_ms,dtls_handshakes";
         let Command::Bench(bench) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not a bench") };
         assert_eq!(bench.only, [Benchmark::ReadyMs, Benchmark::DtlsHandshakes]);
-        for bad in ["bench --only speed", "keys --devices 1", "drill kill-restart --every 0", "drill kill-restart --every NaN", "drill"] {
+        let typed = "holdfast-load drill chaos --devices 9 --seconds 5 --loss 2.5 --rebinding 0";
+        let Command::Drill(Drill::Chaos(chaos)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not chaos") };
+        assert_eq!((chaos.devices, Some(chaos.weather.loss), chaos.weather.rebinding), (9, Chance::percent(2.5), Chance::NEVER));
+        let typed = "holdfast-load chaos --listen 127.0.0.1:0 --server 127.0.0.1:9 --tcp --cut-after 5 --stall-every 3";
+        let Command::Chaos(chaos) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not chaos") };
+        let weather = chaos.weather();
+        assert!(weather.others.iter().all(|(_, rules)| rules.cut_after == Some(5)) && weather.common.stall_every.is_some());
+        for bad in [
+            "drill chaos --loss 101",
+            "chaos --listen 127.0.0.1:0 --server 127.0.0.1:9 --cut-after 5",
+            "bench --only speed",
+            "keys --devices 1",
+            "drill kill-restart --every 0",
+            "drill kill-restart --every NaN",
+            "drill",
+        ] {
             assert!(Arguments::try_parse_from(["holdfast-load"].into_iter().chain(bad.split(' '))).is_err(), "{bad}");
         }
         Ok(())

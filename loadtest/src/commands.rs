@@ -8,10 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::args::{Arguments, BenchArguments, Command, Drill, FleetArguments, KeysArguments, KillRestartArguments};
+use crate::args::{
+    Arguments, BenchArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, FleetArguments, KeysArguments, KillRestartArguments,
+};
 use crate::bench::{Bench, bare, bench};
-use crate::drill::{KillRestart, kill_restart};
-use crate::fleet::{Fleet, FleetPlan, Work};
+use crate::chaos::{Proxy, ProxyPlan};
+use crate::drill::{Chaos, KillRestart, chaos, kill_restart};
+use crate::fleet::{Fleet, FleetPlan, Work, allow_sockets};
 use crate::keys;
 use crate::progress::Progress;
 use crate::report::{bench_table, figures_table, publish};
@@ -29,6 +32,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Fleet(arguments) => fleet(&arguments),
         Command::Keys(arguments) => write_keys(&arguments),
         Command::Drill(Drill::KillRestart(arguments)) => drill(arguments),
+        Command::Drill(Drill::Chaos(arguments)) => drill_chaos(arguments),
+        Command::Chaos(arguments) => bad_network(&arguments),
         Command::Bench(arguments) => measure(arguments),
         Command::Bare { udp, tcp, http, admin } => bare(Ports { udp, tcp, http, admin }).map(|()| ExitCode::SUCCESS),
     }
@@ -86,6 +91,31 @@ fn drill(arguments: KillRestartArguments) -> Result<ExitCode> {
     })?;
     publish(report.table(), &report, arguments.json.as_deref())?;
     Ok(if report.pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn drill_chaos(arguments: ChaosDrillArguments) -> Result<ExitCode> {
+    let report = chaos(&Chaos {
+        threads: threads(arguments.devices),
+        holdfast: arguments.holdfast,
+        devices: arguments.devices,
+        lasts: Duration::from_secs_f64(arguments.seconds),
+        every: Duration::from_secs_f64(arguments.every),
+        weather: arguments.weather.weather(),
+        keep: arguments.keep,
+    })?;
+    publish(report.table(), &report, arguments.json.as_deref())?;
+    Ok(if report.pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn bad_network(arguments: &ChaosArguments) -> Result<ExitCode> {
+    let ChaosArguments { listen, server, links_max, tcp, .. } = *arguments;
+    allow_sockets(links_max * if tcp { 2 } else { 1 })?;
+    let plan = ProxyPlan { listen, server, weather: arguments.weather(), links_max };
+    let proxy = if tcp { Proxy::tcp(plan)? } else { Proxy::udp(plan)? };
+    thread::sleep(Duration::from_secs_f64(arguments.lasts));
+    let counts = proxy.stop()?;
+    publish(figures_table(&json!(counts)), &counts, arguments.json.as_deref())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn measure(arguments: BenchArguments) -> Result<ExitCode> {

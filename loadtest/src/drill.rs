@@ -1,5 +1,6 @@
 //! Drills: something is done to a real server while a fleet uses it, and afterwards it is checked what became of every message.
 
+mod chaos;
 mod judge;
 mod kill_restart;
 mod schedule;
@@ -11,6 +12,7 @@ use crate::keys::{self, DeviceKey};
 use crate::server::Server;
 use firmware_protocol::crypto::PublicKey;
 
+pub use self::chaos::{Chaos, chaos};
 pub use self::judge::{Verdict, judge};
 pub use self::kill_restart::{KillRestart, kill_restart};
 

@@ -8,7 +8,6 @@ mod audit;
 mod member;
 mod tally;
 pub mod text;
-mod timers;
 mod wire;
 mod worker;
 
@@ -31,6 +30,7 @@ pub use self::tally::{Moment, Tally};
 use self::member::{Job, Member};
 use self::tally::Gauges;
 use self::wire::Wire;
+pub(crate) use self::wire::allow_sockets;
 use self::worker::{Legacy, Worker};
 
 /// Devices that come for the first time, each second: a storm is a drill of its own.
@@ -87,7 +87,7 @@ impl Fleet {
         ensure!(plan.server.ip().is_loopback(), "{} is no loopback address: fleets stay on their machine", plan.server);
         ensure!((1..=PER_SOCKET_MAX).contains(&plan.per_socket), "a socket is shared by 1 to {PER_SOCKET_MAX} devices");
         ensure!(!plan.keys.is_empty() && plan.threads > 0, "a fleet has at least one device and one thread");
-        wire::allow_sockets(plan.keys.len().div_ceil(plan.per_socket))?;
+        allow_sockets(plan.keys.len().div_ceil(plan.per_socket))?;
         let origin = Instant::now();
         let mut fleet = Self { posts: Vec::new(), workers: Vec::new() };
         let share = plan.keys.len().div_ceil(plan.threads).next_multiple_of(plan.per_socket);

@@ -1,10 +1,11 @@
 //! Simulated fleets of protocol-true devices, drills that break a real server while a fleet uses it, and benchmarks of that server's own CPU time.
 //!
 //! Everything speaks to loopback addresses only. Nothing here knows the server's code: it is run as a program ([`server`], [`cli`]), spoken to by
-//! devices ([`fleet`]), and judged by what those devices saw and what it says that it accepted ([`drill`]).
+//! devices ([`fleet`]), over bad networks if need be ([`chaos`]), and judged by what those devices saw and what it says that it accepted ([`drill`]).
 
 pub mod args;
 pub mod bench;
+pub mod chaos;
 pub mod cli;
 pub mod commands;
 pub mod drill;
@@ -14,5 +15,7 @@ pub mod keys;
 mod progress;
 pub mod report;
 pub mod server;
+mod socket_drops;
 pub mod stats;
 mod threads;
+mod timers;

@@ -37,6 +37,11 @@ impl Device {
         }
     }
 
+    /// How many messages were sent once more since the last call.
+    pub fn take_retransmissions(&mut self) -> u64 {
+        std::mem::take(&mut self.retransmissions)
+    }
+
     pub(super) fn can_resume(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.restores < RESTORES_MAX)
     }

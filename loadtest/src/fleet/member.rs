@@ -177,6 +177,7 @@ impl Member {
 
     /// Counts what happened on the device, and does what comes next.
     fn follow(&mut self, turn: &mut Turn<'_>) {
+        turn.tally.retransmissions += self.device.take_retransmissions();
         while let Some(event) = self.device.poll_event() {
             match event {
                 DeviceEvent::HandshakeStarted => turn.tally.handshakes += 1,

@@ -33,6 +33,8 @@ pub struct Tally {
     /// From publish to acknowledgement.
     #[serde(rename = "publish_latency_ms")]
     pub publish_latency: Latencies,
+    /// Messages that devices sent once more.
+    pub retransmissions: u64,
     /// Events that came from the server.
     pub events_received: u64,
     /// Function calls that were answered.
@@ -74,6 +76,7 @@ impl Tally {
             (&mut self.failed, other.failed),
             (&mut self.open, other.open),
             (&mut self.left_out, other.left_out),
+            (&mut self.retransmissions, other.retransmissions),
             (&mut self.events_received, other.events_received),
             (&mut self.calls_answered, other.calls_answered),
             (&mut self.pings_answered, other.pings_answered),
@@ -100,6 +103,7 @@ pub(super) struct Gauges {
     handshakes_finished: AtomicU64,
     acknowledged: AtomicU64,
     open: AtomicU64,
+    retransmissions: AtomicU64,
     pings_answered: AtomicU64,
     sequences_repeated: AtomicU64,
 }
@@ -117,6 +121,8 @@ pub struct Moment {
     pub acknowledged: u64,
     /// Publishes that are neither acknowledged nor failed.
     pub open: u64,
+    /// Messages that devices sent once more so far.
+    pub retransmissions: u64,
     /// Pings answered so far.
     pub pings_answered: u64,
     /// Record numbers that devices saw twice so far.
@@ -130,6 +136,7 @@ impl Gauges {
         self.handshakes_finished.store(tally.handshakes_finished, Ordering::Relaxed);
         self.acknowledged.store(tally.acknowledged, Ordering::Relaxed);
         self.open.store(tally.open, Ordering::Relaxed);
+        self.retransmissions.store(tally.retransmissions, Ordering::Relaxed);
         self.pings_answered.store(tally.pings_answered, Ordering::Relaxed);
         self.sequences_repeated.store(tally.sequences_repeated, Ordering::Relaxed);
     }
@@ -140,6 +147,7 @@ impl Gauges {
         moment.handshakes_finished += self.handshakes_finished.load(Ordering::Relaxed);
         moment.acknowledged += self.acknowledged.load(Ordering::Relaxed);
         moment.open += self.open.load(Ordering::Relaxed);
+        moment.retransmissions += self.retransmissions.load(Ordering::Relaxed);
         moment.pings_answered += self.pings_answered.load(Ordering::Relaxed);
         moment.sequences_repeated += self.sequences_repeated.load(Ordering::Relaxed);
     }

@@ -68,7 +68,7 @@ fn source(number: usize, server: IpAddr) -> IpAddr {
 }
 
 /// Raises the limit on open files as far as it goes, and checks that `sockets` fit.
-pub(super) fn allow_sockets(sockets: usize) -> Result<()> {
+pub(crate) fn allow_sockets(sockets: usize) -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     let fits = sockets as u64 + FILES_SPARE <= hard;

@@ -14,9 +14,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use super::audit::Audit;
 use super::member::{Ledger, Member, Turn};
 use super::tally::Tally;
-use super::timers::Timers;
 use super::wire::{DATAGRAM_MAX, Wire};
 use super::{Orders, Post};
+use crate::timers::Timers;
 
 /// Longest time without a look at the orders.
 const NAP: Duration = Duration::from_millis(20);

@@ -7,18 +7,24 @@ use firmware_protocol::time::Millis;
 
 /// One moment for each index, or none.
 #[derive(Debug)]
-pub(super) struct Timers {
+pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(Millis, usize)>>,
     due: Vec<Option<Millis>>,
 }
 
 impl Timers {
-    pub(super) fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
         Self { heap: BinaryHeap::new(), due: vec![None; len] }
     }
 
+    /// Makes room for one more, who is due never: its index.
+    pub(crate) fn add(&mut self) -> usize {
+        self.due.push(None);
+        self.due.len() - 1
+    }
+
     /// Replaces the moment at which `index` is due.
-    pub(super) fn set(&mut self, index: usize, due: Option<Millis>) {
+    pub(crate) fn set(&mut self, index: usize, due: Option<Millis>) {
         if self.due[index] == due {
             return;
         }
@@ -29,7 +35,7 @@ impl Timers {
     }
 
     /// Takes one that is due by `now`.
-    pub(super) fn pop(&mut self, now: Millis) -> Option<usize> {
+    pub(crate) fn pop(&mut self, now: Millis) -> Option<usize> {
         let index = self.next().filter(|(at, _)| *at <= now)?.1;
         self.heap.pop();
         self.due[index] = None;
@@ -37,7 +43,7 @@ impl Timers {
     }
 
     /// The earliest moment and whose it is.
-    pub(super) fn next(&mut self) -> Option<(Millis, usize)> {
+    pub(crate) fn next(&mut self) -> Option<(Millis, usize)> {
         while let Some(Reverse((at, index))) = self.heap.peek() {
             if self.due[*index] == Some(*at) {
                 return Some((*at, *index));
@@ -66,5 +72,8 @@ mod tests {
         assert_eq!((timers.pop(Millis(100)), timers.pop(Millis(100)), timers.pop(Millis(100))), (Some(0), Some(1), None));
         timers.set(0, Some(Millis(50)));
         assert_eq!(timers.pop(Millis(50)), Some(0), "due again at the same moment");
+        let added = timers.add();
+        timers.set(added, Some(Millis(7)));
+        assert_eq!((added, timers.next()), (3, Some((Millis(7), 3))));
     }
 }
