@@ -4,6 +4,7 @@
 //! A session belongs to the worker its connection id names. A datagram that reaches another worker's socket is handed over. Firmware before 3.1
 //! puts no id into its records: its sessions have one all the same, and [`Unlabelled`] knows which by address and by device.
 
+mod awaited;
 pub mod cid_keys;
 mod limits;
 mod sessions;
@@ -59,6 +60,8 @@ pub enum ToTerminator {
         bytes: Vec<u8>,
         /// Sessions that it may belong to.
         candidates: Candidates,
+        /// If it is a second flight: whether a handshake waits for one from there.
+        awaited: bool,
     },
     /// Send this as it is: a handshake flight.
     Flight {

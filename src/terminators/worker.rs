@@ -35,6 +35,7 @@ use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::TerminatorMetrics;
 use crate::shards::{Reply, shard_of};
 use crate::strangers::Strangers;
+use crate::terminators::awaited::Awaited;
 use crate::terminators::limits::{self, Limits};
 use crate::terminators::sessions::{Sessions, Standing};
 use crate::terminators::udp::Udp;
@@ -71,6 +72,7 @@ pub struct Worker {
     lanes: WorkerLanes,
     sessions: Sessions,
     unlabelled: Arc<Unlabelled>,
+    awaited: Awaited,
     ids: ConnectionIds,
     cookies: Cookies,
     probes: ProbeLimits,
@@ -110,6 +112,7 @@ impl Worker {
             lanes,
             sessions: Sessions::default(),
             unlabelled,
+            awaited: Awaited::default(),
             ids,
             cookies: Cookies::new(now.at, &mut SystemEntropy),
             probes: ProbeLimits::new(u64::from_be_bytes(SystemEntropy.array())),
@@ -196,9 +199,10 @@ impl Worker {
             }
             Datagram::Flight { connection: Some(connection) } => self.handle_record(connection, datagram, path),
             Datagram::Flight { connection: None } | Datagram::Unlabelled => {
-                self.handle_unlabelled(self.unlabelled.at(path.peer), datagram, path);
+                let awaited = self.awaited.contains(self.now.at, path.peer);
+                self.handle_unlabelled(self.unlabelled.at(path.peer), awaited, datagram, path);
             }
-            Datagram::Resumed { device } => self.handle_unlabelled(self.unlabelled.of(device), datagram, path),
+            Datagram::Resumed { device } => self.handle_unlabelled(self.unlabelled.of(device), false, datagram, path),
             Datagram::Probe if self.probes.allow(self.now.at, path.peer.ip()) => self.transmit(path, datagram),
             Datagram::Probe => self.metrics.dropped("probe_limit"),
             Datagram::Junk(junk) => self.metrics.junk(junk),
@@ -216,6 +220,9 @@ impl Worker {
             return self.transmit(path, &challenge);
         }
         let Some(connection) = self.draw_connection() else { return self.metrics.dropped("no_free_connection_id") };
+        if !hello.offers_connection_id {
+            self.awaited.expect(self.now.at, path.peer);
+        }
         self.pass_to_handshakes(ToHandshakes::Hello { terminator: self.index, path, datagram: datagram.to_vec(), connection });
     }
 
@@ -417,7 +424,7 @@ impl Worker {
     fn take_message(&mut self, message: ToTerminator) {
         match message {
             ToTerminator::Datagram { path, bytes } => self.handle_datagram(&bytes, path),
-            ToTerminator::Unlabelled { path, bytes, candidates } => self.handle_unlabelled(candidates, &bytes, path),
+            ToTerminator::Unlabelled { path, bytes, candidates, awaited } => self.handle_unlabelled(candidates, awaited, &bytes, path),
             ToTerminator::Flight { path, datagram } => self.transmit(path, &datagram),
             ToTerminator::Established { path, connection, established } => self.established(path, connection, *established),
             ToTerminator::Proved { .. } | ToTerminator::Unproved { .. } => self.metrics.dropped("misrouted"),

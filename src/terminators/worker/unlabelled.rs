@@ -10,14 +10,14 @@ use crate::terminators::{Candidates, ToHandshakes, ToTerminator, owner_of};
 
 impl Worker {
     /// A datagram without connection id: for the first of `candidates` that can open it, wherever that is. A flight that none can open ends a
-    /// new handshake.
-    pub(super) fn handle_unlabelled(&mut self, mut candidates: Candidates, datagram: &[u8], path: Path) {
+    /// new handshake, if one is `awaited`.
+    pub(super) fn handle_unlabelled(&mut self, mut candidates: Candidates, awaited: bool, datagram: &[u8], path: Path) {
         let mut reason = None;
         loop {
             let before = candidates;
             let Some(connection) = candidates.next() else { break };
             if !self.owns(connection) {
-                let message = ToTerminator::Unlabelled { path, bytes: datagram.to_vec(), candidates: before };
+                let message = ToTerminator::Unlabelled { path, bytes: datagram.to_vec(), candidates: before, awaited };
                 if self.lanes.workers[owner_of(connection, self.workers)].push(message).is_err() {
                     self.metrics.dropped("worker_full");
                 }
@@ -32,7 +32,7 @@ impl Worker {
             }
         }
         match (demux(datagram), reason) {
-            (Datagram::Flight { .. }, _) => self.pass_to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() }),
+            (Datagram::Flight { .. }, _) if awaited => self.pass_to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() }),
             (_, Some(dropped)) => self.metrics.session_drop(dropped),
             (Datagram::Resumed { .. }, None) => self.metrics.dropped("unknown_device"),
             (_, None) => self.metrics.dropped("unknown_address"),
