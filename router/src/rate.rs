@@ -38,6 +38,11 @@ impl Bucket {
         taken.is_some()
     }
 
+    /// Takes as many as were used already, even if there are not as many: what is owed comes off what comes back.
+    pub fn owe(&mut self, now: Millis, count: u64, rate: Rate) {
+        self.0 = self.0.max(microseconds(now)).saturating_add(rate.interval_us.saturating_mul(count));
+    }
+
     /// Whether there is none to take, without taking one.
     pub fn is_empty(&self, now: Millis, rate: Rate) -> bool {
         rate.take(microseconds(now), self.0).is_none()
@@ -60,6 +65,13 @@ mod tests {
         assert_eq!((taken(&mut bucket, 1_000), taken(&mut bucket, 1_499), taken(&mut bucket, 1_500)), (3, 0, 1));
         assert!(bucket.is_empty(Millis(1_500), rate) && !bucket.is_empty(Millis(2_000), rate));
         assert_eq!(taken(&mut bucket, 60_000), 3, "what is full stays full");
+    }
+
+    #[test]
+    fn what_is_owed_is_paid_back_first() {
+        let (mut bucket, rate) = (Bucket::default(), Rate { interval_us: 10_000, burst: 5 });
+        bucket.owe(Millis(1_000), 40, rate);
+        assert!(bucket.is_empty(Millis(1_359), rate) && !bucket.is_empty(Millis(1_360), rate));
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Feed {
         let wanted: Batch = events.iter().filter(|(_, event)| is_wanted(event)).cloned().collect();
         let refused = !wanted.is_empty() && self.sender.try_send(wanted).is_err();
         if refused || *first != self.next {
-            self.seen.missed.store(true, Ordering::Release);
+            self.seen.note_missed();
         }
         self.next = last.next();
         self.seen.upto.store(last.0, Ordering::Release);
@@ -60,6 +60,11 @@ impl Seen {
     /// Whether something was missed since the last call.
     pub(super) fn take_missed(&self) -> bool {
         self.missed.swap(false, Ordering::Acquire)
+    }
+
+    /// Something was missed.
+    pub(super) fn note_missed(&self) {
+        self.missed.store(true, Ordering::Release);
     }
 
     /// How far events have gone past. What is in the queue after this was read, and not missed, is all that is wanted up to there.

@@ -12,7 +12,7 @@ use super::feed::{Fed, Feed};
 use super::store::{HistoryError, Limits, Store};
 use super::{Batch, is_wanted};
 use crate::dates;
-use crate::journal::{Events, EventsError};
+use crate::journal::{EventReader, Events, EventsError};
 use crate::metrics::HistoryMetrics;
 
 /// How long it waits for events before it looks whether it shall stop.
@@ -34,13 +34,15 @@ pub struct Keeper {
     metrics: Arc<HistoryMetrics>,
     /// Everything up to here is written.
     cursor: Position,
+    /// Something was written that a power cut could undo.
+    dirty: bool,
 }
 
 impl Keeper {
     /// A keeper of `store` that follows `events`, and the feed through which it hears of new ones.
     pub fn new(store: Store, events: Events, limits: Limits, metrics: Arc<HistoryMetrics>) -> (Self, Feed) {
         let (feed, fed) = Feed::new(events.last());
-        (Self { store, events, fed, limits, metrics, cursor: Position(0) }, feed)
+        (Self { store, events, fed, limits, metrics, cursor: Position(0), dirty: false }, feed)
     }
 
     /// Runs until `stop` is set. When the history fails, everything else goes on.
@@ -49,7 +51,10 @@ impl Keeper {
         // A database that panics over its files must not end a process that serves sessions.
         let ended = catch_unwind(AssertUnwindSafe(|| self.keep(stop)));
         if let Err(error) = ended.unwrap_or(Err(HistoryError::Panicked)) {
-            tracing::error!(%error, "the history is not written any more until the next start");
+            tracing::error!(%error, "the history is not written any more; the next start makes it anew from the journal");
+            if let Err(error) = self.store.condemn() {
+                tracing::warn!(%error, "the history could not be marked as broken");
+            }
             metrics.failed.set(1);
         }
     }
@@ -73,7 +78,7 @@ impl Keeper {
             }
         }
         self.note_cursor()?;
-        self.store.sync()
+        self.sync()
     }
 
     /// Waits for events and writes them. `true` if none will come any more.
@@ -94,44 +99,32 @@ impl Keeper {
 
     fn write(&mut self, batch: &Batch, cursor: Option<Position>) -> Result<(), HistoryError> {
         self.store.add(batch, cursor)?;
+        self.dirty = true;
         self.cursor = cursor.unwrap_or(self.cursor);
         self.metrics.records.inc_by(batch.len() as u64);
         self.metrics.bytes.set(i64::try_from(self.store.bytes()).unwrap_or(i64::MAX));
         Ok(())
     }
 
-    /// Reads from the journal all that has not been written.
+    /// Reads from the journal all that has not been written. If it cannot be read, what is missing stays missing.
     fn catch_up(&mut self, stop: &AtomicBool) -> Result<(), HistoryError> {
+        match self.read_journal(stop) {
+            Err(HistoryError::Journal(error)) => {
+                tracing::warn!(%error, "the history could not read the journal");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn read_journal(&mut self, stop: &AtomicBool) -> Result<(), HistoryError> {
         let mut reader = match self.events.read_from(self.cursor.next()) {
-            Err(EventsError::Dropped { oldest, .. }) => self.events.read_from(oldest),
-            reader => reader,
+            Err(EventsError::Dropped { oldest, .. }) => self.events.read_from(oldest)?,
+            reader => reader?,
         };
         while !stop.load(Ordering::Acquire) {
-            let (mut batch, mut last) = (Batch::new(), None);
-            for _ in 0..READ_MAX {
-                let read = reader
-                    .as_mut()
-                    .map_err(|error| error.to_string())
-                    .and_then(|reader| reader.next_event().map_err(|error| error.to_string()));
-                match read {
-                    Ok(Some((position, event))) => {
-                        last = Some(position);
-                        batch.extend(is_wanted(&event).then_some((position, event)));
-                    }
-                    Ok(None) => break,
-                    Err(error) => {
-                        tracing::warn!(error, "the history could not read the journal");
-                        break;
-                    }
-                }
-                if batch.len() >= BATCH_MAX {
-                    break;
-                }
-            }
-            if last.is_none() {
-                return Ok(());
-            }
-            self.write(&batch, last)?;
+            let (batch, Some(last)) = read_batch(&mut reader)? else { break };
+            self.write(&batch, Some(last))?;
         }
         Ok(())
     }
@@ -140,7 +133,11 @@ impl Keeper {
         self.note_cursor()?;
         while !stop.load(Ordering::Acquire) && self.store.expire(dates::now(), self.limits)? {}
         self.metrics.bytes.set(i64::try_from(self.store.bytes()).unwrap_or(i64::MAX));
-        self.store.sync()
+        self.sync()
+    }
+
+    fn sync(&mut self) -> Result<(), HistoryError> {
+        if std::mem::take(&mut self.dirty) { self.store.sync() } else { Ok(()) }
     }
 
     /// Notes how far events have gone past, once all that was wanted of them is written.
@@ -149,13 +146,27 @@ impl Keeper {
         let waiting: Batch = self.fed.batches.try_iter().flatten().collect();
         let missed = self.fed.seen.take_missed();
         if missed {
-            // Left as it is: what was missed is read again from here.
-            self.write(&waiting, None)?;
-            return self.catch_up(&AtomicBool::new(false));
+            // The cursor stays: what was missed is read from there.
+            self.fed.seen.note_missed();
+            return self.write(&waiting, None);
         }
         if upto > self.cursor || !waiting.is_empty() {
             self.write(&waiting, Some(upto.max(self.cursor)))?;
         }
         Ok(())
     }
+}
+
+/// What is wanted of the next events, and the position of the last of them; no position if there are none.
+fn read_batch(reader: &mut EventReader) -> Result<(Batch, Option<Position>), EventsError> {
+    let (mut batch, mut last) = (Batch::new(), None);
+    for _ in 0..READ_MAX {
+        let Some((position, event)) = reader.next_event()? else { break };
+        last = Some(position);
+        batch.extend(is_wanted(&event).then_some((position, event)));
+        if batch.len() >= BATCH_MAX {
+            break;
+        }
+    }
+    Ok((batch, last))
 }

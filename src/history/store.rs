@@ -16,13 +16,16 @@ use thiserror::Error;
 
 use super::{LAST_RESET, keys};
 use crate::config::Limit;
+use crate::journal::EventsError;
 
+/// The file that says that a database is not to be trusted.
+const CONDEMNED: &str = "condemned";
 /// Version of the keys and values.
 const FORMAT: u64 = 1;
 /// Memory for what was read last.
 const CACHE_BYTES: u64 = 8 << 20;
-/// Memory for what was written last.
-const WRITE_BUFFER_BYTES: u64 = 16 << 20;
+/// Memory for what was written last, for each keyspace.
+const WRITE_BUFFER_BYTES: u64 = 4 << 20;
 /// The database's own log.
 const LOG_BYTES: u64 = 64 << 20;
 /// Records removed in one go.
@@ -40,6 +43,12 @@ pub enum HistoryError {
     /// The database came upon something it did not expect in its files.
     #[error("the history's database panicked")]
     Panicked,
+    /// It failed while it was used, and is not trusted again.
+    #[error("the history failed before")]
+    Condemned,
+    /// The journal could not be read.
+    #[error(transparent)]
+    Journal(#[from] EventsError),
     /// A file could not be moved.
     #[error("the history's files: {0}")]
     Files(#[from] io::Error),
@@ -68,6 +77,7 @@ pub struct Record {
 /// The database.
 #[derive(Clone)]
 pub struct Store {
+    directory: PathBuf,
     database: Database,
     records: Keyspace,
     by_time: Keyspace,
@@ -103,14 +113,13 @@ impl Store {
     }
 
     fn open_as_it_is(directory: &Path) -> Result<Self, HistoryError> {
-        let database = Database::builder(directory)
-            .cache_size(CACHE_BYTES)
-            .max_write_buffer_size(Some(WRITE_BUFFER_BYTES))
-            .max_journaling_size(LOG_BYTES)
-            .worker_threads(1)
-            .open()?;
-        let keyspace = |name| database.keyspace(name, KeyspaceCreateOptions::default);
+        if directory.join(CONDEMNED).exists() {
+            return Err(HistoryError::Condemned);
+        }
+        let database = Database::builder(directory).cache_size(CACHE_BYTES).max_journaling_size(LOG_BYTES).worker_threads(1).open()?;
+        let keyspace = |name| database.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(WRITE_BUFFER_BYTES));
         let store = Self {
+            directory: directory.to_owned(),
             records: keyspace("records")?,
             by_time: keyspace("by_time")?,
             latest: keyspace("latest")?,
@@ -126,6 +135,11 @@ impl Store {
         }
         store.bytes.store(store.number("bytes")?.unwrap_or(0), Ordering::Relaxed);
         Ok(store)
+    }
+
+    /// Notes that the database failed while it was used. The next start makes it anew.
+    pub(super) fn condemn(&self) -> io::Result<()> {
+        fs::write(self.directory.join(CONDEMNED), b"")
     }
 
     /// Everything up to here is in the database.

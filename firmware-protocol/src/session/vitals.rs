@@ -144,7 +144,7 @@ impl Vitals {
         let entries = &entries[..entries.len().min(READINGS_MAX)];
         let mut system = [0_u64; 512];
         let (word, bit) = (|id: u16| usize::from(id / 64), |id: u16| 1_u64 << (id % 64));
-        let taken = entries.iter().map(|entry| split(entry)).filter(|(id, _)| id & FAILED == 0);
+        let taken = entries.iter().map(split).filter(|(id, _)| id & FAILED == 0);
         taken.for_each(|(id, _)| system[word(id)] |= bit(id));
         let reading = |entry: &[u8; READING_LEN]| {
             let (id, value) = split(entry);

@@ -72,7 +72,7 @@ impl<R> Shard<R> {
             return out.push(Output::Answer { reply, answer: Err(error) });
         };
         let variable = match (ask, &device.application) {
-            (Ask::Vitals, _) => return self.ask_vitals(now, id, deadline, reply, out),
+            (Ask::Vitals, _) => return self.ask_vitals(id, deadline, reply, out),
             (Ask::Ping | Ask::Signal { .. }, _) => Ok(None),
             (_, None) => Err(AskError::NotDescribed),
             (Ask::Call { function, .. }, Some(application)) if application.has_function(function) => Ok(None),

@@ -46,7 +46,7 @@ impl<R> Shard<R> {
     }
 
     /// Asks a device that is online for its vitals, once at a time. The caller is answered when the device is being asked.
-    pub(super) fn ask_vitals(&mut self, now: Now, id: DeviceId, deadline: Millis, reply: R, out: &mut Vec<Output<R>>) {
+    pub(super) fn ask_vitals(&mut self, id: DeviceId, deadline: Millis, reply: R, out: &mut Vec<Output<R>>) {
         let Some(device) = self.devices.get_mut(&id) else { return };
         let supported = device.hello.is_some_and(|hello| hello.flags & flag::DIAGNOSTICS != 0);
         let (Some(link), true) = (device.link, supported) else {

@@ -94,10 +94,13 @@ fn it_is_there_again_after_a_restart() {
 fn a_database_that_cannot_be_opened_is_moved_aside() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("history");
-    for _ in 0..2 {
+    for is_condemned in [false, true] {
         let store = Store::open(&path).unwrap();
         store.add(&[vitals(7, 100, "a")], Some(Position(9))).unwrap();
-        store.state.insert("format", 99_u64.to_be_bytes()).unwrap();
+        match is_condemned {
+            true => store.condemn().unwrap(),
+            false => store.state.insert("format", 99_u64.to_be_bytes()).unwrap(),
+        }
         store.sync().unwrap();
         drop(store);
         let store = Store::open(&path).unwrap();
