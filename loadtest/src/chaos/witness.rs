@@ -58,7 +58,7 @@ mod tests {
         let mut entropy = SeededEntropy::new(1);
         let key = KeyPair::generate(&mut Curve::new()?, &mut entropy)?;
         let server_key = *key.public();
-        Ok(ClientHandshake::new(Millis(0), key, server_key, &mut entropy).datagram().to_vec())
+        Ok(ClientHandshake::new(Millis(0), key, server_key, true, &mut entropy).datagram().to_vec())
     }
 
     /// What is counted when a device with a session was harmed at these moments and begins a handshake at 200 s.
