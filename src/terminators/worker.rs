@@ -275,7 +275,7 @@ impl Worker {
 
     fn with_session(&mut self, connection: ConnectionId, action: impl FnOnce(&mut Session, &mut Context<'_>)) {
         let Some(entry) = self.sessions.entry(connection) else { return };
-        let (identity, standing) = (*entry.session.identity(), entry.standing);
+        let (identity, standing) = (*entry.session.identity(), entry.standing.clone());
         let mut outputs = std::mem::take(&mut self.outputs);
         if entry.session.needs_generation() {
             self.generations.renew(&mut entry.session, self.now.unix);
@@ -284,11 +284,11 @@ impl Worker {
         action(&mut entry.session, &mut Context { now: self.now, aead: &mut self.aead, entropy: &mut entropy, out: &mut outputs });
         self.sessions.schedule(connection);
         for output in outputs.drain(..) {
-            match (output, standing) {
+            match (output, &standing) {
                 (Output::Transmit { path, datagram }, _) => self.transmit(path, &datagram),
                 (output, Standing::Live) => self.handle_output(connection, identity, output),
                 (Output::Received { uplink: Uplink::Hello { hello, .. }, .. }, Standing::Stranger(key)) => {
-                    self.stranger_said_hello(connection, key, &hello);
+                    self.stranger_said_hello(connection, **key, &hello);
                 }
                 (_, Standing::Opening | Standing::Tombstone | Standing::Stranger(_)) => {}
             }
