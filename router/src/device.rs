@@ -1,19 +1,22 @@
 //! What a shard knows of one of its devices.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use firmware_protocol::crypto::digest64;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::{DeviceId, Identity};
 use firmware_protocol::session::describe::{Application, DescribeKind};
 use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::publish::is_system_name;
-use firmware_protocol::session::subscribe::Subscription;
+use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
 use firmware_protocol::session::variable::VariableType;
 use firmware_protocol::time::{Now, UnixMillis};
 
 use crate::presence::Presence;
+use crate::shared::Shared;
 
 /// Most subscriptions that are kept of one device. Firmware has room for six.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
@@ -34,9 +37,9 @@ pub struct Device {
     pub(crate) link: Option<Link>,
     pub(crate) presence: Presence,
     pub(crate) hello: Option<Hello>,
-    pub(crate) application: Option<Application>,
+    pub(crate) application: Option<Arc<Application>>,
     pub(crate) has_system_describe: bool,
-    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) subscriptions: Arc<Vec<Subscription>>,
     pub(crate) asleep_until: Option<UnixMillis>,
     pub(crate) last_heard: Option<UnixMillis>,
     pub(crate) last_handshake: Option<UnixMillis>,
@@ -45,6 +48,32 @@ pub struct Device {
     pub(crate) restored: bool,
     /// A timer looks after the end of its lease.
     pub(crate) lease_timer: bool,
+}
+
+/// What devices of the same firmware have in common.
+#[derive(Debug, Default)]
+pub(crate) struct InCommon {
+    applications: Shared<Application>,
+    subscriptions: Shared<Vec<Subscription>>,
+}
+
+impl InCommon {
+    fn application(&mut self, payload: &[u8]) -> Option<Arc<Application>> {
+        Some(self.applications.hold(digest64(payload), Application::parse(payload)?))
+    }
+
+    fn subscriptions(&mut self, subscriptions: Vec<Subscription>) -> Arc<Vec<Subscription>> {
+        let mut text = Vec::new();
+        for Subscription { prefix, handler } in &subscriptions {
+            text.extend_from_slice(prefix.as_bytes());
+            text.push(match handler {
+                HandlerKind::Text => 0,
+                HandlerKind::Binary => 1,
+                HandlerKind::Cbor => 2,
+            });
+        }
+        self.subscriptions.hold(digest64(&text), subscriptions)
+    }
 }
 
 /// What recovery knows of a device.
@@ -100,7 +129,7 @@ impl Device {
             hello: None,
             application: None,
             has_system_describe: false,
-            subscriptions: Vec::new(),
+            subscriptions: Arc::default(),
             asleep_until: None,
             last_heard: None,
             last_handshake: None,
@@ -110,13 +139,13 @@ impl Device {
         }
     }
 
-    pub(crate) fn restored(restored: RestoredDevice) -> Self {
+    pub(crate) fn restored(restored: RestoredDevice, common: &mut InCommon) -> Self {
         Self {
             link: Some(restored.link),
             hello: restored.hello.as_deref().and_then(Hello::parse),
-            application: restored.application.as_deref().and_then(Application::parse),
+            application: restored.application.as_deref().and_then(|payload| common.application(payload)),
             has_system_describe: restored.has_system_describe,
-            subscriptions: restored.subscriptions,
+            subscriptions: common.subscriptions(restored.subscriptions),
             last_handshake: Some(restored.established_at),
             last_ip: Some(restored.ip),
             restored: true,
@@ -129,25 +158,26 @@ impl Device {
         self.hello = Some(hello);
         self.application = None;
         self.has_system_describe = false;
-        self.subscriptions.clear();
+        self.subscriptions = Arc::default();
     }
 
-    pub(crate) fn describe(&mut self, kind: DescribeKind, payload: &[u8]) {
+    pub(crate) fn describe(&mut self, kind: DescribeKind, payload: &[u8], common: &mut InCommon) {
         match kind {
             DescribeKind::System => self.has_system_describe = true,
-            DescribeKind::Application => self.application = Application::parse(payload),
+            DescribeKind::Application => self.application = common.application(payload),
             DescribeKind::Metrics => {}
         }
     }
 
     /// Adds a subscription once. `false` if there is no more room.
-    pub(crate) fn subscribe(&mut self, subscription: Subscription) -> bool {
+    pub(crate) fn subscribe(&mut self, subscription: Subscription, common: &mut InCommon) -> bool {
         if self.subscriptions.contains(&subscription) {
             return true;
         }
         let room = self.subscriptions.len() < SUBSCRIPTIONS_MAX;
         if room {
-            self.subscriptions.push(subscription);
+            let more = self.subscriptions.iter().cloned().chain([subscription]).collect();
+            self.subscriptions = common.subscriptions(more);
         }
         room
     }

@@ -10,3 +10,4 @@ pub mod event;
 pub mod journal;
 pub mod presence;
 pub mod shard;
+mod shared;

@@ -107,7 +107,7 @@ impl<R> Shard<R> {
     /// A describe that was asked for. It came as an answer, so it has no floor of its own.
     fn described(&mut self, now: Now, id: DeviceId, kind: DescribeKind, payload: Vec<u8>, out: &mut Vec<Output<R>>) {
         let Some(device) = self.devices.get_mut(&id) else { return };
-        device.describe(kind, &payload);
+        device.describe(kind, &payload, &mut self.common);
         let record = Record::Describe { floor: None, device: id, kind, payload, at: now.unix };
         out.push(Output::Append { record, then: Then::Nothing });
     }
