@@ -6,6 +6,7 @@ mod devices;
 mod journal;
 mod key_file;
 mod output;
+mod seed;
 mod server_keys;
 mod span;
 mod target;
@@ -66,6 +67,9 @@ enum Command {
     /// Print the page about configuration, docs/configuration.md
     #[command(hide = true)]
     Configuration,
+    /// Fill a fresh data directory with devices that have sessions, for measurements
+    #[command(hide = true)]
+    Seed(SeedArgs),
     /// What the journal holds
     #[command(subcommand, hide = true)]
     Journal(journal::JournalCommand),
@@ -82,6 +86,16 @@ struct DemoArgs {
     /// Check that everything works, and end
     #[arg(long)]
     check: bool,
+}
+
+#[derive(Args, Debug)]
+struct SeedArgs {
+    /// Devices to make
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(seed::DEVICES_MAX)))]
+    devices: u32,
+    /// Decides their ids and keys
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
 }
 
 /// Does what the command line says.
@@ -113,6 +127,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::User(command) => users::run(command, &target, &mut output),
         Command::Token(command) => tokens::run(command, &target, &mut output),
         Command::Configuration => Ok(output.bytes(config::page(config::DEFAULT_FILE).as_bytes())?),
+        Command::Seed(SeedArgs { devices, seed }) => fill(&config, devices, seed),
         Command::Journal(command) => journal::run(&command, &config.data_dir, &mut output),
         Command::Keys(command) => server_keys::run(command, &target, &mut output),
     }
@@ -130,6 +145,11 @@ fn show(config: &Config, devices: u16, check: bool) -> anyhow::Result<()> {
         true => Ok(()),
         false => anyhow::bail!("the check failed"),
     }
+}
+
+fn fill(config: &Config, devices: u32, seed: u64) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(seed::seed(&config.data_dir, devices, seed))
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {

@@ -102,6 +102,8 @@ pub enum Drill {
     KillRestart(KillRestartArguments),
     /// A bad network between the server and every device, which publishes.
     Chaos(ChaosDrillArguments),
+    /// Forged ClientHellos as fast as the machine sends them, while devices with sessions publish.
+    Flood(FloodArguments),
 }
 
 /// What a bad network does.
@@ -253,6 +255,32 @@ pub struct KillRestartArguments {
     /// Leave the server's directory behind.
     #[arg(long)]
     pub keep: bool,
+    /// Where to write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// `drill flood`
+#[derive(Args, Debug)]
+pub struct FloodArguments {
+    /// How many devices publish.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub devices: u32,
+    /// Seconds from one publish of a device to the next.
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
+    pub every: f64,
+    /// How long the flood lasts.
+    #[arg(long, value_name = "S", default_value_t = 60.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// Threads that flood.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub flooders: u8,
+    /// Decides keys, moments and forged randoms.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The server's program; by default the one beside this.
+    #[arg(long, value_name = "PATH")]
+    pub holdfast: Option<PathBuf>,
     /// Where to write the report as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! Benchmarks: what the real server costs in processor time of its own, each beside what the machine itself could do in the same minutes.
+//! Benchmarks: what the real server costs in processor time and memory of its own, each beside what the machine itself could do in the same minutes.
 //!
 //! Load generator and server share the machine, so elapsed time says little: figures are medians of several short runs of the server's processor
 //! time, and the limit is measured between those runs. The ratio is the share of the limit that is reached.
@@ -6,9 +6,11 @@
 mod bare;
 mod echo;
 mod handshakes;
+mod memory;
 mod pings;
 mod primitives;
 mod ready;
+mod records;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,6 +48,12 @@ pub enum Benchmark {
     PingRoundtrips,
     /// From the start of the process to the first "ready".
     ReadyMs,
+    /// Processor time to seal a record.
+    RecordSeal,
+    /// Processor time to open a record.
+    RecordOpen,
+    /// Memory of the server for each session that is idle.
+    IdleSessionBytes,
 }
 
 /// What to measure.
@@ -59,14 +67,16 @@ pub struct Bench {
 
 /// Runs the benchmarks, one after the other.
 pub fn bench(bench: &Bench) -> Result<BenchReport> {
-    let all = [Benchmark::DtlsHandshakes, Benchmark::PingRoundtrips, Benchmark::ReadyMs];
-    let chosen = all.into_iter().filter(|benchmark| bench.only.is_empty() || bench.only.contains(benchmark));
+    let chosen = Benchmark::value_variants().iter().filter(|benchmark| bench.only.is_empty() || bench.only.contains(benchmark));
     let holdfast = bench.holdfast.as_deref();
     let measured = chosen.map(|benchmark| {
         Ok(match benchmark {
             Benchmark::DtlsHandshakes => ("dtls_handshakes", handshakes::measure(holdfast).context("dtls_handshakes")?),
             Benchmark::PingRoundtrips => ("ping_roundtrips", pings::measure(holdfast).context("ping_roundtrips")?),
             Benchmark::ReadyMs => ("ready_ms", ready::measure(holdfast).context("ready_ms")?),
+            Benchmark::RecordSeal => ("record_seal", records::seal().context("record_seal")?),
+            Benchmark::RecordOpen => ("record_open", records::open().context("record_open")?),
+            Benchmark::IdleSessionBytes => ("idle_session_bytes", memory::measure(holdfast).context("idle_session_bytes")?),
         })
     });
     measured.collect()
@@ -161,6 +171,6 @@ mod tests {
     fn names_are_the_ones_in_the_report() {
         let names: Vec<String> =
             Benchmark::value_variants().iter().filter_map(|one| Some(one.to_possible_value()?.get_name().to_owned())).collect();
-        assert_eq!(names, ["dtls_handshakes", "ping_roundtrips", "ready_ms"]);
+        assert_eq!(names, ["dtls_handshakes", "ping_roundtrips", "ready_ms", "record_seal", "record_open", "idle_session_bytes"]);
     }
 }

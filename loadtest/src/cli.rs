@@ -70,6 +70,11 @@ impl Cli {
         self.run(&["keys", "export", "--format", "der", "--out", text(out)?]).map(drop)
     }
 
+    /// Fills a data directory that was never used with devices that have sessions.
+    pub fn seed(&self, devices: u32, seed: u64) -> Result<()> {
+        self.run(&["seed", "--devices", &devices.to_string(), "--seed", &seed.to_string()]).map(drop)
+    }
+
     /// Everything the server has accepted, one by one. Only to be asked while it does not run.
     pub fn accepted_events(&self) -> Result<impl Iterator<Item = Result<AcceptedEvent>>> {
         let lines = self.run(&["journal", "events", "--json-lines"])?.lines();
@@ -138,8 +143,9 @@ mod tests {
         assert_eq!(cli.access_token()?, "abc");
         cli.import_devices(Path::new("keys.csv"))?;
         cli.export_server_key(Path::new("key.der"))?;
+        cli.seed(9, 2)?;
         let expected = "user add load@example.com: load-load-load\ntoken create --user load@example.com --json: \n\
-                        device import keys.csv --owner load@example.com: \nkeys export --format der --out key.der: \n";
+                        device import keys.csv --owner load@example.com: \nkeys export --format der --out key.der: \nseed --devices 9 --seed 2: \n";
         assert_eq!(std::fs::read_to_string(words)?, expected);
         Ok(())
     }

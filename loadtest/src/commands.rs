@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::args::{
-    Arguments, BenchArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, FleetArguments, KeysArguments, KillRestartArguments,
+    Arguments, BenchArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, FleetArguments, FloodArguments, KeysArguments,
+    KillRestartArguments,
 };
 use crate::bench::{Bench, bare, bench};
 use crate::chaos::{Proxy, ProxyPlan};
-use crate::drill::{Chaos, KillRestart, chaos, kill_restart};
+use crate::drill::{Chaos, FloodDrill, KillRestart, chaos, flood, kill_restart};
 use crate::fleet::{Fleet, FleetPlan, Work, allow_sockets};
 use crate::keys;
 use crate::progress::Progress;
@@ -33,6 +34,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Keys(arguments) => write_keys(&arguments),
         Command::Drill(Drill::KillRestart(arguments)) => drill(arguments),
         Command::Drill(Drill::Chaos(arguments)) => drill_chaos(arguments),
+        Command::Drill(Drill::Flood(arguments)) => drill_flood(arguments),
         Command::Chaos(arguments) => bad_network(&arguments),
         Command::Bench(arguments) => measure(arguments),
         Command::Bare { udp, tcp, http, admin } => bare(Ports { udp, tcp, http, admin }).map(|()| ExitCode::SUCCESS),
@@ -102,6 +104,20 @@ fn drill_chaos(arguments: ChaosDrillArguments) -> Result<ExitCode> {
         every: Duration::from_secs_f64(arguments.every),
         weather: arguments.weather.weather(),
         keep: arguments.keep,
+    })?;
+    publish(report.table(), &report, arguments.json.as_deref())?;
+    Ok(if report.pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn drill_flood(arguments: FloodArguments) -> Result<ExitCode> {
+    let report = flood(&FloodDrill {
+        threads: threads(arguments.devices),
+        holdfast: arguments.holdfast,
+        devices: arguments.devices,
+        every: Duration::from_secs_f64(arguments.every),
+        lasts: Duration::from_secs_f64(arguments.seconds),
+        flooders: arguments.flooders.into(),
+        seed: arguments.seed,
     })?;
     publish(report.table(), &report, arguments.json.as_deref())?;
     Ok(if report.pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })

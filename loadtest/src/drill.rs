@@ -1,6 +1,7 @@
 //! Drills: something is done to a real server while a fleet uses it, and afterwards it is checked what became of every message.
 
 mod chaos;
+mod flood;
 mod judge;
 mod kill_restart;
 mod schedule;
@@ -13,6 +14,7 @@ use crate::server::Server;
 use firmware_protocol::crypto::PublicKey;
 
 pub use self::chaos::{Chaos, chaos};
+pub use self::flood::{FloodDrill, flood};
 pub use self::judge::{Verdict, judge};
 pub use self::kill_restart::{KillRestart, kill_restart};
 

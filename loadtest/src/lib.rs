@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod drill;
 pub mod fleet;
+pub mod flood;
 mod http;
 pub mod keys;
 mod progress;

@@ -150,7 +150,13 @@ impl Server {
     /// Resident memory in KiB.
     pub fn rss_kib(&self) -> Result<u64> {
         let child = self.child.as_ref().context("the server does not run")?;
-        rss_kib(&std::fs::read_to_string(format!("/proc/{}/status", child.id()))?).context("no VmRSS")
+        field_kib(&std::fs::read_to_string(format!("/proc/{}/status", child.id()))?, "VmRSS:").context("no VmRSS")
+    }
+
+    /// Resident memory in KiB, pages that it shares with other processes counted in part.
+    pub fn pss_kib(&self) -> Result<u64> {
+        let child = self.child.as_ref().context("the server does not run")?;
+        field_kib(&std::fs::read_to_string(format!("/proc/{}/smaps_rollup", child.id()))?, "Pss:").context("no Pss")
     }
 
     /// Leaves its directory behind, and says where.
@@ -230,8 +236,8 @@ fn config(data_dir: &Path, ports: Ports) -> String {
     )
 }
 
-fn rss_kib(status: &str) -> Option<u64> {
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
+fn field_kib(text: &str, field: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -248,10 +254,11 @@ mod tests {
     }
 
     #[test]
-    fn resident_memory_is_read_from_the_status_of_a_process() -> Result<()> {
-        assert_eq!(rss_kib("Name:\tx\nVmRSS:\t    5120 kB\nThreads:\t1\n"), Some(5120));
-        assert_eq!(rss_kib("Name:\tx\n"), None);
-        assert!(rss_kib(&std::fs::read_to_string("/proc/self/status")?).is_some());
+    fn memory_is_read_from_what_the_kernel_says_of_a_process() -> Result<()> {
+        assert_eq!(field_kib("Name:\tx\nVmRSS:\t    5120 kB\nThreads:\t1\n", "VmRSS:"), Some(5120));
+        assert_eq!(field_kib("Name:\tx\n", "VmRSS:"), None);
+        assert!(field_kib(&std::fs::read_to_string("/proc/self/status")?, "VmRSS:").is_some());
+        assert!(field_kib(&std::fs::read_to_string("/proc/self/smaps_rollup")?, "Pss:").is_some());
         Ok(())
     }
 

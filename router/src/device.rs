@@ -1,8 +1,10 @@
 //! What a shard knows of one of its devices.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use firmware_protocol::crypto::digest64;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::{DeviceId, Identity};
 use firmware_protocol::session::describe::{Application, DescribeKind};
@@ -10,12 +12,13 @@ use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::modules::Modules;
 use firmware_protocol::session::publish::is_system_name;
-use firmware_protocol::session::subscribe::Subscription;
+use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
 use firmware_protocol::session::variable::VariableType;
 use firmware_protocol::time::{Now, UnixMillis};
 
 use crate::presence::Presence;
 use crate::rate::Bucket;
+use crate::shared::Shared;
 
 /// Most subscriptions that are kept of one device. Firmware has room for six.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
@@ -39,11 +42,11 @@ pub struct Device {
     pub(crate) link: Option<Link>,
     pub(crate) presence: Presence,
     pub(crate) hello: Option<Hello>,
-    pub(crate) application: Option<Application>,
+    pub(crate) application: Option<Arc<Application>>,
     pub(crate) has_system_describe: bool,
     /// Its application lacks something that it needs.
     pub(crate) safe_mode: bool,
-    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) subscriptions: Arc<Vec<Subscription>>,
     /// It said goodbye and has not been heard since.
     pub(crate) left: Option<Left>,
     pub(crate) last_heard: Option<UnixMillis>,
@@ -79,6 +82,38 @@ impl Left {
     pub fn asleep_until(&self, now: UnixMillis) -> Option<UnixMillis> {
         let wakes = |sleep: Duration| UnixMillis(self.at.0.saturating_add(u64::try_from(sleep.as_millis()).unwrap_or(u64::MAX)));
         self.goodbye.sleep.map(wakes).filter(|until| *until > now)
+    }
+}
+
+/// What devices of the same firmware have in common.
+#[derive(Debug, Default)]
+pub(crate) struct InCommon {
+    applications: Shared<Application>,
+    subscriptions: Shared<Vec<Subscription>>,
+}
+
+impl InCommon {
+    fn application(&mut self, payload: &[u8]) -> Option<Arc<Application>> {
+        Some(self.applications.hold(digest64(payload), Application::parse(payload)?))
+    }
+
+    /// The application's part of a describe of firmware and application together.
+    fn application_within_system(&mut self, payload: &[u8]) -> Option<Arc<Application>> {
+        Some(self.applications.hold(digest64(payload), Application::within_system(payload)?))
+    }
+
+    fn subscriptions(&mut self, subscriptions: Vec<Subscription>) -> Arc<Vec<Subscription>> {
+        let mut text = Vec::new();
+        for Subscription { prefix, handler, publisher } in &subscriptions {
+            text.extend_from_slice(prefix.as_bytes());
+            publisher.iter().for_each(|device| text.extend_from_slice(&device.0));
+            text.push(match handler {
+                HandlerKind::Text => 0,
+                HandlerKind::Binary => 1,
+                HandlerKind::Cbor => 2,
+            });
+        }
+        self.subscriptions.hold(digest64(&text), subscriptions)
     }
 }
 
@@ -144,7 +179,7 @@ impl Device {
             application: None,
             has_system_describe: false,
             safe_mode: false,
-            subscriptions: Vec::new(),
+            subscriptions: Arc::default(),
             left: None,
             last_heard: None,
             last_handshake: None,
@@ -159,12 +194,12 @@ impl Device {
         }
     }
 
-    pub(crate) fn restored(restored: RestoredDevice) -> Self {
+    pub(crate) fn restored(restored: RestoredDevice, common: &mut InCommon) -> Self {
         let mut device = Self {
             link: Some(restored.link),
             hello: restored.hello.as_deref().and_then(Hello::parse),
             safe_mode: restored.system.as_deref().is_some_and(lacks_modules),
-            subscriptions: restored.subscriptions,
+            subscriptions: common.subscriptions(restored.subscriptions),
             left: restored.left,
             last_handshake: Some(restored.established_at),
             last_ip: Some(restored.ip),
@@ -172,8 +207,8 @@ impl Device {
             ..Self::new(restored.identity)
         };
         // A describe of the application alone is newer than what the firmware's says of it: one that has both comes first or comes alone.
-        restored.system.iter().for_each(|payload| device.describe(DescribeKind::System, payload));
-        restored.application.iter().for_each(|payload| device.describe(DescribeKind::Application, payload));
+        restored.system.iter().for_each(|payload| device.describe(DescribeKind::System, payload, common));
+        restored.application.iter().for_each(|payload| device.describe(DescribeKind::Application, payload, common));
         device
     }
 
@@ -182,16 +217,16 @@ impl Device {
         self.hello = Some(hello);
         self.application = None;
         (self.has_system_describe, self.safe_mode) = (false, false);
-        self.subscriptions.clear();
+        self.subscriptions = Arc::default();
     }
 
-    pub(crate) fn describe(&mut self, kind: DescribeKind, payload: &[u8]) {
+    pub(crate) fn describe(&mut self, kind: DescribeKind, payload: &[u8], common: &mut InCommon) {
         match kind {
             DescribeKind::System => {
                 (self.has_system_describe, self.safe_mode) = (true, lacks_modules(payload));
-                self.application = Application::within_system(payload).or(self.application.take());
+                self.application = common.application_within_system(payload).or(self.application.take());
             }
-            DescribeKind::Application => self.application = Application::parse(payload),
+            DescribeKind::Application => self.application = common.application(payload),
             DescribeKind::Metrics => {}
         }
     }
@@ -202,13 +237,14 @@ impl Device {
     }
 
     /// Adds a subscription once. `false` if there is no more room.
-    pub(crate) fn subscribe(&mut self, subscription: Subscription) -> bool {
+    pub(crate) fn subscribe(&mut self, subscription: Subscription, common: &mut InCommon) -> bool {
         if self.subscriptions.contains(&subscription) {
             return true;
         }
         let room = self.subscriptions.len() < SUBSCRIPTIONS_MAX;
         if room {
-            self.subscriptions.push(subscription);
+            let more = self.subscriptions.iter().cloned().chain([subscription]).collect();
+            self.subscriptions = common.subscriptions(more);
         }
         room
     }

@@ -12,4 +12,5 @@ pub mod journal;
 pub mod presence;
 pub mod rate;
 pub mod shard;
+mod shared;
 pub mod vitals;

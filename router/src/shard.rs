@@ -23,7 +23,7 @@ use firmware_protocol::time::{Millis, Now, UnixMillis};
 
 use crate::ask::{Answer, Ask, AskError};
 use crate::delivery::delivery;
-use crate::device::{Device, DeviceView, Link, RestoredDevice};
+use crate::device::{Device, DeviceView, InCommon, Link, RestoredDevice};
 use crate::errand::{self, Errand};
 use crate::event::{CommittedEvents, Event, NewEvent, Source};
 use crate::journal::{Record, RetireReason};
@@ -258,7 +258,9 @@ enum Timer {
 
 /// A shard.
 pub struct Shard<R> {
-    devices: HashMap<DeviceId, Device>,
+    /// In boxes: a table has room for twice as many as it holds, and moves them all when it grows.
+    devices: HashMap<DeviceId, Box<Device>>,
+    common: InCommon,
     /// Devices with subscriptions of their own, by owner.
     subscribers: BTreeMap<OwnerId, BTreeSet<DeviceId>>,
     /// Owners that were not among them before.
@@ -280,6 +282,7 @@ impl<R> Shard<R> {
     pub fn new(entropy: Box<dyn Entropy + Send>) -> Self {
         Self {
             devices: HashMap::new(),
+            common: InCommon::default(),
             subscribers: BTreeMap::new(),
             new_subscribers: Vec::new(),
             calls: Calls::default(),
@@ -292,9 +295,9 @@ impl<R> Shard<R> {
     /// Takes over a device that a former process served. It counts as online for one lease, because it does not know that anything happened,
     /// unless it sleeps.
     pub fn restore(&mut self, now: Now, restored: RestoredDevice) {
-        let device = Device::restored(restored);
+        let device = Device::restored(restored, &mut self.common);
         let (id, asleep) = (device.identity.device, device.asleep_until(now.unix).is_some());
-        self.devices.insert(id, device);
+        self.devices.insert(id, Box::new(device));
         if !asleep {
             self.renew(now, id);
         }
@@ -366,7 +369,7 @@ impl<R> Shard<R> {
     }
 
     fn opened(&mut self, now: Now, link: Link, identity: Identity, ip: IpAddr, out: &mut Vec<Output<R>>) {
-        let device = self.devices.entry(identity.device).or_insert_with(|| Device::new(identity));
+        let device = self.devices.entry(identity.device).or_insert_with(|| Box::new(Device::new(identity)));
         device.identity = identity;
         device.last_handshake = Some(now.unix);
         device.last_ip = Some(ip);
@@ -387,7 +390,7 @@ impl<R> Shard<R> {
 
     /// The device, if `link` is its session.
     fn current(&mut self, id: DeviceId, link: Link) -> Option<&mut Device> {
-        let current = self.devices.get_mut(&id).filter(|device| device.link == Some(link));
+        let current = self.devices.get_mut(&id).map(Box::as_mut).filter(|device| device.link == Some(link));
         if current.is_none() {
             self.counts.stale += 1;
         }
@@ -445,7 +448,7 @@ impl<R> Shard<R> {
     }
 
     fn ask_missing_describes(&mut self, now: Now, id: DeviceId, out: &mut Vec<Output<R>>) {
-        let missing: Vec<DescribeKind> = self.devices.get(&id).into_iter().flat_map(Device::missing_describes).collect();
+        let missing: Vec<DescribeKind> = self.devices.get(&id).into_iter().flat_map(|device| device.missing_describes()).collect();
         missing.into_iter().for_each(|kind| self.ask_describe(now, id, kind, out));
     }
 

@@ -35,6 +35,7 @@ impl<V: Clone> DigestMap<V> {
         self.change(&digest, |bucket| match find(bucket, &digest) {
             Ok(place) => Some(std::mem::replace(&mut bucket[place].1, value)),
             Err(place) => {
+                bucket.reserve_exact(1);
                 bucket.insert(place, (digest, value));
                 None
             }
@@ -60,6 +61,7 @@ impl<V: Clone> DigestMap<V> {
             bucket.extend(cell.load().iter().cloned());
             bucket.sort_by_key(|entry| entry.0);
             bucket.dedup_by_key(|entry| entry.0);
+            bucket.shrink_to_fit();
             cell.store(Arc::new(bucket));
         }
     }

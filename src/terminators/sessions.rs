@@ -19,7 +19,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 const STRANGER_LIFE: Duration = Duration::from_secs(60);
 
 /// What a session is at the moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Standing {
     /// Its record is on the way to the disk; the device does not know yet that it has a session.
     Opening,
@@ -28,7 +28,7 @@ pub(super) enum Standing {
     /// Over on our side. Whoever still speaks with its keys is told to make a new one.
     Tombstone,
     /// A stranger's, until its Hello.
-    Stranger(PublicKey),
+    Stranger(Box<PublicKey>),
 }
 
 /// A session and what its terminator keeps beside it.
@@ -53,7 +53,8 @@ pub(super) struct Places {
 /// The table.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    entries: HashMap<ConnectionId, Entry>,
+    /// In boxes: a table has room for twice as many as it holds, and moves them all when it grows.
+    entries: HashMap<ConnectionId, Box<Entry>>,
     timers: BinaryHeap<Reverse<(Millis, ConnectionId)>>,
     strangers: VecDeque<(Millis, ConnectionId)>,
 }
@@ -62,14 +63,15 @@ impl Sessions {
     pub(super) fn insert(&mut self, session: Session, standing: Standing) {
         let connection = session.connection();
         let allowance = Allowance::default();
-        self.entries.insert(connection, Entry { session, standing, allowance, timer_at: None, reported_at: None, places: None });
+        let entry = Entry { session, standing, allowance, timer_at: None, reported_at: None, places: None };
+        self.entries.insert(connection, Box::new(entry));
         self.schedule(connection);
     }
 
     /// A session that ends by itself if its holder says no Hello.
     pub(super) fn insert_stranger(&mut self, now: Millis, session: Session, key: PublicKey) {
         self.strangers.push_back((now, session.connection()));
-        self.insert(session, Standing::Stranger(key));
+        self.insert(session, Standing::Stranger(Box::new(key)));
     }
 
     /// The next stranger that said nothing for too long.
@@ -84,14 +86,14 @@ impl Sessions {
     }
 
     pub(super) fn entry(&mut self, connection: ConnectionId) -> Option<&mut Entry> {
-        self.entries.get_mut(&connection)
+        self.entries.get_mut(&connection).map(Box::as_mut)
     }
 
     pub(super) fn contains(&self, connection: ConnectionId) -> bool {
         self.entries.contains_key(&connection)
     }
 
-    pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Entry> {
+    pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Box<Entry>> {
         self.entries.remove(&connection)
     }
 

@@ -313,7 +313,7 @@ impl Worker {
 
     fn with_session(&mut self, connection: ConnectionId, action: impl FnOnce(&mut Session, &mut Context<'_>)) {
         let Some(entry) = self.sessions.entry(connection) else { return };
-        let (identity, standing) = (*entry.session.identity(), entry.standing);
+        let (identity, standing) = (*entry.session.identity(), entry.standing.clone());
         let mut outputs = std::mem::take(&mut self.outputs);
         if entry.session.needs_generation() {
             self.generations.renew(&mut entry.session, self.now.unix);
@@ -324,11 +324,11 @@ impl Worker {
         // Before anything is sent: the answer may come to another worker.
         self.follow(connection);
         for output in outputs.drain(..) {
-            match (output, standing) {
+            match (output, &standing) {
                 (Output::Transmit { path, datagram }, _) => self.transmit(path, &datagram),
                 (output, Standing::Live) => self.handle_output(connection, identity, output),
                 (Output::Received { uplink: Uplink::Hello { hello, .. }, .. }, Standing::Stranger(key)) => {
-                    self.stranger_said_hello(connection, key, &hello);
+                    self.stranger_said_hello(connection, **key, &hello);
                 }
                 (_, Standing::Opening | Standing::Tombstone | Standing::Stranger(_)) => {}
             }

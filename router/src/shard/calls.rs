@@ -117,7 +117,7 @@ impl<R> Shard<R> {
             return self.vitals(now, id, None, &payload, Then::Nothing, out);
         }
         let Some(device) = self.devices.get_mut(&id) else { return };
-        device.describe(kind, &payload);
+        device.describe(kind, &payload, &mut self.common);
         let record = Record::Describe { floor: None, device: id, kind, payload, at: now.unix };
         out.push(Output::Append { record, then: Then::Nothing });
     }

@@ -57,11 +57,11 @@ impl<R> Shard<R> {
             }
             Uplink::Describe { kind: DescribeKind::Metrics, payload } => return self.vitals(now, id, Some(floor), &payload, then, out),
             Uplink::Describe { kind, payload } => {
-                device.describe(kind, &payload);
+                device.describe(kind, &payload, &mut self.common);
                 Record::Describe { floor: Some(floor), device: id, kind, payload, at: now.unix }
             }
             Uplink::Subscribe(subscription) => {
-                if !device.subscribe(subscription.clone()) {
+                if !device.subscribe(subscription.clone(), &mut self.common) {
                     self.counts.subscriptions_refused += 1;
                     return out.push(Output::Acknowledge { link, receipt, code: Code::FORBIDDEN });
                 }
