@@ -236,7 +236,8 @@ fn torn(durable: &[u8], live: &[u8], random: &mut SeededEntropy) -> Vec<u8> {
 
 fn link_names(path: &Path, dir: Inode, names: &BTreeMap<Inode, Names>, files: &BTreeMap<Inode, PathBuf>) {
     fs::create_dir(path).unwrap();
-    for (name, entry) in &names[&dir] {
+    // A directory that was emptied and removed, whose removal nobody made durable, is there again without what was in it.
+    for (name, entry) in names.get(&dir).into_iter().flatten() {
         let path = path.join(name);
         match entry.is_dir {
             true => link_names(&path, entry.inode, names, files),

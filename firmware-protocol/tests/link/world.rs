@@ -17,7 +17,6 @@ use firmware_protocol::id::{DeviceId, Identity, OwnerId};
 use firmware_protocol::path::Path;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
 use firmware_protocol::session::stored::{Floor, Generation, StoredSession};
-use firmware_protocol::session::variable::Value;
 use firmware_protocol::session::{Context, Output, Receipt, Session, Uplink};
 use firmware_protocol::time::{Millis, Now, UnixMillis};
 
@@ -121,10 +120,8 @@ impl World {
     }
 
     pub(crate) fn with_age(age: Age, seed: u64, link: Link) -> Self {
-        // Enough names for a describe of several blocks, where there are blocks.
-        let names = if age == Age::V2 { 3 } else { 60 };
-        let app =
-            (0..names).fold(sample::app(), |app, n| app.variable(&format!("a_variable_with_a_rather_long_name_number_{n}"), Value::Int(n)));
+        // Where there are no blocks, a describe must go into one message.
+        let app = sample::app_with(if age == Age::V2 { 3 } else { 60 });
         Self::made(seed, link, app, age)
     }
 
