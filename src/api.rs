@@ -1,4 +1,4 @@
-//! The REST surface that unmodified clients of these devices know (rest-api.md), on axum.
+//! The REST surface that unmodified clients of these devices know, on axum.
 //!
 //! It knows users and devices from the registry's memory and reaches devices through a [`Gateway`] only. [`Api`] answers requests; `serve`
 //! brings them from a socket.
@@ -89,7 +89,7 @@ impl Api {
     }
 }
 
-/// Every route. Literal words are matched before names (rest-api.md §1.8).
+/// Every route. Literal words are matched before names.
 fn router(context: Context) -> Router {
     Router::new()
         .route("/oauth/token", post(oauth::token))

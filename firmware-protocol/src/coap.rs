@@ -202,7 +202,7 @@ impl Message {
         self.options.iter().filter(move |(own, _)| *own == number).map(|(_, value)| &value[..])
     }
 
-    /// An unsigned option value. Leading zeros are accepted, because devices write three-byte numbers as four (device-os.md §2.1).
+    /// An unsigned option value. Leading zeros are accepted, because devices write three-byte numbers as four (docs/protocol.md).
     pub fn uint(&self, number: u16) -> Option<u32> {
         let value = self.values(number).next()?;
         (value.len() <= 4).then(|| value.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte)))

@@ -275,7 +275,7 @@ impl Device {
         }
     }
 
-    /// Says goodbye for a reason of device-os.md §3.13 and goes quiet.
+    /// Says goodbye for a reason of docs/protocol.md and goes quiet.
     pub fn goodbye(&mut self, now: Millis, tools: &mut DeviceTools, cloud_reason: u8) {
         if self.is_connected() {
             let message = Message::new(Kind::Confirmable, Code::POST, 0, &[]).path(&["x"]).payload([1, cloud_reason]);
@@ -353,7 +353,7 @@ impl Device {
         self.start(now, tools, Purpose::Hello, message);
     }
 
-    /// What follows the Hello, in one burst (device-os.md §4.1).
+    /// What follows the Hello, in one burst (docs/protocol.md).
     fn introduce(&mut self, now: Millis, tools: &mut DeviceTools) {
         self.describe(now, tools, DescribeKind::System, 0);
         let token = self.next_token();
@@ -593,7 +593,7 @@ impl Device {
     }
 }
 
-/// Delay before the next attempt after so many failed ones: 1 s five times, 2 s five times, … 128 s, without jitter (device-os.md §4.4).
+/// Delay before the next attempt after so many failed ones: 1 s five times, 2 s five times, … 128 s, without jitter (docs/protocol.md).
 fn backoff(failures: u32) -> Duration {
     match failures {
         0 => Duration::ZERO,

@@ -1,4 +1,4 @@
-//! TCP as devices without DTLS speak it ("lightssl", device-os.md §1.1): an RSA handshake, then CoAP messages in frames of AES-CBC.
+//! TCP as devices without DTLS speak it ("lightssl", docs/protocol.md): an RSA handshake, then CoAP messages in frames of AES-CBC.
 //!
 //! [`handshake`] is the server's side of the handshake, [`client`] the device's, [`frame`] carries messages over the stream, [`session`] is what
 //! a server holds of one connection. Nothing outlives its connection: each begins with a handshake and a Hello.

@@ -3,6 +3,7 @@
 //! None may panic, and whatever decodes must mean the same after it was encoded again.
 
 mod cloud;
+mod stream;
 
 use std::cell::RefCell;
 use std::fs;
@@ -22,6 +23,7 @@ use firmware_protocol::session::vitals::{Reading, Vitals};
 use holdfast::journal::{Journal, Options};
 
 use cloud::Cloud;
+use stream::Stream;
 
 /// What is set up once for all inputs of a thread.
 fn with_cloud<T>(action: impl FnOnce(&mut Cloud) -> T) -> T {
@@ -60,6 +62,17 @@ pub fn record(datagram: &[u8]) {
 /// A sequence of authentic messages, cut at every 0xfe 0xfe, mixed with time-outs, acknowledgements and requests.
 pub fn session(script: &[u8]) {
     with_cloud(|cloud| cloud.play(script));
+}
+
+/// Steps of a connection over TCP, cut at every 0xfe 0xfe: bytes, messages, time-outs, requests.
+pub fn stream(script: &[u8]) {
+    let mut stream = Stream::new();
+    let mut rest = script;
+    while let Some(at) = rest.windows(2).position(|window| window == [0xfe, 0xfe]) {
+        stream.step(&rest[..at]);
+        rest = &rest[at + 2..];
+    }
+    stream.step(rest);
 }
 
 /// A CoAP message.

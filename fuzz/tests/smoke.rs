@@ -91,6 +91,12 @@ fn record() {
 }
 
 #[test]
+fn stream() {
+    let steps = |message: Vec<u8>| [&[20], &message[..], &[0xfe, 0xfe, 1, 40, 0xfe, 0xfe, 2, b'f', 0xfe, 0xfe, 0, 0, 16]].concat();
+    run(holdfast_fuzz::stream, messages().into_iter().map(steps).collect());
+}
+
+#[test]
 fn session() {
     let scripts = messages().into_iter().map(|message| [&[0], &message[..], &[0xfe, 20, 0xfe, 30, 0xfe, 23, 0xfe]].concat());
     run(holdfast_fuzz::session, scripts.collect());

@@ -1,4 +1,4 @@
-//! Which events a subscribed device gets, and in which form (device-os.md §3.9).
+//! Which events a subscribed device gets, and in which form (docs/protocol.md).
 
 use firmware_protocol::coap::format;
 use firmware_protocol::id::DeviceId;

@@ -56,7 +56,7 @@ pub enum Record {
         floor: Floor,
         /// From whom.
         device: DeviceId,
-        /// Its payload as it came (device-os.md §3.1).
+        /// Its payload as it came (docs/protocol.md).
         payload: Vec<u8>,
         /// When.
         at: UnixMillis,
@@ -89,7 +89,7 @@ pub enum Record {
         floor: Floor,
         /// From whom.
         device: DeviceId,
-        /// Its payload as it came (device-os.md §3.13).
+        /// Its payload as it came (docs/protocol.md).
         payload: Vec<u8>,
         /// When.
         at: UnixMillis,

@@ -1,5 +1,5 @@
 //! Presence is a lease: a device counts as online until its last proof of life is too old. The server is not told how often a device pings, so
-//! the platform says it (device-os.md §1.2.6, §5.3).
+//! the platform says it (docs/protocol.md).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Vitals as clients of the API know them (rest-api.md §4.6): each reading at its place in a tree, codes as words, and what the cloud knows.
+//! Vitals as clients of the API know them: each reading at its place in a tree, codes as words, and what the cloud knows.
 
 use firmware_protocol::session::vitals::{Reading, Unit, VitalId, Vitals};
 use serde_json::{Map, Value as Json, json};

@@ -1,4 +1,4 @@
-//! Tokens that already exist (rest-api.md §3.2).
+//! Tokens that already exist.
 
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
 //! Event data between the form it is kept in (bytes and a CoAP content format) and the one callers see (JSON text).
 //!
-//! Text stays text, structured data (CBOR) becomes JSON text, and everything else becomes a data URL (rest-api.md §5.2).
+//! Text stays text, structured data (CBOR) becomes JSON text, and everything else becomes a data URL.
 
 use std::collections::BTreeMap;
 

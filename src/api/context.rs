@@ -16,7 +16,7 @@ use super::throttle::Throttle;
 use crate::config::{Config, Limit, Network, SignUp};
 use crate::store::{Device, Registry};
 
-/// The longest silence of an event stream: clients give up after 15 seconds (rest-api.md §5.3).
+/// The longest silence of an event stream: clients give up after 15 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(9);
 /// How long after its deadline an answer of the gateway is still waited for. One that has not come by then never will.
 const GRACE: Duration = Duration::from_secs(2);

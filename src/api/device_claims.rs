@@ -1,4 +1,4 @@
-//! Claim codes (rest-api.md §4.5).
+//! Claim codes.
 
 use axum::extract::State;
 use axum::response::Response;

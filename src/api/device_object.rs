@@ -1,4 +1,4 @@
-//! A device as clients see it (rest-api.md §4.1): what is registered, and what is known of its session.
+//! A device as clients see it: what is registered, and what is known of its session.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Devices: list, look, change, ping (rest-api.md §4.2).
+//! Devices: list, look, change, ping.
 
 use std::cmp::Reverse;
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! Vitals of devices: the last, those of a month, and a wish for new ones (rest-api.md §4.6).
+//! Vitals of devices: the last, those of a month, and a wish for new ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Refusals, in the words that clients know (rest-api.md §1.5).
+//! Refusals, in the words that clients know.
 //!
 //! Status 401 and the words "access token" make a client forget its login. They are used for tokens and for nothing else.
 

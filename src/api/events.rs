@@ -1,4 +1,4 @@
-//! Event streams (rest-api.md §5.1–5.3): one open answer per reader, fed from a bounded queue.
+//! Event streams: one open answer per reader, fed from a bounded queue.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a caller sent as fields: a JSON object, a form or a query, brought to one shape (rest-api.md §1.2).
+//! What a caller sent as fields: a JSON object, a form or a query, brought to one shape.
 //!
 //! Forms and queries say everything in text, so whoever reads a field takes `"1"` for 1 and `"true"` for true. Bracketed names nest one
 //! level: `groups[]=a&groups[]=b` and `groups[0]=a` are lists, `account_info[first_name]=X` is an object.

@@ -1,4 +1,4 @@
-//! Function calls (rest-api.md §4.3).
+//! Function calls.
 
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -13,7 +13,7 @@ use super::variables::wants_raw;
 
 /// Names the argument has had; the first that is there counts.
 const ARGUMENT_FIELDS: [&str; 3] = ["args", "arg", "params"];
-/// Longest name of a function or variable (device-os.md §3.6).
+/// Longest name of a function or variable (docs/protocol.md).
 pub(super) const NAME_LEN_MAX: usize = 64;
 
 /// `POST /v1/devices/{device}/{function}`

@@ -1,4 +1,4 @@
-//! `POST /oauth/token`: from a password, or a refresh token, to a token (rest-api.md §3.1).
+//! `POST /oauth/token`: from a password, or a refresh token, to a token.
 //!
 //! It takes a form and nothing else, and does not look at bearer tokens: older clients send a stale one, or the word "null", along.
 

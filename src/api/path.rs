@@ -1,4 +1,4 @@
-//! Paths as clients write them → as routes expect them: repeated slashes count as one, and one at the end as none (rest-api.md §1.1).
+//! Paths as clients write them → as routes expect them: repeated slashes count as one, and one at the end as none.
 
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;

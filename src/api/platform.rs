@@ -1,4 +1,4 @@
-//! Kinds of hardware, by their platform ids (rest-api.md §4.1).
+//! Kinds of hardware, by their platform ids.
 
 /// Whether devices of this kind have a cellular modem.
 pub(super) fn is_cellular(platform_id: Option<u16>) -> bool {

@@ -1,5 +1,4 @@
-//! Products and organizations, of which this server has none. Clients ask for the lists and want them empty rather than missing
-//! (rest-api.md §11).
+//! Products and organizations, of which this server has none. Clients ask for the lists and want them empty rather than missing.
 
 use axum::response::Response;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Publishing over the API (rest-api.md §5.4).
+//! Publishing over the API.
 
 use axum::extract::State;
 use axum::http::StatusCode;

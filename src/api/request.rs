@@ -1,4 +1,4 @@
-//! What a request brings: its fields, from query and body, and its caller, from the token wherever that stands (rest-api.md §1.2, §1.3).
+//! What a request brings: its fields, from query and body, and its caller, from the token wherever that stands.
 
 use std::sync::Arc;
 use std::time::Duration;

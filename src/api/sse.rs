@@ -1,4 +1,4 @@
-//! Events as the event stream carries them, byte by byte (rest-api.md §5.2).
+//! Events as the event stream carries them, byte by byte.
 //!
 //! An event is made whole and given to the connection in one piece: clients lose one with a blank line inside, and garble characters that
 //! are split over two reads. So everything but ASCII is escaped in the data, which JSON allows.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Limit;
 
-/// How long failures count (rest-api.md §1.6).
+/// How long failures count.
 const WINDOW: Duration = Duration::from_secs(300);
 /// Addresses that are remembered.
 const ADDRESSES_MAX: usize = 16_384;

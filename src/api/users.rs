@@ -1,4 +1,4 @@
-//! Accounts (rest-api.md §3.3).
+//! Accounts.
 
 use axum::extract::State;
 use axum::http::StatusCode;

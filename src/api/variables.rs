@@ -1,4 +1,4 @@
-//! Variable reads (rest-api.md §4.3).
+//! Variable reads.
 
 use axum::extract::{Path, State};
 use axum::response::Response;

@@ -93,7 +93,7 @@ impl State {
             Record::Hello { floor, device, payload, at } => {
                 self.raise(floor);
                 let device = self.devices.entry(*device).or_default();
-                // Forget all (device-os.md §3.5, §3.14): what still holds is sent again after the Hello.
+                // Forget all (docs/protocol.md): what still holds is sent again after the Hello.
                 *device = Device { hello: Kept::some(payload, *at), goodbye: device.goodbye.take(), ..Device::default() };
             }
             Record::Describe { floor, device, kind, payload, at } => {

@@ -8,7 +8,7 @@ use thiserror::Error;
 /// Scopes in one list.
 const SCOPES_MAX: usize = 64;
 
-/// Everything, or the listed kinds of request. A scope is `<object>:<action>`, such as `devices.function:call` (rest-api.md §3.5).
+/// Everything, or the listed kinds of request. A scope is `<object>:<action>`, such as `devices.function:call`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Scopes {
     /// Everything the account may do.

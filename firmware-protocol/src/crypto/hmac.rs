@@ -46,7 +46,7 @@ impl std::fmt::Debug for Hmac {
     }
 }
 
-/// HMAC-SHA-1 of `text`: what a TCP server signs (device-os.md §1.1.1).
+/// HMAC-SHA-1 of `text`: what a TCP server signs (docs/protocol.md).
 pub fn hmac_sha1(key: &[u8], text: &[u8]) -> Result<[u8; 20], KeyError> {
     let key = PKey::hmac(key)?;
     let mut code = [0; 20];

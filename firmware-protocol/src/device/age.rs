@@ -1,4 +1,4 @@
-//! How old a simulated device's firmware is, as far as the wire shows it (device-os.md §3.19).
+//! How old a simulated device's firmware is, as far as the wire shows it (docs/protocol.md).
 
 use serde_json::json;
 

@@ -81,7 +81,7 @@ impl App {
         system.into_iter().chain(self.subscriptions.iter().cloned()).collect()
     }
 
-    /// Whether a handler takes an event of this name and format (device-os.md §3.9).
+    /// Whether a handler takes an event of this name and format (docs/protocol.md).
     pub(super) fn takes(&self, name: &str, content_format: u16) -> bool {
         self.all_subscriptions().iter().filter(|own| name.starts_with(&own.prefix)).any(|own| match own.handler {
             HandlerKind::Text => matches!(content_format, format::TEXT | 40 | 41 | 50),

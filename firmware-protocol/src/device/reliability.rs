@@ -1,4 +1,4 @@
-//! Reliability on a device (device-os.md §2.4): its confirmable messages are repeated until acknowledged, the server's are remembered.
+//! Reliability on a device (docs/protocol.md): its confirmable messages are repeated until acknowledged, the server's are remembered.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A simulated device on TCP: the same firmware behind the other transport, with the oddities of that side (device-os.md §2.6).
+//! A simulated device on TCP: the same firmware behind the other transport, with the oddities of that side (docs/protocol.md).
 //!
 //! Whoever drives it makes the connections: [`TcpDevice::poll_action`] says when to connect, what to write and when to close;
 //! [`TcpDevice::connected`], [`TcpDevice::handle_bytes`] and [`TcpDevice::disconnected`] say what came of it. Bytes may come in any pieces; a real
@@ -218,7 +218,7 @@ impl TcpDevice {
         }
     }
 
-    /// Says goodbye for a reason of device-os.md §3.13.
+    /// Says goodbye for a reason of docs/protocol.md.
     pub fn goodbye(&mut self, now: Millis, tools: &mut DeviceTools, cloud_reason: u8) {
         if self.is_connected() {
             let message = Message::new(Kind::NonConfirmable, Code::POST, 0, &[]).path(&["x"]).with(NO_RESPONSE, []);

@@ -96,7 +96,7 @@ fn holds_u16(list: &[u8], value: u16) -> bool {
     list.chunks_exact(2).any(|item| item == value.to_be_bytes())
 }
 
-/// Body of the ClientHello that Device OS sends, byte for byte (device-os.md §1.2.2). Without connection id it is that of 3.0 and before.
+/// Body of the ClientHello that Device OS sends, byte for byte (docs/protocol.md). Without connection id it is that of 3.0 and before.
 pub(crate) fn device_hello(random: &[u8; 32], cookie: &[u8], connection_id: bool) -> Vec<u8> {
     let mut body = Vec::with_capacity(128);
     body.u16(VERSION);

@@ -1,4 +1,4 @@
-//! Reachability probes (device-os.md §1.2.9): a device that looks for a working interface sends one and waits for it to come back unchanged.
+//! Reachability probes (docs/protocol.md): a device that looks for a working interface sends one and waits for it to come back unchanged.
 //! Answering strangers makes a reflector of factor 1, so there are limits, kept in a table that never grows.
 
 use std::net::IpAddr;

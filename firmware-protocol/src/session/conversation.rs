@@ -302,7 +302,7 @@ fn answer(turn: &mut Turn<'_>, message: &Message, code: Code) {
     }
 }
 
-/// The one message with code 2.05 that a device is sent: it sets its clock by it (device-os.md §3.11).
+/// The one message with code 2.05 that a device is sent: it sets its clock by it (docs/protocol.md).
 fn answer_time(turn: &mut Turn<'_>, message: &Message) {
     if message.kind == Kind::Confirmable {
         let seconds = turn.now.unix.seconds().to_be_bytes();

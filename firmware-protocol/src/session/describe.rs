@@ -1,4 +1,4 @@
-//! Describes: what a device says of its firmware, its application and its vitals (device-os.md §3.3, §3.4), and the blocks they come in.
+//! Describes: what a device says of its firmware, its application and its vitals (docs/protocol.md), and the blocks they come in.
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
@@ -24,7 +24,7 @@ pub enum DescribeKind {
 }
 
 impl DescribeKind {
-    /// The query byte. A device drops its connection on any other (device-os.md §3.4).
+    /// The query byte. A device drops its connection on any other (docs/protocol.md).
     pub fn flag(self) -> u8 {
         match self {
             Self::System => 1,
@@ -74,7 +74,7 @@ impl Application {
         ApplicationJson::parse(payload).map(Self::from)
     }
 
-    /// What a system describe says of the application as well: firmware up to 3.2 may put both into one JSON object (device-os.md §3.3).
+    /// What a system describe says of the application as well: firmware up to 3.2 may put both into one JSON object (docs/protocol.md).
     pub fn within_system(payload: &[u8]) -> Option<Self> {
         let json = payload.starts_with(b"{").then(|| ApplicationJson::parse(payload))??;
         (json.f.is_some() || json.v.is_some()).then(|| json.into())

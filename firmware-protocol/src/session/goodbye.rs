@@ -1,4 +1,4 @@
-//! Goodbye: a device that leaves on purpose says why and for how long (device-os.md §3.13).
+//! Goodbye: a device that leaves on purpose says why and for how long (docs/protocol.md).
 
 use std::time::Duration;
 

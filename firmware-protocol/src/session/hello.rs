@@ -1,4 +1,4 @@
-//! Hello: the first message after a handshake, and after a resume whose state changed (device-os.md §3.1).
+//! Hello: the first message after a handshake, and after a resume whose state changed (docs/protocol.md).
 
 use crate::id::DeviceId;
 use crate::wire::{Reader, Write};
@@ -21,11 +21,11 @@ pub mod flag {
     pub const OTA_V3: u16 = 0x80;
 }
 
-/// Size cap in bytes for messages over UDP to firmware whose Hello does not say one (device-os.md §2.7).
+/// Size cap in bytes for messages over UDP to firmware whose Hello does not say one (docs/protocol.md).
 pub const MESSAGE_MAX_UNKNOWN: u16 = 800;
-/// The same over TCP: a frame of 768 bytes (device-os.md §1.1.2), one of which at least is padding.
+/// The same over TCP: a frame of 768 bytes (docs/protocol.md), one of which at least is padding.
 pub const MESSAGE_MAX_UNKNOWN_TCP: u16 = 767;
-/// The version in which firmware learned of typed events: before it, a Content-Format option hides the payload (device-os.md §3.9, §3.19).
+/// The version in which firmware learned of typed events: before it, a Content-Format option hides the payload (docs/protocol.md).
 const TYPED_EVENTS_SINCE: u16 = 6200;
 
 /// A parsed Hello.
@@ -37,7 +37,7 @@ pub struct Hello {
     pub product_version: u16,
     /// See [`flag`].
     pub flags: u16,
-    /// Platform id (device-os.md §6.2).
+    /// Platform id (docs/protocol.md).
     pub platform: u16,
     /// Device id; absent over TCP.
     pub device: Option<DeviceId>,

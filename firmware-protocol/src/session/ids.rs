@@ -1,6 +1,6 @@
 //! Message ids and tokens of requests to a device.
 //!
-//! A device answers a repeated message id within 45 seconds with the acknowledgement it already sent and does nothing (device-os.md §2.4), and
+//! A device answers a repeated message id within 45 seconds with the acknowledgement it already sent and does nothing (docs/protocol.md), and
 //! takes a response for the request whose token it carries. So neither may repeat too early, across restarts either: the start count of the
 //! process chooses the range that both come from.
 
@@ -50,7 +50,7 @@ impl MessageIds {
 const QUARANTINE: Duration = Duration::from_secs(300);
 const TOKENS: u8 = 64;
 
-/// One-byte tokens of one session in one process (device-os.md §2.2: longer ones drop the connection). Two bits name the generation, so that an answer to a
+/// One-byte tokens of one session in one process (docs/protocol.md: longer ones drop the connection). Two bits name the generation, so that an answer to a
 /// former process is not taken for one to this.
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens {

@@ -1,4 +1,4 @@
-//! Modules of a device's firmware, as its system describe lists them (device-os.md §3.3): Protocol Buffers since Device OS 5.5, JSON before.
+//! Modules of a device's firmware, as its system describe lists them (docs/protocol.md): Protocol Buffers since Device OS 5.5, JSON before.
 //!
 //! Only what tells whether the application has everything it needs is read: a device whose application lacks something is in safe mode.
 

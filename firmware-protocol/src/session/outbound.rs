@@ -124,7 +124,7 @@ impl Outbound {
         }
     }
 
-    /// Which request an acknowledgement is of. Over a stream a device gives the one of a ping or a signal an id of its own (device-os.md §2.6):
+    /// Which request an acknowledgement is of. Over a stream a device gives the one of a ping or a signal an id of its own (docs/protocol.md):
     /// any proves that it is there, and where there is a token, that counts.
     fn acknowledged_by(&mut self, turn: &mut Turn<'_>, message: &Message) -> Option<usize> {
         if self.carrier == Carrier::Stream {

@@ -1,4 +1,4 @@
-//! Events: what a device publishes and what is delivered to it (device-os.md §3.8, §3.9).
+//! Events: what a device publishes and what is delivered to it (docs/protocol.md).
 
 use thiserror::Error;
 
@@ -47,7 +47,7 @@ pub fn is_system_name(name: &str) -> bool {
     starts("spark") || starts("particle")
 }
 
-/// An event on its way to a device. Cannot hold what harms one (device-os.md §5.4).
+/// An event on its way to a device. Cannot hold what harms one (docs/protocol.md).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Delivery {
     name: String,

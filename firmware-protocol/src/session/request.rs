@@ -1,5 +1,5 @@
 //! What the cloud asks of a device, and what comes of it. Only requests that every device understands can be expressed: a device keeps a CON
-//! that it does not understand and gives its session up 45 seconds later (device-os.md §2.4).
+//! that it does not understand and gives its session up 45 seconds later (docs/protocol.md).
 
 use crate::coap::{Block, Code, Kind, Message, option};
 use crate::error::RequestError;
@@ -89,7 +89,7 @@ impl Request {
         !matches!(self, Self::Ping | Self::Deliver(_) | Self::ChangeKey)
     }
 
-    /// Whether devices on TCP do not acknowledge it (device-os.md §2.6): there it is sent without asking for that.
+    /// Whether devices on TCP do not acknowledge it (docs/protocol.md): there it is sent without asking for that.
     pub(crate) fn is_told_only(&self) -> bool {
         matches!(self, Self::Deliver(_))
     }

@@ -1,4 +1,4 @@
-//! Subscriptions of devices (device-os.md §3.5).
+//! Subscriptions of devices (docs/protocol.md).
 //!
 //! Firmware before 6.2 says of each subscription whether it wants events of its owner's devices only (`?u`) or of all the world (no query). Here
 //! both mean the owner's: no account hears another's events.

@@ -1,4 +1,4 @@
-//! Variables: their types in the application describe, their values on the wire (device-os.md §3.3, §3.7).
+//! Variables: their types in the application describe, their values on the wire (docs/protocol.md).
 
 /// Type of a variable, as the describe numbers it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

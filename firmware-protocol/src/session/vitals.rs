@@ -1,4 +1,4 @@
-//! Vitals: what a device measures about itself, as the page of a metrics describe carries it (device-os.md §3.3, ids in §6.2).
+//! Vitals: what a device measures about itself, as the page of a metrics describe carries it (docs/protocol.md).
 //!
 //! A page names its readings by number only. What a number stands for is in a table here; numbers it does not have are kept all the same.
 

@@ -1,4 +1,4 @@
-//! Frames: CoAP messages on a byte stream (device-os.md §1.1.2).
+//! Frames: CoAP messages on a byte stream (docs/protocol.md).
 //!
 //! `length (2, big-endian) ‖ AES-128-CBC(message)`. Each direction has an initial vector of its own, which becomes the *first* ciphertext block of
 //! each frame. There is no code and no number: what is out of order or forged shows as wrong padding, and is the end of the connection.

@@ -233,7 +233,7 @@ impl TcpSession {
     }
 
     /// Acknowledges a received message: with [`Code::EMPTY`] when its effect is durable, with a code of class 4 or 5 when it was refused. A Hello
-    /// is answered with one of ours, for which the device waits 4 seconds (device-os.md §3.2); a refused one with nothing.
+    /// is answered with one of ours, for which the device waits 4 seconds (docs/protocol.md); a refused one with nothing.
     pub fn acknowledge(&mut self, cx: &mut Context<'_>, receipt: Receipt, code: Code) {
         self.converse(cx, |conversation, turn| {
             conversation.acknowledge(turn, receipt, code);

@@ -252,7 +252,7 @@ fn a_driver_can_ping_and_reset_a_device() {
 }
 
 /// A device gives its session up 45 seconds after a message that it cannot handle, or at a reset, or when something of its own stays
-/// unanswered: none of it happens, whatever is asked and told (device-os.md §5.4).
+/// unanswered: none of it happens, whatever is asked and told (docs/protocol.md).
 #[test]
 fn nothing_that_is_sent_costs_the_device_its_session() {
     let mut world = World::new(6, Link::perfect());

@@ -1,4 +1,4 @@
-//! What a server must never do to a device (device-os.md §5.4), row by row: no input and no request makes a session do it. One checker looks at
+//! What a server must never do to a device (docs/protocol.md), row by row: no input and no request makes a session do it. One checker looks at
 //! every message that leaves; random scripts try to get something past it, over UDP and over TCP.
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Events with which a device asks the cloud for something: its name, its address, randomness, an owner (device-os.md §3.18).
+//! Events with which a device asks the cloud for something: its name, its address, randomness, an owner (docs/protocol.md).
 //!
 //! None of them is shown to anybody, and the answer goes to that device alone.
 

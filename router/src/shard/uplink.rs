@@ -16,7 +16,7 @@ use crate::journal::{Record, RetireReason};
 use crate::shard::requests::Wish;
 use crate::shard::{Output, POLL_AFTER, Shard, Then, Timer};
 
-/// System events of a device that its owner gets to see (device-os.md §3.18). Others are taken and led nowhere.
+/// System events of a device that its owner gets to see (docs/protocol.md). Others are taken and led nowhere.
 const SHOWN: [&str; 5] = [
     "spark/device/last_reset",
     "spark/device/safemode",

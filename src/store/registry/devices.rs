@@ -16,7 +16,7 @@ use crate::store::{Device, PublicKey};
 const NAME_LEN_MAX: usize = 64;
 /// Longest notes about a device.
 const NOTES_LEN_MAX: usize = 4096;
-/// Words that mean something else where a device's name may stand (rest-api.md §1.8).
+/// Words that mean something else where a device's name may stand.
 const RESERVED_NAMES: [&str; 2] = ["events", "null"];
 
 /// A device to register.

@@ -11,7 +11,7 @@ use crate::store::{Scopes, TokenHash, TokenRecord, TokenText};
 
 const TOKENS_PER_USER_MAX: i64 = 10_000;
 const CLIENT_LEN_MAX: usize = 64;
-/// How long a refresh token is good (rest-api.md §3.1).
+/// How long a refresh token is good.
 const REFRESH_LIFE_MS: u64 = 14 * 86_400_000;
 /// How long an expired token is remembered, so that its holder is told "expired" and not "invalid".
 const EXPIRED_KEPT_MS: u64 = 30 * 86_400_000;

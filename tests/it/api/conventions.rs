@@ -1,4 +1,4 @@
-//! What all routes have in common (rest-api.md §1, §11).
+//! What all routes have in common.
 
 use serde_json::json;
 
