@@ -50,7 +50,7 @@ impl Devices {
         &self,
         read: impl FnOnce(&Store) -> Result<T, HistoryError> + Send + 'static,
     ) -> Result<T, HistoryUnavailable> {
-        let store = self.plane.history.clone().ok_or(HistoryUnavailable)?;
+        let store = self.plane.history.get().cloned().ok_or(HistoryUnavailable)?;
         let _place = self.history_places.acquire().await.map_err(|_| HistoryUnavailable)?;
         let read = tokio::task::spawn_blocking(move || read(&store)).await.map_err(|_| HistoryUnavailable)?;
         read.inspect_err(|error| tracing::error!(%error, "the history cannot be read")).map_err(|_| HistoryUnavailable)

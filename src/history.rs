@@ -10,7 +10,7 @@ mod keys;
 mod store;
 
 pub use feed::Feed;
-pub use keeper::Keeper;
+pub use keeper::{Keeper, Shelf};
 pub use store::{HistoryError, Limits, Record, Store};
 
 use std::sync::Arc;

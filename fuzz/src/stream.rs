@@ -91,7 +91,7 @@ impl Stream {
         for output in self.outputs(action) {
             match output {
                 Output::Received { receipt, .. } => {
-                    let code = if self.requests % 2 == 0 { Code::EMPTY } else { Code::FORBIDDEN };
+                    let code = if self.requests.is_multiple_of(2) { Code::EMPTY } else { Code::FORBIDDEN };
                     self.outputs(|session, cx| session.acknowledge(cx, receipt, code));
                 }
                 Output::Transmit(frame) => assert!(frame.len() % 16 == 2 && frame.len() <= 1122),

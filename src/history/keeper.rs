@@ -1,9 +1,10 @@
 //! The thread that writes the history. It follows the committed events; what it missed, and what came before its time, it reads from the journal.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use router::event::Position;
@@ -24,9 +25,22 @@ const BATCH_MAX: usize = 512;
 /// Events read from the journal before it looks whether it shall stop.
 const READ_MAX: usize = 16_384;
 
+/// Where the store stands once it is open. Nobody waits for that.
+pub type Shelf = Arc<OnceLock<Store>>;
+
 /// The keeper.
 #[derive(Debug)]
 pub struct Keeper {
+    directory: PathBuf,
+    shelf: Shelf,
+    events: Events,
+    fed: Fed,
+    limits: Limits,
+    metrics: Arc<HistoryMetrics>,
+}
+
+/// What the keeper works with once the store is open.
+struct Keeping {
     store: Store,
     events: Events,
     fed: Fed,
@@ -39,29 +53,43 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper of `store` that follows `events`, and the feed through which it hears of new ones.
-    pub fn new(store: Store, events: Events, limits: Limits, metrics: Arc<HistoryMetrics>) -> (Self, Feed) {
+    /// A keeper of the history in `directory` that follows `events`, and the feed through which it hears of new ones.
+    pub fn new(directory: PathBuf, events: Events, limits: Limits, metrics: Arc<HistoryMetrics>) -> (Self, Feed) {
         let (feed, fed) = Feed::new(events.last());
-        (Self { store, events, fed, limits, metrics, cursor: Position(0), dirty: false }, feed)
+        (Self { directory, shelf: Shelf::default(), events, fed, limits, metrics }, feed)
     }
 
-    /// Runs until `stop` is set. When the history fails, everything else goes on.
-    pub fn run(mut self, stop: &AtomicBool) {
-        let metrics = Arc::clone(&self.metrics);
+    /// Where the store will stand.
+    pub fn shelf(&self) -> Shelf {
+        Arc::clone(&self.shelf)
+    }
+
+    /// Opens the history and runs until `stop` is set. When it fails, everything else goes on.
+    pub fn run(self, stop: &AtomicBool) {
+        let (shelf, metrics) = (self.shelf(), Arc::clone(&self.metrics));
         // A database that panics over its files must not end a process that serves sessions.
-        let ended = catch_unwind(AssertUnwindSafe(|| self.keep(stop)));
+        let ended = catch_unwind(AssertUnwindSafe(|| self.open()?.keep(stop)));
         if let Err(error) = ended.unwrap_or(Err(HistoryError::Panicked)) {
             tracing::error!(%error, "the history is not written any more; the next start makes it anew from the journal");
-            if let Err(error) = self.store.condemn() {
+            metrics.failed.set(1);
+            if let Some(Err(error)) = shelf.get().map(Store::condemn) {
                 tracing::warn!(%error, "the history could not be marked as broken");
             }
-            metrics.failed.set(1);
         }
     }
 
-    fn keep(&mut self, stop: &AtomicBool) -> Result<(), HistoryError> {
+    fn open(self) -> Result<Keeping, HistoryError> {
+        let store = Store::open(&self.directory)?;
         // A journal that was lost has fewer events than the history knows of.
-        self.cursor = self.store.cursor()?.min(self.events.last());
+        let cursor = store.cursor()?.min(self.events.last());
+        let store = self.shelf.get_or_init(|| store).clone();
+        let Self { events, fed, limits, metrics, .. } = self;
+        Ok(Keeping { store, events, fed, limits, metrics, cursor, dirty: false })
+    }
+}
+
+impl Keeping {
+    fn keep(&mut self, stop: &AtomicBool) -> Result<(), HistoryError> {
         self.catch_up(stop)?;
         let mut tidied = Instant::now();
         while !stop.load(Ordering::Acquire) {

@@ -19,16 +19,14 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admission::{Admission, HandshakeLimits};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::data_dir::DataDir;
 use crate::entropy::SystemEntropy;
 use crate::errands;
 use crate::generation;
 use crate::generations::Generations;
 use crate::handshakes::Handshakes;
-use crate::history::{self, Feed, Keeper};
-use crate::journal::{self, CompactionOptions, Events, Journal, Options, SealedSegment};
+use crate::history::{self, Keeper};
+use crate::journal::{self, CompactionOptions, Journal, Options, SealedSegment};
 use crate::mailbox::{Bell, Lane, MailboxBuilder};
-use crate::metrics::HistoryMetrics;
 use crate::server::recovery::restore;
 use crate::server::{Opened, StartError};
 use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners, shard_of};
@@ -67,8 +65,8 @@ pub struct DataPlaneHandle {
     pub streams: Arc<Streams>,
     /// Unknown devices.
     pub strangers: Arc<Strangers>,
-    /// What devices said over time, if that can be kept.
-    pub history: Option<history::Store>,
+    /// What devices said over time, once it is open.
+    pub history: history::Shelf,
     /// The clocks all deadlines are on.
     pub clock: Clock,
 }
@@ -236,10 +234,11 @@ impl DataPlane {
         let bell = writer_mailbox.bell();
         let sealed = journal.sealed_segments().to_vec();
         let limits = history::Limits { age_ms: config.history.age_ms(), bytes: config.history.bytes };
-        let (history, keeper) = keep_history(data, journal.events(), limits, Arc::new(metrics.history()));
+        let (keeper, feed) = Keeper::new(data.history_dir(), journal.events(), limits, Arc::new(metrics.history()));
+        let history = keeper.shelf();
         let writer = Writer::new(journal, writer_mailbox, writer_lanes, Arc::new(metrics.journal()), stream_metrics.missed.clone());
         threads.spawn("journal", bell, move |stop| writer.run(stop))?;
-        let feed = keeper.map(|(keeper, feed)| threads.spawn_plain("history", move |stop| keeper.run(stop)).map(|()| feed)).transpose()?;
+        threads.spawn_plain("history", move |stop| keeper.run(stop))?;
         pack(data.journal_dir(), sealed, now.unix);
 
         for (index, ((mailbox, lanes), devices)) in shard_boxes.into_iter().zip(shard_lanes).zip(by_shard).enumerate() {
@@ -318,7 +317,7 @@ impl DataPlane {
         threads.spawn("terminator-tcp", bell, move |stop| worker.run(stop))?;
 
         let streaming = Arc::clone(&streams);
-        tokio::spawn(async move { streaming.run(stream_batches, feed).await });
+        tokio::spawn(async move { streaming.run(stream_batches, Some(feed)).await });
         let to_shards = api_lanes.into_iter().map(Mutex::new).collect();
         let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, history, clock });
         threads.watch_keys(&handle, registry)?;
@@ -399,23 +398,6 @@ impl Threads {
                 thread::sleep(KEY_CHANGES_EVERY);
             }
         })
-    }
-}
-
-/// Opens the history. Without it everything else is served.
-fn keep_history(
-    data: &DataDir,
-    events: Events,
-    limits: history::Limits,
-    metrics: Arc<HistoryMetrics>,
-) -> (Option<history::Store>, Option<(Keeper, Feed)>) {
-    match history::Store::open(&data.history_dir()) {
-        Ok(store) => (Some(store.clone()), Some(Keeper::new(store, events, limits, metrics))),
-        Err(error) => {
-            tracing::error!(%error, "the history cannot be opened; vitals are not kept");
-            metrics.failed.set(1);
-            (None, None)
-        }
     }
 }
 

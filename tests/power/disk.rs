@@ -10,6 +10,8 @@ use std::process::Command;
 use firmware_protocol::entropy::SeededEntropy;
 use tempfile::TempDir;
 
+/// Directories of this name are made from other files by a library that calls the kernel past the shim: a cut may leave anything of them.
+const DERIVED: &str = "history";
 /// The smallest piece that a disk writes whole.
 const SECTOR: usize = 512;
 
@@ -53,6 +55,8 @@ struct Tree {
     dirs: BTreeMap<Inode, Names>,
     /// One path of each file.
     files: BTreeMap<Inode, PathBuf>,
+    /// Directories of which anything may be left.
+    derived: Vec<PathBuf>,
 }
 
 impl Shim {
@@ -120,6 +124,13 @@ impl Disk {
         }
         let next = self.live().with_file_name("next");
         link_names(&next, root, &names, &tree.files);
+        for derived in tree.derived.iter().filter(|_| cut == Cut::Tear) {
+            let to = next.join(derived.strip_prefix(self.live()).unwrap());
+            if to.parent().is_some_and(Path::exists) {
+                copy_all(derived, &to);
+                damage(&to, random);
+            }
+        }
         remove_all(&self.live());
         fs::rename(&next, self.live()).unwrap();
         self.settle();
@@ -150,7 +161,9 @@ impl Disk {
             let (inode, kind, name) = (parts.next()?, parts.next()?, parts.next()?);
             Some((name.to_owned(), Entry { inode: inode.parse().ok()?, is_dir: kind == "d" }))
         };
-        String::from_utf8(list).unwrap().lines().map(|line| entry(line).expect("the shim writes three parts")).collect()
+        let entries = String::from_utf8(list).unwrap();
+        let entries = entries.lines().map(|line| entry(line).expect("the shim writes three parts"));
+        entries.filter(|(name, entry)| !(entry.is_dir && name.starts_with(DERIVED))).collect()
     }
 
     fn kept_files(&self, tree: &mut Tree) {
@@ -168,7 +181,10 @@ impl Tree {
             let found = found.unwrap();
             let (path, metadata) = (found.path(), found.metadata().unwrap());
             let entry = Entry { inode: metadata.ino(), is_dir: metadata.is_dir() };
-            if metadata.is_dir() {
+            if metadata.is_dir() && found.file_name().to_string_lossy().starts_with(DERIVED) {
+                self.derived.push(path);
+                continue;
+            } else if metadata.is_dir() {
                 self.scan(&path);
             } else if metadata.is_file() {
                 self.files.insert(entry.inode, path);
@@ -212,6 +228,25 @@ fn apply_some_changes(durable: &mut BTreeMap<Inode, Names>, live: &BTreeMap<Inod
                 Some(entry) => names.insert(name, entry),
                 None => names.remove(&name),
             };
+        }
+    }
+}
+
+/// Anything may be left of what is made from other files: of each file all of it, a part, something else, or nothing.
+fn damage(dir: &Path, random: &mut SeededEntropy) {
+    for found in fs::read_dir(dir).unwrap() {
+        let (path, is_dir) = found.map(|found| (found.path(), found.file_type().unwrap().is_dir())).unwrap();
+        let mut content = if is_dir { Vec::new() } else { fs::read(&path).unwrap() };
+        let at = usize::try_from(random.below(content.len() as u64 + 1)).unwrap();
+        match random.below(8) {
+            _ if is_dir => damage(&path, random),
+            0 => fs::remove_file(&path).unwrap(),
+            1 => fs::write(&path, &content[..at]).unwrap(),
+            2 if at < content.len() => {
+                content[at] ^= 1 << random.below(8);
+                fs::write(&path, content).unwrap();
+            }
+            _ => {}
         }
     }
 }
