@@ -3,13 +3,14 @@
 //! They are made on the very first start and never again: a server with another key is a stranger to all its devices. So whoever finds a
 //! registry or a journal without the keys stops, instead of making new ones.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use firmware_protocol::crypto::{KeyPair, ServerKeyPair};
 use firmware_protocol::error::KeyError;
+use openssl::bn::{BigNum, BigNumContext, BigNumRef};
 use openssl::ec::{Asn1Flag, EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
@@ -18,7 +19,7 @@ use openssl::rsa::Rsa;
 use thiserror::Error;
 
 use crate::data_dir::{DataDir, keys_dir};
-use crate::durable::{replace_file, sync_directory};
+use crate::durable::{create_directory, replace_file, sync_directory, sync_name};
 
 /// Name of the file with the pair for devices on UDP.
 pub const EC_FILE: &str = "server-ec.pem";
@@ -158,10 +159,36 @@ fn read_ec(path: &Path) -> Result<KeyPair, KeysError> {
 }
 
 fn read_rsa(path: &Path) -> Result<ServerKeyPair, KeysError> {
-    let sound = |pair: &PKey<Private>| pair.bits() == RSA_BITS && pair.rsa().is_ok_and(|rsa| rsa.check_key().unwrap_or(false));
     let damaged = || KeysError::Damaged { path: path.to_owned(), wanted: "a private RSA key of 2048 bits" };
-    let pair = read_private(path)?.filter(sound).ok_or_else(damaged)?;
+    let pair = read_private(path)?.and_then(|pair| pair.rsa().ok()).ok_or_else(damaged)?;
+    if pair.size() * 8 != RSA_BITS || !is_consistent(&pair)?.unwrap_or(false) {
+        return Err(damaged());
+    }
     Ok(ServerKeyPair::from_der(&pair.private_key_to_der()?)?)
+}
+
+/// Whether all numbers of a private key fit each other, so that none of them is damaged; `None` if some are missing. That the primes are
+/// primes was tested when they were drawn: testing it again would cost each start a twentieth of a second.
+fn is_consistent(pair: &Rsa<Private>) -> Result<Option<bool>, ErrorStack> {
+    let factors = pair.p().zip(pair.q()).zip(pair.dmp1().zip(pair.dmq1())).zip(pair.iqmp());
+    let Some((((p, q), (dp, dq)), inverse)) = factors else { return Ok(None) };
+    let (mut context, one) = (BigNumContext::new()?, BigNum::from_u32(1)?);
+    let mut product = BigNum::new()?;
+    product.checked_mul(p, q, &mut context)?;
+    if &*product != pair.n() || p <= &one || q <= &one {
+        return Ok(Some(false));
+    }
+    let mut is_one = |a: &BigNumRef, b: &BigNumRef, modulus: &BigNumRef| -> Result<bool, ErrorStack> {
+        let mut product = BigNum::new()?;
+        product.mod_mul(a, b, modulus, &mut context)?;
+        Ok(product == one)
+    };
+    let (below_p, below_q) = (p - &one, q - &one);
+    let mut fits = is_one(q, inverse, p)?;
+    for (exponent, modulus) in [(pair.d(), &below_p), (pair.d(), &below_q), (dp, &below_p), (dq, &below_q)] {
+        fits = fits && is_one(pair.e(), exponent, modulus)?;
+    }
+    Ok(Some(fits))
 }
 
 /// The key in a file that nobody else can read; `None` if it is no key.
@@ -181,8 +208,9 @@ fn read_private(path: &Path) -> Result<Option<PKey<Private>>, KeysError> {
 /// Makes the pairs that are not there: a first start may have been killed between the two.
 fn mint_missing(directory: &Path) -> Result<(), KeysError> {
     let io = |source| KeysError::Io { path: directory.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(PRIVATE_DIR_MODE).create(directory).map_err(io)?;
-    sync_directory(directory.parent().unwrap_or(directory)).map_err(io)?;
+    if !create_directory(directory, PRIVATE_DIR_MODE).map_err(io)? {
+        sync_name(directory).map_err(io)?;
+    }
     let ec: Mint = || PKey::from_ec_key(EcKey::generate(&*p256()?)?);
     let rsa: Mint = || PKey::from_rsa(Rsa::generate(RSA_BITS)?);
     for (name, mint) in [(EC_FILE, ec), (RSA_FILE, rsa)] {
@@ -274,6 +302,24 @@ mod tests {
         let short = PKey::from_rsa(Rsa::generate(1024).expect("a key")).and_then(|key| key.private_key_to_pem_pkcs8()).expect("PEM");
         replace_file(&data.keys_dir().join(RSA_FILE), &short).expect("written");
         assert!(matches!(ServerKeys::open(&data), Err(KeysError::Damaged { .. })));
+    }
+
+    #[test]
+    fn an_rsa_key_is_refused_if_one_of_its_numbers_does_not_fit_the_others() {
+        let pair = Rsa::generate(RSA_BITS).expect("a key");
+        let own = [Some(pair.n()), Some(pair.e()), Some(pair.d()), pair.p(), pair.q(), pair.dmp1(), pair.dmq1(), pair.iqmp()];
+        let copy = |altered: Option<usize>| {
+            let numbers = own.iter().enumerate().map(|(at, number)| {
+                let mut number = number.expect("drawn keys have all").to_owned().expect("a copy");
+                number.add_word(if altered == Some(at) { 2 } else { 0 }).expect("a sum");
+                number
+            });
+            let [n, e, d, p, q, dp, dq, inverse] = numbers.collect::<Vec<_>>().try_into().expect("eight");
+            let pair = Rsa::from_private_components(n, e, d, p, q, dp, dq, inverse).expect("numbers");
+            is_consistent(&pair).expect("calculated")
+        };
+        assert_eq!(copy(None), Some(true));
+        (0..own.len()).for_each(|at| assert_eq!(copy(Some(at)), Some(false), "number {at}"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub struct Metrics {
     registry: Registry,
 }
 
-/// What one terminator counts.
+/// What all terminators count, over both transports where it says nothing else.
 #[derive(Clone, Debug)]
 pub struct TerminatorMetrics {
     /// Datagrams read.
@@ -36,22 +36,15 @@ pub struct TerminatorMetrics {
     events_refused: IntCounterVec,
 }
 
-/// What the terminator of devices on TCP counts.
+/// What the terminator of devices on TCP counts besides.
 #[derive(Clone, Debug)]
 pub struct TcpMetrics {
     /// Connections open.
     pub connections: IntGauge,
     /// Handshakes proved.
     pub handshakes: IntCounter,
-    /// Messages of devices handed to shards, over UDP too.
-    pub messages_received: IntCounter,
-    /// Messages of devices acknowledged after commit, over UDP too.
-    pub messages_acknowledged: IntCounter,
-    /// Sessions in use, over UDP too.
-    pub sessions: IntGauge,
     closed: IntCounterVec,
     refused: IntCounterVec,
-    events_refused: IntCounterVec,
 }
 
 /// What the handshake threads count.
@@ -155,17 +148,13 @@ impl Metrics {
         }
     }
 
-    /// Metrics of the terminator of TCP. What counts over both transports is counted together.
-    pub fn tcp(&self, all: &TerminatorMetrics) -> TcpMetrics {
+    /// Metrics of TCP alone.
+    pub fn tcp(&self) -> TcpMetrics {
         TcpMetrics {
             connections: self.gauge("holdfast_tcp_connections", "Connections of devices open."),
             handshakes: self.counter("holdfast_tcp_handshakes_total", "Handshakes over TCP proved."),
-            messages_received: all.messages_received.clone(),
-            messages_acknowledged: all.messages_acknowledged.clone(),
-            sessions: all.sessions.clone(),
             closed: self.counters("holdfast_tcp_closed_total", "Connections of devices that ended.", "reason"),
             refused: self.counters("holdfast_tcp_refused_total", "Connections and messages of devices that were not taken.", "reason"),
-            events_refused: all.events_refused.clone(),
         }
     }
 
@@ -223,6 +212,11 @@ impl Default for Metrics {
 }
 
 impl TerminatorMetrics {
+    /// Messages that found the lane to their shard full.
+    pub fn shard_full(&self) -> IntCounter {
+        self.dropped.with_label_values(&["shard_full"])
+    }
+
     /// Something was dropped for `reason`.
     pub fn dropped(&self, reason: &str) {
         self.dropped.with_label_values(&[reason]).inc();
@@ -230,7 +224,11 @@ impl TerminatorMetrics {
 
     /// An event was over a limit.
     pub fn event_refused(&self, over: Over) {
-        self.events_refused.with_label_values(&[limit_name(over)]).inc();
+        let limit = match over {
+            Over::Device => "device",
+            Over::Owner => "owner",
+        };
+        self.events_refused.with_label_values(&[limit]).inc();
     }
 
     /// A datagram was nothing for us.
@@ -263,18 +261,6 @@ impl TcpMetrics {
     /// A connection or a message was not taken for `reason`.
     pub fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
-    }
-
-    /// An event was over a limit.
-    pub fn event_refused(&self, over: Over) {
-        self.events_refused.with_label_values(&[limit_name(over)]).inc();
-    }
-}
-
-fn limit_name(over: Over) -> &'static str {
-    match over {
-        Over::Device => "device",
-        Over::Owner => "owner",
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use firmware_protocol::id::{DeviceId, OwnerId};
+use prometheus::IntCounter;
 use router::ask::{Answer, AskError};
 use router::device::{DeviceView, Link};
 use router::errand::Errand;
@@ -63,6 +64,35 @@ pub fn shard_of(device: DeviceId, shards: usize) -> usize {
     let hash = device.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
     // The upper half depends on the first bytes most and the lower half on the last: together on all.
     usize::try_from((hash ^ hash >> 32) & u64::from(u32::MAX)).unwrap_or_default() % shards.max(1)
+}
+
+/// Lanes to all shards.
+#[derive(Debug)]
+pub struct ToShards {
+    lanes: Vec<Lane<Input<Reply>>>,
+    full: IntCounter,
+}
+
+impl ToShards {
+    /// One lane for each shard. `full` counts what finds no room.
+    pub fn new(lanes: Vec<Lane<Input<Reply>>>, full: IntCounter) -> Self {
+        Self { lanes, full }
+    }
+
+    /// Tells the shard of `device` something. `false` if its lane is full. [`ToShards::ring`] must follow the last of a batch.
+    pub fn tell(&mut self, device: DeviceId, input: Input<Reply>) -> bool {
+        let shard = shard_of(device, self.lanes.len());
+        let taken = self.lanes[shard].push(input).is_ok();
+        if !taken {
+            self.full.inc();
+        }
+        taken
+    }
+
+    /// Wakes the shards that were told something.
+    pub fn ring(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::ring);
+    }
 }
 
 /// Where a shard's outputs go.

@@ -7,14 +7,18 @@
 mod awaited;
 pub mod cid_keys;
 mod limits;
+mod liveness;
 mod sessions;
 pub mod tcp;
+mod timers;
 mod udp;
 mod unlabelled;
 mod worker;
 
+use std::sync::Arc;
+
 use firmware_protocol::coap::Code;
-use firmware_protocol::dtls::cid::ConnectionId;
+use firmware_protocol::dtls::cid::{ConnectionId, ConnectionIds};
 use firmware_protocol::dtls::server::Established;
 use firmware_protocol::id::Identity;
 use firmware_protocol::path::Path;
@@ -23,14 +27,36 @@ use firmware_protocol::session::request::{Request, RequestId};
 use firmware_protocol::time::Millis;
 use router::journal::RetireReason;
 
+use crate::clock::Clock;
+use crate::generations::Generations;
+use crate::metrics::TerminatorMetrics;
+use crate::strangers::Strangers;
+
 pub use self::limits::{Limits, Over};
-pub use self::udp::{BindError, bind_group};
+pub use self::udp::{BindError, Udp, bind_group};
 pub use self::unlabelled::{Candidates, Unlabelled};
 pub use self::worker::{Worker, WorkerLanes};
 
 /// Which worker owns a connection id's bucket.
 pub fn owner_of(connection: ConnectionId, workers: usize) -> usize {
     usize::from(connection.bucket()) % workers
+}
+
+/// What all terminators share, and some of it with others.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Names of sessions.
+    pub ids: ConnectionIds,
+    /// Numbers of process starts.
+    pub generations: Arc<Generations>,
+    /// Unknown devices.
+    pub strangers: Arc<Strangers>,
+    /// How much devices may send.
+    pub limits: Limits,
+    /// What they count.
+    pub metrics: Arc<TerminatorMetrics>,
+    /// The clocks.
+    pub clock: Clock,
 }
 
 /// Who stands behind a key that was proved.

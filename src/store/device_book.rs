@@ -1,6 +1,7 @@
 //! All devices, in memory: what the API needs to know to find a device by id or name and to see whose it is.
 //!
-//! Read by the API only; the threads that serve devices have the key ring.
+//! Of the threads that serve devices only the one with handshakes over TCP reads it, where firmware that shows no key is known by its id; the others
+//! have the key ring.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -1,7 +1,6 @@
 //! The sessions of one terminator, and when each wants to be looked at.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,9 +10,8 @@ use firmware_protocol::session::Session;
 use firmware_protocol::time::Millis;
 
 use super::limits::Allowance;
-
-/// How often at most a shard is told that a device was heard.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
+use super::liveness::Liveness;
+use super::timers::{Alarm, Timers};
 
 /// How long a stranger may take to say Hello.
 const STRANGER_LIFE: Duration = Duration::from_secs(60);
@@ -37,8 +35,8 @@ pub(super) struct Entry {
     pub(super) session: Session,
     pub(super) standing: Standing,
     pub(super) allowance: Allowance,
-    timer_at: Option<Millis>,
-    reported_at: Option<Millis>,
+    pub(super) liveness: Liveness,
+    alarm: Alarm,
     /// Where the table of sessions without connection id on the wire says that it is, if it is in it.
     pub(super) places: Option<Box<Places>>,
 }
@@ -55,15 +53,15 @@ pub(super) struct Places {
 pub(super) struct Sessions {
     /// In boxes: a table has room for twice as many as it holds, and moves them all when it grows.
     entries: HashMap<ConnectionId, Box<Entry>>,
-    timers: BinaryHeap<Reverse<(Millis, ConnectionId)>>,
+    timers: Timers<ConnectionId>,
     strangers: VecDeque<(Millis, ConnectionId)>,
 }
 
 impl Sessions {
     pub(super) fn insert(&mut self, session: Session, standing: Standing) {
         let connection = session.connection();
-        let allowance = Allowance::default();
-        let entry = Entry { session, standing, allowance, timer_at: None, reported_at: None, places: None };
+        let (allowance, liveness, alarm) = Default::default();
+        let entry = Entry { session, standing, allowance, liveness, alarm, places: None };
         self.entries.insert(connection, Box::new(entry));
         self.schedule(connection);
     }
@@ -100,19 +98,18 @@ impl Sessions {
     /// Notes when the session wants to be looked at next. To be called after anything was done to it.
     pub(super) fn schedule(&mut self, connection: ConnectionId) {
         let Some(entry) = self.entries.get_mut(&connection) else { return };
-        let Some(at) = entry.session.timeout_at() else { return };
-        if entry.timer_at.is_none_or(|scheduled| at < scheduled) {
-            entry.timer_at = Some(at);
-            self.timers.push(Reverse((at, connection)));
+        if let Some(at) = entry.session.timeout_at() {
+            self.timers.set(connection, &mut entry.alarm, at);
         }
     }
 
     /// The next session whose time has come.
     pub(super) fn pop_due(&mut self, now: Millis) -> Option<ConnectionId> {
-        while let Some(Reverse((at, connection))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= now) {
-            self.timers.pop();
-            let Some(entry) = self.entries.get_mut(&connection).filter(|entry| entry.timer_at == Some(at)) else { continue };
-            entry.timer_at = None;
+        while let Some((at, connection)) = self.timers.pop(now) {
+            let Some(entry) = self.entries.get_mut(&connection) else { continue };
+            if !entry.alarm.go_off(at) {
+                continue;
+            }
             if entry.session.timeout_at().is_some_and(|wanted| wanted <= now) {
                 return Some(connection);
             }
@@ -122,7 +119,7 @@ impl Sessions {
     }
 
     pub(super) fn timeout_at(&self) -> Option<Millis> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        self.timers.timeout_at()
     }
 }
 
@@ -130,16 +127,5 @@ impl Places {
     pub(super) fn of(session: &Session) -> Self {
         let (proved, answered) = (session.path().peer, session.answer_path().peer);
         Self { proved, claimed: Some(answered).filter(|answered| *answered != proved) }
-    }
-}
-
-impl Entry {
-    /// Whether the shard should be told that the device was heard just now.
-    pub(super) fn report_due(&mut self, now: Millis) -> bool {
-        let due = self.reported_at.is_none_or(|at| now.since(at) >= REPORT_EVERY);
-        if due {
-            self.reported_at = Some(now);
-        }
-        due
     }
 }

@@ -7,8 +7,7 @@
 mod connection;
 mod handshakes;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -18,7 +17,7 @@ use std::time::Duration;
 
 use firmware_protocol::coap::Code;
 use firmware_protocol::crypto::Cbc;
-use firmware_protocol::dtls::cid::{ConnectionId, ConnectionIds};
+use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::{DeviceId, Identity};
 use firmware_protocol::session::stored::Floor;
 use firmware_protocol::session::{Receipt, Uplink};
@@ -30,17 +29,14 @@ use router::device::Link;
 use router::shard::Input;
 
 use crate::admission::Admission;
-use crate::clock::Clock;
 use crate::config::Limit;
 use crate::entropy::SystemEntropy;
-use crate::generations::Generations;
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::TcpMetrics;
-use crate::server::StartError;
-use crate::shards::{Reply, shard_of};
-use crate::strangers::Strangers;
-use crate::terminators::limits::{self, Limits};
-use crate::terminators::{Holder, StrangerSeen, ToTerminator};
+use crate::shards::ToShards;
+use crate::terminators::limits;
+use crate::terminators::timers::Timers;
+use crate::terminators::{Holder, Shared, StrangerSeen, ToTerminator};
 
 use self::connection::{Connection, Half, Live, Read, Stage, Standing};
 
@@ -75,47 +71,39 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 #[derive(Debug)]
 pub struct TcpLanes {
     /// To the shards.
-    pub shards: Vec<Lane<Input<Reply>>>,
+    pub shards: ToShards,
     /// To the thread that does handshakes.
     pub handshakes: Lane<ToRsaHandshakes>,
 }
 
-/// What the terminator shares with others.
-#[derive(Clone, Debug)]
-pub struct TcpShared {
+/// Where connections come in, and how many may.
+#[derive(Debug)]
+pub struct TcpDoor {
+    /// The listening socket.
+    pub listener: TcpListener,
+    /// Most connections open at once.
+    pub connections_max: Limit,
     /// Who may begin a handshake.
     pub admission: Arc<Admission>,
-    /// Names of sessions.
-    pub ids: ConnectionIds,
-    /// Numbers of process starts.
-    pub generations: Arc<Generations>,
-    /// Unknown devices.
-    pub strangers: Arc<Strangers>,
-    /// How much devices may send.
-    pub limits: Limits,
-    /// What it counts.
-    pub metrics: Arc<TcpMetrics>,
-    /// The clocks.
-    pub clock: Clock,
 }
 
 /// The terminator.
 #[derive(Debug)]
 pub struct TcpWorker {
     index: u16,
-    listener: TcpListener,
+    door: TcpDoor,
     /// `None` while connections are taken.
     accept_again_at: Option<Millis>,
-    connections_max: Limit,
     epoll: Epoll,
     mailbox: Mailbox<ToTerminator>,
     lanes: TcpLanes,
-    shared: TcpShared,
+    metrics: TcpMetrics,
+    shared: Shared,
     /// By a number that is never used twice, so that what is late finds nobody instead of somebody else.
     connections: HashMap<u64, Connection>,
     next: u64,
     by_id: HashMap<ConnectionId, u64>,
-    timers: BinaryHeap<Reverse<(Millis, u64)>>,
+    timers: Timers<u64>,
     cipher: Cbc,
     now: Now,
     buffer: Box<[u8]>,
@@ -128,30 +116,30 @@ impl TcpWorker {
     /// The system or OpenSSL refuses what every thread needs.
     pub fn new(
         index: u16,
-        listener: TcpListener,
-        connections_max: Limit,
+        door: TcpDoor,
         mailbox: Mailbox<ToTerminator>,
         lanes: TcpLanes,
-        shared: TcpShared,
-    ) -> Result<Self, StartError> {
+        metrics: TcpMetrics,
+        shared: Shared,
+    ) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from)?;
-        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(io::Error::from)?;
+        epoll.add(&door.listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(io::Error::from)?;
         mailbox.watch(epoll.0.as_fd())?;
         let now = shared.clock.now();
         Ok(Self {
             index,
-            listener,
+            door,
             accept_again_at: None,
-            connections_max,
             epoll,
             mailbox,
             lanes,
+            metrics,
             shared,
             connections: HashMap::new(),
             next: LISTENER + 1,
             by_id: HashMap::new(),
-            timers: BinaryHeap::new(),
-            cipher: Cbc::new()?,
+            timers: Timers::default(),
+            cipher: Cbc::new().map_err(io::Error::other)?,
             now,
             buffer: vec![0; connection::READ_LEN].into_boxed_slice(),
         })
@@ -160,7 +148,7 @@ impl TcpWorker {
     /// Runs until `stop` is set and the mailbox's bell was rung. Devices are told nothing; they come again.
     pub fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
-            let until = self.timers.peek().map(|Reverse((at, _))| *at).into_iter().chain(self.accept_again_at).min();
+            let until = self.timers.timeout_at().into_iter().chain(self.accept_again_at).min();
             let pause = until.map_or(Duration::from_secs(1), |at| at.since(self.now.at));
             self.mailbox.wait(pause.min(Duration::from_secs(1)));
             self.turn();
@@ -182,13 +170,13 @@ impl TcpWorker {
         self.mailbox.drain(MESSAGES, |message| messages.push(message));
         messages.into_iter().for_each(|message| self.take_message(message));
         self.handle_timeouts();
-        self.lanes.shards.iter_mut().for_each(Lane::ring);
+        self.lanes.shards.ring();
         self.lanes.handshakes.ring();
     }
 
     fn accept(&mut self) {
         for _ in 0..ACCEPTS {
-            match self.listener.accept() {
+            match self.door.listener.accept() {
                 Ok((socket, peer)) => self.accepted(socket, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The connection was gone before we came to it.
@@ -200,28 +188,28 @@ impl TcpWorker {
 
     /// Without files the listener would wake us all the time.
     fn pause_accepting(&mut self, error: &io::Error) {
-        self.shared.metrics.refused("no_files");
+        self.metrics.refused("no_files");
         tracing::warn!(%error, "connections of devices cannot be taken");
-        if self.epoll.delete(&self.listener).is_ok() {
+        if self.epoll.delete(&self.door.listener).is_ok() {
             self.accept_again_at = Some(self.now.at + ACCEPT_PAUSE);
         }
     }
 
     fn resume_accepting(&mut self) {
         if self.accept_again_at.is_some_and(|at| self.now.at >= at)
-            && self.epoll.add(&self.listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).is_ok()
+            && self.epoll.add(&self.door.listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).is_ok()
         {
             self.accept_again_at = None;
         }
     }
 
     fn accepted(&mut self, socket: TcpStream, peer: SocketAddr) {
-        if self.connections.len() >= self.connections_max.as_usize() {
-            return self.shared.metrics.refused("connection_limit");
+        if self.connections.len() >= self.door.connections_max.as_usize() {
+            return self.metrics.refused("connection_limit");
         }
-        let place = match self.shared.admission.enter(peer.ip().to_canonical()) {
+        let place = match self.door.admission.enter(peer.ip().to_canonical()) {
             Ok(place) => place,
-            Err(full) => return self.shared.metrics.refused(full.name()),
+            Err(full) => return self.metrics.refused(full.name()),
         };
         let greeting = Greeting::new(&mut SystemEntropy);
         let Ok(mut connection) = Connection::new(socket, peer, greeting, place, self.now.at + HANDSHAKE_LIFE) else { return };
@@ -232,7 +220,7 @@ impl TcpWorker {
         {
             return;
         }
-        self.shared.metrics.connections.inc();
+        self.metrics.connections.inc();
         self.connections.insert(serial, connection);
         self.schedule(serial);
     }
@@ -314,7 +302,7 @@ impl TcpWorker {
                 let mut result = Ok(());
                 let device = self.with_named(connection, |session, cx| result = session.request(cx, id, request, deadline));
                 if let (Some(device), Err(error)) = (device, result) {
-                    self.tell_shard(device, Input::Settled { request: id, outcome: Err(error) });
+                    self.lanes.shards.tell(device, Input::Settled { request: id, outcome: Err(error) });
                 }
             }
             ToTerminator::Retire { connection, reason } => {
@@ -332,7 +320,7 @@ impl TcpWorker {
             | ToTerminator::Unlabelled { .. }
             | ToTerminator::Flight { .. }
             | ToTerminator::Established { .. }
-            | ToTerminator::Opened { .. } => self.shared.metrics.refused("misrouted"),
+            | ToTerminator::Opened { .. } => self.metrics.refused("misrouted"),
         }
     }
 
@@ -360,7 +348,7 @@ impl TcpWorker {
         };
         connection.stage = Stage::Live(Box::new(Live::new(TcpSession::new(now, &opening), standing)));
         self.by_id.insert(id, serial);
-        self.shared.metrics.handshakes.inc();
+        self.metrics.handshakes.inc();
         self.send(serial, &established.reply);
         self.schedule(serial);
     }
@@ -369,24 +357,14 @@ impl TcpWorker {
     fn heard(&mut self, serial: u64) {
         let now = self.now;
         let Some(live) = self.connections.get_mut(&serial).and_then(Connection::live) else { return };
-        if live.standing == Standing::Known && live.report_due(now.at) {
+        if live.standing == Standing::Known && live.liveness.report_due(now.at) {
             let (device, connection) = (live.session.identity().device, live.session.connection());
-            self.tell_shard(device, Input::Heard { device, link: self.link(connection), at: now.unix });
+            self.lanes.shards.tell(device, Input::Heard { device, link: self.link(connection), at: now.unix });
         }
     }
 
     fn link(&self, connection: ConnectionId) -> Link {
         Link { terminator: self.index, connection }
-    }
-
-    /// `false` if the shard's lane is full.
-    fn tell_shard(&mut self, device: DeviceId, input: Input<Reply>) -> bool {
-        let shard = shard_of(device, self.lanes.shards.len());
-        let taken = self.lanes.shards[shard].push(input).is_ok();
-        if !taken {
-            self.shared.metrics.refused("shard_full");
-        }
-        taken
     }
 
     /// The device of the session, if it is still there.
@@ -409,15 +387,16 @@ impl TcpWorker {
 
     fn handle_output(&mut self, serial: u64, output: Output) {
         let Some(live) = self.connections.get_mut(&serial).and_then(Connection::live) else { return };
-        let (device, link) = (live.session.identity().device, Link { terminator: self.index, connection: live.session.connection() });
+        let (device, connection) = (live.session.identity().device, live.session.connection());
+        let link = self.link(connection);
         match output {
             Output::Transmit(frame) => self.send(serial, &frame),
             Output::Received { receipt, uplink } => self.received(serial, link, receipt, uplink),
             Output::Settled { request, outcome } => {
-                self.tell_shard(device, Input::Settled { request, outcome: Ok(outcome) });
+                self.lanes.shards.tell(device, Input::Settled { request, outcome: Ok(outcome) });
             }
             Output::DescribeLost(kind) => {
-                self.tell_shard(device, Input::DescribeLost { device, kind });
+                self.lanes.shards.tell(device, Input::DescribeLost { device, kind });
             }
             Output::Closed(reason) => self.drop_connection(serial, name_of(reason)),
         }
@@ -429,23 +408,24 @@ impl TcpWorker {
         let ip = connection.peer().ip();
         let Some(live) = connection.live() else { return };
         let identity = *live.session.identity();
-        let standing = std::mem::replace(&mut live.standing, Standing::Known);
-        match (standing, &uplink) {
-            (Standing::Stranger(key), Uplink::Hello { hello, .. }) => {
-                let spki = key.spki().to_vec();
-                let seen = StrangerSeen { spki, device: identity.device, platform: hello.platform, system_version: hello.system_version };
-                self.shared.strangers.seen(seen, now.unix);
+        match &live.standing {
+            // It stays a stranger to the end: its shard knows nothing of it.
+            Standing::Stranger(key) => {
+                if let Uplink::Hello { hello, .. } = &uplink {
+                    let (spki, platform, system_version) = (key.spki().to_vec(), hello.platform, hello.system_version);
+                    self.shared.strangers.seen(StrangerSeen { spki, device: identity.device, platform, system_version }, now.unix);
+                }
                 return self.drop_connection(serial, "stranger");
             }
-            (Standing::Stranger(_), _) => return self.drop_connection(serial, "stranger"),
-            (Standing::Proving, _) => {
+            Standing::Proving => {
+                live.standing = Standing::Known;
                 connection.leave_admission();
                 self.shared.metrics.sessions.inc();
-                if !self.tell_shard(identity.device, Input::Opened { link, identity, ip: ip.to_canonical() }) {
+                if !self.lanes.shards.tell(identity.device, Input::Opened { link, identity, ip: ip.to_canonical() }) {
                     return self.drop_connection(serial, "shard_full");
                 }
             }
-            (Standing::Known, _) => {
+            Standing::Known => {
                 live.allowance.take_records(now.at, 1, limits);
                 if limits::is_event(&uplink)
                     && let Err(over) = live.allowance.take_event(now.at, identity.owner, limits)
@@ -461,7 +441,7 @@ impl TcpWorker {
         // A stream is not resumed, so that nothing is ever compared with this floor: it only says where in which stream the message stood.
         let floor = Floor { connection: link.connection, sequence: live.messages, message_id: 0, digest: 0 };
         let device = identity.device;
-        if !self.tell_shard(device, Input::Received { link, device, receipt, floor, uplink }) {
+        if !self.lanes.shards.tell(device, Input::Received { link, device, receipt, floor, uplink }) {
             self.with_session(serial, |session, cx| session.forget(cx, receipt));
         }
     }
@@ -477,20 +457,16 @@ impl TcpWorker {
     fn schedule(&mut self, serial: u64) {
         let Some(connection) = self.connections.get_mut(&serial) else { return };
         let Some(at) = connection.timeout_at() else { return };
-        if connection.scheduled_at.is_none_or(|scheduled| at < scheduled) {
-            connection.scheduled_at = Some(at);
-            self.timers.push(Reverse((at, serial)));
-        }
+        self.timers.set(serial, &mut connection.alarm, at);
     }
 
     fn handle_timeouts(&mut self) {
         self.resume_accepting();
-        while let Some(Reverse((at, serial))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= self.now.at) {
-            self.timers.pop();
-            let Some(connection) = self.connections.get_mut(&serial).filter(|connection| connection.scheduled_at == Some(at)) else {
+        while let Some((at, serial)) = self.timers.pop(self.now.at) {
+            let Some(connection) = self.connections.get_mut(&serial) else { continue };
+            if !connection.alarm.go_off(at) {
                 continue;
-            };
-            connection.scheduled_at = None;
+            }
             match connection.stage {
                 Stage::Half(Half { until, .. }) if until <= self.now.at => self.drop_connection(serial, "handshake_timeout"),
                 Stage::Half(_) => self.schedule(serial),
@@ -504,15 +480,15 @@ impl TcpWorker {
         // What was open is told its end while the connection is still found.
         self.with_session(serial, |session, cx| session.close(cx));
         let Some(mut connection) = self.connections.remove(&serial) else { return };
-        self.shared.metrics.connections.dec();
-        self.shared.metrics.closed(reason);
+        self.metrics.connections.dec();
+        self.metrics.closed(reason);
         let Some(live) = connection.live() else { return };
         let (device, id, known) = (live.session.identity().device, live.session.connection(), live.standing == Standing::Known);
         let retired = self.by_id.remove(&id).is_none();
         if known {
             self.shared.metrics.sessions.dec();
             if !retired {
-                self.tell_shard(device, Input::Closed { device, link: self.link(id) });
+                self.lanes.shards.tell(device, Input::Closed { device, link: self.link(id) });
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use firmware_protocol::coap::Code;
 use firmware_protocol::crypto::{Aead, PublicKey};
-use firmware_protocol::dtls::cid::{ConnectionId, ConnectionIds};
+use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::dtls::cookie::Cookies;
 use firmware_protocol::dtls::demux::{Datagram, demux};
 use firmware_protocol::dtls::hello::ClientHello;
@@ -28,18 +28,14 @@ use router::device::Link;
 use router::journal::{Record, RetireReason};
 use router::shard::Input;
 
-use crate::clock::Clock;
 use crate::entropy::SystemEntropy;
-use crate::generations::Generations;
 use crate::mailbox::{Lane, Mailbox};
-use crate::metrics::TerminatorMetrics;
-use crate::shards::{Reply, shard_of};
-use crate::strangers::Strangers;
+use crate::shards::ToShards;
 use crate::terminators::awaited::Awaited;
-use crate::terminators::limits::{self, Limits};
+use crate::terminators::limits;
 use crate::terminators::sessions::{Sessions, Standing};
 use crate::terminators::udp::Udp;
-use crate::terminators::{Holder, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
+use crate::terminators::{Holder, Shared, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
 use crate::writer::{After, Append};
 
 /// Datagrams read in one turn before the mailbox is looked at again.
@@ -55,7 +51,7 @@ pub struct WorkerLanes {
     /// To the other workers, by index; its own is not used.
     pub workers: Vec<Lane<ToTerminator>>,
     /// To the shards.
-    pub shards: Vec<Lane<Input<Reply>>>,
+    pub shards: ToShards,
     /// To the journal.
     pub writer: Lane<Append>,
     /// To the handshake thread.
@@ -70,25 +66,22 @@ pub struct Worker {
     udp: Udp,
     mailbox: Mailbox<ToTerminator>,
     lanes: WorkerLanes,
+    shared: Shared,
     sessions: Sessions,
     unlabelled: Arc<Unlabelled>,
     awaited: Awaited,
-    ids: ConnectionIds,
     cookies: Cookies,
     probes: ProbeLimits,
     aead: Aead,
-    clock: Clock,
     now: Now,
-    generations: Arc<Generations>,
-    strangers: Arc<Strangers>,
-    metrics: Arc<TerminatorMetrics>,
-    limits: Limits,
     outputs: Vec<Output>,
 }
 
 impl Worker {
     /// A worker that owns every bucket whose number is `index` modulo `workers`.
-    #[expect(clippy::too_many_arguments, reason = "wiring: each part comes from another place")]
+    ///
+    /// # Errors
+    /// OpenSSL refuses what every thread needs.
     pub fn new(
         index: u16,
         workers: usize,
@@ -96,33 +89,23 @@ impl Worker {
         mailbox: Mailbox<ToTerminator>,
         lanes: WorkerLanes,
         unlabelled: Arc<Unlabelled>,
-        ids: ConnectionIds,
-        clock: Clock,
-        generations: Arc<Generations>,
-        strangers: Arc<Strangers>,
-        metrics: Arc<TerminatorMetrics>,
-        limits: Limits,
+        shared: Shared,
     ) -> Result<Self, KeyError> {
-        let now = clock.now();
+        let now = shared.clock.now();
         Ok(Self {
             index,
             workers,
             udp,
             mailbox,
             lanes,
+            shared,
             sessions: Sessions::default(),
             unlabelled,
             awaited: Awaited::default(),
-            ids,
             cookies: Cookies::new(now.at, &mut SystemEntropy),
             probes: ProbeLimits::new(u64::from_be_bytes(SystemEntropy.array())),
             aead: Aead::new()?,
-            clock,
             now,
-            generations,
-            strangers,
-            metrics,
-            limits,
             outputs: Vec::new(),
         })
     }
@@ -131,7 +114,7 @@ impl Worker {
     pub fn restore(&mut self, session: Session, retired: bool) {
         let standing = if retired { Standing::Tombstone } else { Standing::Live };
         if !retired {
-            self.metrics.sessions.inc();
+            self.shared.metrics.sessions.inc();
         }
         let (connection, peer, device) = (session.connection(), session.path().peer, session.identity().device);
         let buried = retired && !session.id_on_wire();
@@ -152,7 +135,7 @@ impl Worker {
     fn turn(&mut self) {
         let deadline = self.sessions.timeout_at().map_or(Duration::from_secs(1), |at| at.since(self.now.at));
         self.mailbox.wait(deadline.min(Duration::from_secs(1)));
-        self.now = self.clock.now();
+        self.now = self.shared.clock.now();
         self.cookies.rotate(self.now.at, &mut SystemEntropy);
         while let Some(connection) = self.sessions.pop_silent_stranger(self.now.at) {
             self.remove(connection);
@@ -167,7 +150,7 @@ impl Worker {
 
     fn ring(&mut self) {
         self.lanes.workers.iter_mut().for_each(Lane::ring);
-        self.lanes.shards.iter_mut().for_each(Lane::ring);
+        self.lanes.shards.ring();
         self.lanes.writer.ring();
         self.lanes.handshakes.ring();
     }
@@ -177,7 +160,7 @@ impl Worker {
         for _ in 0..BATCHES {
             let received = self.udp.receive(|datagram, path| batch.push((datagram.to_vec(), path)));
             for (datagram, path) in batch.drain(..) {
-                self.metrics.datagrams_received.inc();
+                self.shared.metrics.datagrams_received.inc();
                 self.handle_datagram(&datagram, path);
             }
             // A batch that was not full has emptied the socket, or nearly: another look would cost as much as the next turn.
@@ -192,8 +175,8 @@ impl Worker {
             Datagram::Record { connection } => self.handle_record(connection, datagram, path),
             Datagram::Hello(hello) => self.handle_hello(&hello, datagram, path),
             Datagram::Flight { connection: Some(connection) } if self.owns(connection) && !self.sessions.contains(connection) => {
-                if !self.ids.gave_out(connection) {
-                    return self.metrics.dropped("unknown_connection");
+                if !self.shared.ids.gave_out(connection) {
+                    return self.shared.metrics.dropped("unknown_connection");
                 }
                 self.pass_to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() });
             }
@@ -204,8 +187,8 @@ impl Worker {
             }
             Datagram::Resumed { device } => self.handle_unlabelled(self.unlabelled.of(device), false, datagram, path),
             Datagram::Probe if self.probes.allow(self.now.at, path.peer.ip()) => self.transmit(path, datagram),
-            Datagram::Probe => self.metrics.dropped("probe_limit"),
-            Datagram::Junk(junk) => self.metrics.junk(junk),
+            Datagram::Probe => self.shared.metrics.dropped("probe_limit"),
+            Datagram::Junk(junk) => self.shared.metrics.junk(junk),
         }
     }
 
@@ -216,10 +199,10 @@ impl Worker {
     fn handle_hello(&mut self, hello: &ClientHello<'_>, datagram: &[u8], path: Path) {
         if !self.cookies.proves(path.peer, hello) {
             let challenge = self.cookies.challenge(path.peer, hello);
-            self.metrics.cookies_sent.inc();
+            self.shared.metrics.cookies_sent.inc();
             return self.transmit(path, &challenge);
         }
-        let Some(connection) = self.draw_connection() else { return self.metrics.dropped("no_free_connection_id") };
+        let Some(connection) = self.draw_connection() else { return self.shared.metrics.dropped("no_free_connection_id") };
         if !hello.offers_connection_id {
             self.awaited.expect(self.now.at, path.peer);
         }
@@ -232,46 +215,46 @@ impl Worker {
         let [random] = SystemEntropy.array::<1>();
         let bucket = usize::from(self.index) + usize::from(random) % buckets * self.workers;
         let bucket = u8::try_from(bucket).ok()?;
-        (0..DRAWS).map(|_| self.ids.allocate(bucket, &mut SystemEntropy)).find(|id| !self.sessions.contains(*id))
+        (0..DRAWS).map(|_| self.shared.ids.allocate(bucket, &mut SystemEntropy)).find(|id| !self.sessions.contains(*id))
     }
 
     fn pass_to_handshakes(&mut self, message: ToHandshakes) {
         // The device repeats its flight.
         if self.lanes.handshakes.push(message).is_err() {
-            self.metrics.dropped("handshakes_full");
+            self.shared.metrics.dropped("handshakes_full");
         }
     }
 
     fn handle_record(&mut self, connection: ConnectionId, datagram: &[u8], path: Path) {
         if !self.owns(connection) {
-            if !self.ids.gave_out(connection) {
-                return self.metrics.dropped("unknown_connection");
+            if !self.shared.ids.gave_out(connection) {
+                return self.shared.metrics.dropped("unknown_connection");
             }
             let message = ToTerminator::Datagram { path, bytes: datagram.to_vec() };
             if self.lanes.workers[owner_of(connection, self.workers)].push(message).is_err() {
-                self.metrics.dropped("worker_full");
+                self.shared.metrics.dropped("worker_full");
             }
             return;
         }
         let Some(entry) = self.sessions.entry(connection) else {
             // A right tag on an id that nobody has: a device that talks with keys we lost.
-            let reason = if self.ids.gave_out(connection) { "orphan" } else { "unknown_connection" };
-            return self.metrics.dropped(reason);
+            let reason = if self.shared.ids.gave_out(connection) { "orphan" } else { "unknown_connection" };
+            return self.shared.metrics.dropped(reason);
         };
         if entry.standing == Standing::Opening {
-            return self.metrics.dropped("opening");
+            return self.shared.metrics.dropped("opening");
         }
-        if !entry.allowance.has_records(self.now.at, &self.limits) {
-            return self.metrics.dropped("record_limit");
+        if !entry.allowance.has_records(self.now.at, &self.shared.limits) {
+            return self.shared.metrics.dropped("record_limit");
         }
         match self.open_with(connection, datagram, path) {
             Ok(()) => {
                 if let Some(entry) = self.sessions.entry(connection) {
-                    entry.allowance.take_records(self.now.at, records_in(datagram), &self.limits);
+                    entry.allowance.take_records(self.now.at, records_in(datagram), &self.shared.limits);
                 }
                 self.heard(connection);
             }
-            Err(dropped) => self.metrics.session_drop(dropped),
+            Err(dropped) => self.shared.metrics.session_drop(dropped),
         }
     }
 
@@ -287,9 +270,9 @@ impl Worker {
         let Some(entry) = self.sessions.entry(connection) else { return };
         match entry.standing {
             Standing::Live => {
-                if entry.report_due(now.at) {
+                if entry.liveness.report_due(now.at) {
                     let device = entry.session.identity().device;
-                    self.tell_shard(device, Input::Heard { device, link: self.link(connection), at: now.unix });
+                    self.lanes.shards.tell(device, Input::Heard { device, link: self.link(connection), at: now.unix });
                 }
             }
             Standing::Tombstone => self.with_session(connection, |session, cx| session.close(cx)),
@@ -301,22 +284,12 @@ impl Worker {
         Link { terminator: self.index, connection }
     }
 
-    /// `false` if the shard's lane is full.
-    fn tell_shard(&mut self, device: DeviceId, input: Input<Reply>) -> bool {
-        let shard = shard_of(device, self.lanes.shards.len());
-        let taken = self.lanes.shards[shard].push(input).is_ok();
-        if !taken {
-            self.metrics.dropped("shard_full");
-        }
-        taken
-    }
-
     fn with_session(&mut self, connection: ConnectionId, action: impl FnOnce(&mut Session, &mut Context<'_>)) {
         let Some(entry) = self.sessions.entry(connection) else { return };
         let (identity, standing) = (*entry.session.identity(), entry.standing.clone());
         let mut outputs = std::mem::take(&mut self.outputs);
         if entry.session.needs_generation() {
-            self.generations.renew(&mut entry.session, self.now.unix);
+            self.shared.generations.renew(&mut entry.session, self.now.unix);
         }
         let mut entropy = SystemEntropy;
         action(&mut entry.session, &mut Context { now: self.now, aead: &mut self.aead, entropy: &mut entropy, out: &mut outputs });
@@ -340,7 +313,7 @@ impl Worker {
     fn stranger_said_hello(&mut self, connection: ConnectionId, key: PublicKey, hello: &Hello) {
         if let Some(device) = hello.device {
             let seen = StrangerSeen { spki: key.spki().to_vec(), device, platform: hello.platform, system_version: hello.system_version };
-            self.strangers.seen(seen, self.now.unix);
+            self.shared.strangers.seen(seen, self.now.unix);
         }
         let Some(entry) = self.sessions.entry(connection) else { return };
         let mut outputs = Vec::new();
@@ -361,25 +334,25 @@ impl Worker {
                 if limits::is_event(&uplink) && !self.admits_event(connection, identity.owner) {
                     return self.with_session(connection, |session, cx| session.acknowledge(cx, receipt, Code::TOO_MANY));
                 }
-                self.metrics.messages_received.inc();
-                if !self.tell_shard(device, Input::Received { link, device, receipt, floor, uplink }) {
+                self.shared.metrics.messages_received.inc();
+                if !self.lanes.shards.tell(device, Input::Received { link, device, receipt, floor, uplink }) {
                     self.forget(connection, receipt);
                 }
             }
             Output::Settled { request, outcome } => {
-                self.tell_shard(device, Input::Settled { request, outcome: Ok(outcome) });
+                self.lanes.shards.tell(device, Input::Settled { request, outcome: Ok(outcome) });
             }
             Output::Moved { path } => {
                 self.append(Record::SessionMoved { connection, path }, After::Nothing);
-                self.tell_shard(device, Input::Moved { device, ip: path.peer.ip() });
+                self.lanes.shards.tell(device, Input::Moved { device, ip: path.peer.ip() });
             }
             Output::DescribeLost(kind) => {
-                self.tell_shard(device, Input::DescribeLost { device, kind });
+                self.lanes.shards.tell(device, Input::DescribeLost { device, kind });
             }
             Output::Closed => {
                 self.remove(connection);
-                self.metrics.sessions.dec();
-                self.tell_shard(device, Input::Closed { device, link });
+                self.shared.metrics.sessions.dec();
+                self.lanes.shards.tell(device, Input::Closed { device, link });
             }
             Output::Transmit { .. } => {}
         }
@@ -388,8 +361,8 @@ impl Worker {
     /// Whether one more event of this session is within its limits.
     fn admits_event(&mut self, connection: ConnectionId, owner: Option<OwnerId>) -> bool {
         let Some(entry) = self.sessions.entry(connection) else { return false };
-        let taken = entry.allowance.take_event(self.now.at, owner, &self.limits);
-        taken.inspect_err(|over| self.metrics.event_refused(*over)).is_ok()
+        let taken = entry.allowance.take_event(self.now.at, owner, &self.shared.limits);
+        taken.inspect_err(|over| self.shared.metrics.event_refused(*over)).is_ok()
     }
 
     fn forget(&mut self, connection: ConnectionId, receipt: Receipt) {
@@ -401,15 +374,15 @@ impl Worker {
     fn append(&mut self, record: Record, after: After) -> bool {
         let taken = self.lanes.writer.push(Append { record, after }).is_ok();
         if !taken {
-            self.metrics.dropped("writer_full");
+            self.shared.metrics.dropped("writer_full");
         }
         taken
     }
 
     fn transmit(&self, path: Path, datagram: &[u8]) {
         match self.udp.send(path, datagram) {
-            Ok(()) => self.metrics.datagrams_sent.inc(),
-            Err(_) => self.metrics.dropped("send_failed"),
+            Ok(()) => self.shared.metrics.datagrams_sent.inc(),
+            Err(_) => self.shared.metrics.dropped("send_failed"),
         }
     }
 
@@ -427,11 +400,11 @@ impl Worker {
             ToTerminator::Unlabelled { path, bytes, candidates, awaited } => self.handle_unlabelled(candidates, awaited, &bytes, path),
             ToTerminator::Flight { path, datagram } => self.transmit(path, &datagram),
             ToTerminator::Established { path, connection, established } => self.established(path, connection, *established),
-            ToTerminator::Proved { .. } | ToTerminator::Unproved { .. } => self.metrics.dropped("misrouted"),
+            ToTerminator::Proved { .. } | ToTerminator::Unproved { .. } => self.shared.metrics.dropped("misrouted"),
             ToTerminator::Opened { connection } => self.opened(connection),
             ToTerminator::Acknowledge { connection, receipt, code } => {
                 if code == Code::EMPTY {
-                    self.metrics.messages_acknowledged.inc();
+                    self.shared.metrics.messages_acknowledged.inc();
                 }
                 self.with_session(connection, |session, cx| session.acknowledge(cx, receipt, code));
             }
@@ -448,14 +421,14 @@ impl Worker {
 
     fn established(&mut self, path: Path, connection: ConnectionId, established: Established<Holder>) {
         if self.sessions.contains(connection) {
-            return self.metrics.dropped("connection_taken");
+            return self.shared.metrics.dropped("connection_taken");
         }
         let identity = match established.holder {
             Holder::Known(identity) => identity,
             // Never written down, never routed: the id is filled in by its Hello for the operator's list only.
             Holder::Stranger => Identity { device: DeviceId([0; 12]), key: KeyHash([0; 32]), owner: None, product: None },
         };
-        let generation = self.generations.current();
+        let generation = self.shared.generations.current();
         let stored = StoredSession {
             connection,
             id_on_wire: established.connection.is_some(),
@@ -467,12 +440,12 @@ impl Worker {
             final_flight: established.final_flight,
         };
         let Some(session) = Session::established(&stored, established.finished_sequence, generation) else { return };
-        self.metrics.handshakes.inc();
+        self.shared.metrics.handshakes.inc();
         match established.holder {
             Holder::Known(_) => {
                 // A full journal lane leaves the device without an answer; it gives up after 45 seconds and begins anew.
                 if self.append(Record::SessionOpened(stored), After::Opened { terminator: self.index, connection }) {
-                    self.metrics.sessions.inc();
+                    self.shared.metrics.sessions.inc();
                     self.sessions.insert(session, Standing::Opening);
                 }
             }
@@ -490,12 +463,12 @@ impl Worker {
         let (identity, ip) = (*entry.session.identity(), entry.session.path().peer.ip());
         tracing::debug!(device = %identity.device, session = %connection, peer = %entry.session.path().peer, "session established");
         // The shard must know the session before its first message; a full lane means that it is not told, and the device starts over.
-        if self.tell_shard(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {
+        if self.lanes.shards.tell(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {
             self.enter(connection);
             self.with_session(connection, Session::confirm);
         } else {
             self.remove(connection);
-            self.metrics.sessions.dec();
+            self.shared.metrics.sessions.dec();
         }
     }
 
@@ -505,7 +478,7 @@ impl Worker {
         let mut result = Ok(());
         self.with_session(connection, |session, cx| result = session.request(cx, id, request, deadline));
         if let Err(error) = result {
-            self.tell_shard(device, Input::Settled { request: id, outcome: Err::<Outcome, _>(error) });
+            self.lanes.shards.tell(device, Input::Settled { request: id, outcome: Err::<Outcome, _>(error) });
         }
     }
 
@@ -513,7 +486,7 @@ impl Worker {
         let Some(entry) = self.sessions.entry(connection) else { return };
         tracing::debug!(device = %entry.session.identity().device, session = %connection, ?reason, "session retired");
         if entry.standing == Standing::Live {
-            self.metrics.sessions.dec();
+            self.shared.metrics.sessions.dec();
         }
         let Some(entry) = self.sessions.entry(connection) else { return };
         entry.standing = Standing::Tombstone;

@@ -104,6 +104,7 @@ async fn an_unknown_key_is_listed_only_while_somebody_looks() {
     let stranger = handle.strangers.list().remove(0);
     assert_eq!((stranger.seen.device, &stranger.seen.spki[..]), (id(1), &pair.public().spki()[..]));
     assert!(!driver.device.is_connected());
+    assert_eq!(running.opened.metrics.render().lines().find(|line| line.starts_with("holdfast_sessions ")), Some("holdfast_sessions 0"));
     running.stop();
 }
 

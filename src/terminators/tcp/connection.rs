@@ -3,7 +3,6 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 use firmware_protocol::crypto::DevicePublicKey;
 use firmware_protocol::path::Path;
@@ -14,13 +13,13 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use crate::admission::Place;
 use crate::terminators::limits::Allowance;
+use crate::terminators::liveness::Liveness;
+use crate::terminators::timers::Alarm;
 
 /// Most bytes read at once.
 pub(super) const READ_LEN: usize = 16 << 10;
 /// Most bytes that wait for a device that does not read.
 const UNSENT_MAX: usize = 64 << 10;
-/// How often at most a shard is told that a device was heard.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// A connection of a device, or of whoever it is.
 #[derive(Debug)]
@@ -31,8 +30,7 @@ pub(super) struct Connection {
     /// Its place among those that have proved nothing yet.
     place: Option<Place>,
     pub(super) stage: Stage,
-    /// When its next timer is.
-    pub(super) scheduled_at: Option<Millis>,
+    pub(super) alarm: Alarm,
 }
 
 /// How far a connection has come.
@@ -61,7 +59,7 @@ pub(super) struct Live {
     pub(super) allowance: Allowance,
     /// Messages that had an effect beyond the session.
     pub(super) messages: u64,
-    reported_at: Option<Millis>,
+    pub(super) liveness: Liveness,
 }
 
 /// What a session is at the moment.
@@ -92,7 +90,7 @@ impl Connection {
         // A frame is one segment: devices lose half a header.
         socket.set_nodelay(true)?;
         let stage = Stage::Half(Half { greeting: Some(greeting), until });
-        Ok(Self { socket, peer, unsent: Vec::new(), place: Some(place), stage, scheduled_at: None })
+        Ok(Self { socket, peer, unsent: Vec::new(), place: Some(place), stage, alarm: Alarm::default() })
     }
 
     /// Sends the first bytes there are. `false` if they do not fit into an empty buffer: the connection is broken.
@@ -188,15 +186,6 @@ impl AsFd for Connection {
 
 impl Live {
     pub(super) fn new(session: TcpSession, standing: Standing) -> Self {
-        Self { session, standing, allowance: Allowance::default(), messages: 0, reported_at: None }
-    }
-
-    /// Whether the shard should be told that the device was heard just now.
-    pub(super) fn report_due(&mut self, now: Millis) -> bool {
-        let due = self.reported_at.is_none_or(|at| now.since(at) >= REPORT_EVERY);
-        if due {
-            self.reported_at = Some(now);
-        }
-        due
+        Self { session, standing, allowance: Allowance::default(), messages: 0, liveness: Liveness::default() }
     }
 }

@@ -19,7 +19,7 @@ impl Worker {
             if !self.owns(connection) {
                 let message = ToTerminator::Unlabelled { path, bytes: datagram.to_vec(), candidates: before, awaited };
                 if self.lanes.workers[owner_of(connection, self.workers)].push(message).is_err() {
-                    self.metrics.dropped("worker_full");
+                    self.shared.metrics.dropped("worker_full");
                 }
                 return;
             }
@@ -33,9 +33,9 @@ impl Worker {
         }
         match (demux(datagram), reason) {
             (Datagram::Flight { .. }, _) if awaited => self.pass_to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() }),
-            (_, Some(dropped)) => self.metrics.session_drop(dropped),
-            (Datagram::Resumed { .. }, None) => self.metrics.dropped("unknown_device"),
-            (_, None) => self.metrics.dropped("unknown_address"),
+            (_, Some(dropped)) => self.shared.metrics.session_drop(dropped),
+            (Datagram::Resumed { .. }, None) => self.shared.metrics.dropped("unknown_device"),
+            (_, None) => self.shared.metrics.dropped("unknown_address"),
         }
     }
 

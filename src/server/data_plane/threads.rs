@@ -1,0 +1,60 @@
+//! The data plane's threads: how they begin, and how they end in order.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crate::mailbox::{Bell, MailboxBuilder};
+
+/// All threads, in the order they began.
+#[derive(Default)]
+pub(super) struct Threads {
+    running: Vec<Running>,
+}
+
+struct Running {
+    thread: JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+    /// Wakes the thread, so that it sees that it shall stop.
+    bell: Arc<Bell>,
+}
+
+impl Threads {
+    /// Begins a thread that sleeps on `bell`. One that panics takes the process with it: it cannot serve its sessions any more, and a restart
+    /// serves them all within seconds.
+    pub(super) fn spawn(&mut self, name: &str, bell: Arc<Bell>, body: impl FnOnce(&AtomicBool) + Send + 'static) -> io::Result<()> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let ended = catch_unwind(AssertUnwindSafe(|| body(&seen)));
+            if ended.is_err() {
+                std::process::abort();
+            }
+        })?;
+        self.running.push(Running { thread, stop, bell });
+        Ok(())
+    }
+
+    /// Begins a thread that looks by itself now and then whether it shall stop.
+    pub(super) fn spawn_plain(&mut self, name: &str, body: impl FnOnce(&AtomicBool) + Send + 'static) -> io::Result<()> {
+        let bell = MailboxBuilder::<()>::new()?.build()?.bell();
+        self.spawn(name, bell, body)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Ends all, the last one first.
+    pub(super) fn stop(self) {
+        for Running { thread, stop, bell } in self.running.into_iter().rev() {
+            stop.store(true, Ordering::Release);
+            bell.ring();
+            if thread.join().is_err() {
+                tracing::error!("a thread panicked");
+            }
+        }
+    }
+}

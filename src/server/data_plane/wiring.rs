@@ -1,0 +1,104 @@
+//! Who can tell whom: every mailbox, and a lane of its own for each thread that sends into it.
+
+use std::io;
+use std::sync::Arc;
+
+use prometheus::IntCounter;
+use router::errand::Errand;
+use router::event::CommittedEvents;
+use router::shard::Input;
+use tokio::sync::mpsc::{self, Receiver};
+
+use crate::errands;
+use crate::mailbox::{Lane, Mailbox, MailboxBuilder};
+use crate::shards::{Reply, ShardLanes, SubscribedOwners, ToShards};
+use crate::terminators::tcp::{TcpLanes, ToRsaHandshakes};
+use crate::terminators::{ToHandshakes, ToTerminator, WorkerLanes};
+use crate::writer::{Append, WriterLanes};
+
+/// Room in a lane between two threads.
+const LANE: usize = 4_096;
+/// Room in a lane of the API, which many callers share.
+const API_LANE: usize = 1_024;
+/// Batches of events that wait for the streams.
+const STREAM_BATCHES: usize = 1_024;
+
+/// What each thread holds of the others. Terminators are numbered from 0, the one of TCP last.
+pub(super) struct Wiring {
+    pub(super) workers: Vec<(Mailbox<ToTerminator>, WorkerLanes)>,
+    pub(super) tcp: (Mailbox<ToTerminator>, TcpLanes),
+    pub(super) handshakes: (Mailbox<ToHandshakes>, Vec<Lane<ToTerminator>>),
+    pub(super) rsa_handshakes: (Mailbox<ToRsaHandshakes>, Vec<Lane<ToTerminator>>),
+    pub(super) shards: Vec<(Mailbox<Input<Reply>>, ShardLanes, Arc<SubscribedOwners>)>,
+    pub(super) writer: (Mailbox<Append>, WriterLanes),
+    pub(super) api: Vec<Lane<Input<Reply>>>,
+    pub(super) streams: Receiver<CommittedEvents>,
+    pub(super) errands: Receiver<Errand>,
+}
+
+impl Wiring {
+    /// For that many `workers` on UDP and `shards`. `shard_full` counts what terminators could not tell a shard.
+    pub(super) fn new(workers: usize, shards: usize, shard_full: &IntCounter) -> io::Result<Self> {
+        let mut terminator_boxes = mailboxes::<ToTerminator>(workers + 1)?;
+        let mut shard_boxes = mailboxes::<Input<Reply>>(shards)?;
+        let mut writer_box = MailboxBuilder::<Append>::new()?;
+        let mut handshake_box = MailboxBuilder::<ToHandshakes>::new()?;
+        let mut rsa_box = MailboxBuilder::<ToRsaHandshakes>::new()?;
+        let (stream_sender, streams) = mpsc::channel(STREAM_BATCHES);
+        let (errand_sender, errands) = mpsc::channel(errands::WAITING_MAX);
+        let subscribed: Vec<Arc<SubscribedOwners>> = (0..shards).map(|_| Arc::default()).collect();
+
+        let worker_lanes: Vec<_> = (0..workers)
+            .map(|_| WorkerLanes {
+                workers: lanes(&mut terminator_boxes[..workers], LANE),
+                shards: ToShards::new(lanes(&mut shard_boxes, LANE), shard_full.clone()),
+                writer: writer_box.lane(LANE),
+                handshakes: handshake_box.lane(LANE),
+            })
+            .collect();
+        let tcp_shards = ToShards::new(lanes(&mut shard_boxes, LANE), shard_full.clone());
+        let tcp_lanes = TcpLanes { shards: tcp_shards, handshakes: rsa_box.lane(LANE) };
+        let shard_lanes: Vec<_> = (0..shards)
+            .map(|_| ShardLanes {
+                terminators: lanes(&mut terminator_boxes, LANE),
+                writer: writer_box.lane(LANE),
+                errands: errand_sender.clone(),
+            })
+            .collect();
+        let writer_lanes = WriterLanes {
+            terminators: lanes(&mut terminator_boxes, LANE),
+            shards: lanes(&mut shard_boxes, LANE).into_iter().zip(subscribed.iter().cloned()).collect(),
+            streams: stream_sender,
+        };
+        let handshake_lanes = lanes(&mut terminator_boxes[..workers], LANE);
+        let rsa_lanes = lanes(&mut terminator_boxes, LANE);
+        let api = lanes(&mut shard_boxes, API_LANE);
+
+        let mut terminators = built(terminator_boxes)?;
+        let tcp_mailbox = terminators.pop().expect("one more was made than there are workers");
+        let shards = built(shard_boxes)?.into_iter().zip(shard_lanes).zip(subscribed);
+        Ok(Self {
+            workers: terminators.into_iter().zip(worker_lanes).collect(),
+            tcp: (tcp_mailbox, tcp_lanes),
+            handshakes: (handshake_box.build()?, handshake_lanes),
+            rsa_handshakes: (rsa_box.build()?, rsa_lanes),
+            shards: shards.map(|((mailbox, lanes), subscribed)| (mailbox, lanes, subscribed)).collect(),
+            writer: (writer_box.build()?, writer_lanes),
+            api,
+            streams,
+            errands,
+        })
+    }
+}
+
+fn mailboxes<T>(count: usize) -> io::Result<Vec<MailboxBuilder<T>>> {
+    (0..count).map(|_| MailboxBuilder::new()).collect()
+}
+
+fn lanes<T>(mailboxes: &mut [MailboxBuilder<T>], capacity: usize) -> Vec<Lane<T>> {
+    mailboxes.iter_mut().map(|mailbox| mailbox.lane(capacity)).collect()
+}
+
+fn built<T>(mailboxes: Vec<MailboxBuilder<T>>) -> io::Result<Vec<Mailbox<T>>> {
+    mailboxes.into_iter().map(MailboxBuilder::build).collect()
+}
