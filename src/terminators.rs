@@ -9,6 +9,7 @@ pub mod cid_keys;
 mod limits;
 mod liveness;
 mod sessions;
+mod steering;
 pub mod tcp;
 mod timers;
 mod udp;

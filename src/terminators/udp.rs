@@ -1,4 +1,4 @@
-//! The UDP sockets of the workers: one each on the same port, so that the kernel spreads datagrams over them.
+//! The UDP sockets of the workers, all on the same port: each has one for records of sessions and one for whatever else comes.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -8,6 +8,8 @@ use firmware_protocol::path::Path;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
+
+use super::steering::steer;
 
 /// Room the kernel is asked for, each way: the burst of a fleet between two turns of a worker.
 const KERNEL_BUFFER: usize = 4 << 20;
@@ -22,14 +24,21 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Binds `workers` sockets to `address`. Fails if anything else has the port, another server of the same user included.
+/// Binds two sockets for each of `workers` to `address`. Fails if anything else has the port, another server of the same user included.
 pub fn bind_group(address: SocketAddr, workers: usize) -> Result<Vec<Udp>, BindError> {
     let failed = |source| BindError { address, source };
     // Without SO_REUSEPORT this bind fails if the port is in use in whatever way; the group would silently share it.
     let probe = open(address, false).map_err(failed)?;
     let address = probe.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(address);
     drop(probe);
-    (0..workers).map(|_| open(address, true).and_then(Udp::new).map_err(failed)).collect()
+    // The kernel numbers them in this order.
+    let group = (0..2 * workers).map(|_| open(address, true)).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    if let Some(Err(error)) = group.first().map(|first| steer(first, workers)) {
+        tracing::warn!(%error, "the kernel spreads datagrams by address: a flood of hellos can displace records of sessions");
+    }
+    let mut of_sessions = group;
+    let of_others = of_sessions.split_off(workers);
+    of_sessions.into_iter().zip(of_others).map(|(sessions, others)| Udp::new(sessions, others).map_err(failed)).collect()
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -46,44 +55,70 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// One worker's socket, reading in batches and telling which of our addresses a datagram came to.
+/// One worker's sockets, read in batches. Every datagram comes with the address of ours that it came to.
 #[derive(Debug)]
 pub struct Udp {
-    socket: UdpSocket,
-    state: UdpSocketState,
+    sessions: Door,
+    others: Door,
     is_ipv6: bool,
     buffers: Vec<Vec<u8>>,
 }
 
-impl Udp {
-    /// Reads of the kernel that one call makes at most. With coalescing there can be more datagrams.
-    pub const BATCH: usize = BATCH_SIZE;
+/// Which of its sockets a worker reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Queue {
+    /// Records of sessions, as far as the kernel can tell.
+    Sessions,
+    /// What anybody may send without a session.
+    Others,
+}
 
+#[derive(Debug)]
+struct Door {
+    socket: UdpSocket,
+    state: UdpSocketState,
+}
+
+impl Door {
     fn new(socket: Socket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
-        let socket = UdpSocket::from(socket);
-        let is_ipv6 = socket.local_addr()?.is_ipv6();
-        Ok(Self { socket, state, is_ipv6, buffers: vec![vec![0; RECEIVE_MAX]; BATCH_SIZE] })
+        Ok(Self { socket: socket.into(), state })
+    }
+}
+
+impl Udp {
+    /// Reads of the kernel that one call makes at most. With coalescing there can be more datagrams.
+    pub(super) const BATCH: usize = BATCH_SIZE;
+
+    fn new(sessions: Socket, others: Socket) -> io::Result<Self> {
+        let (sessions, others) = (Door::new(sessions)?, Door::new(others)?);
+        let is_ipv6 = sessions.socket.local_addr()?.is_ipv6();
+        Ok(Self { sessions, others, is_ipv6, buffers: vec![vec![0; RECEIVE_MAX]; BATCH_SIZE] })
     }
 
     /// The address it is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.sessions.socket.local_addr()
     }
 
     /// What to wait for.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    pub fn sockets(&self) -> [BorrowedFd<'_>; 2] {
+        [&self.sessions, &self.others].map(|door| door.socket.as_fd())
     }
 
     /// Hands every datagram of one batch to `take`. Returns how many; 0 when there is nothing to read.
-    pub fn receive(&mut self, mut take: impl FnMut(&[u8], Path)) -> usize {
+    pub(super) fn receive(&mut self, queue: Queue, mut take: impl FnMut(&[u8], Path)) -> usize {
+        let Self { sessions, others, buffers, .. } = self;
+        let Door { socket, state } = match queue {
+            Queue::Sessions => sessions,
+            Queue::Others => others,
+        };
         let mut meta = [RecvMeta::default(); BATCH_SIZE];
-        let mut slices: Vec<IoSliceMut<'_>> = self.buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
+        let mut slices: Vec<IoSliceMut<'_>> = buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
         // Errors here are the network's report about an earlier send; the next read goes on.
-        let Ok(received) = self.state.recv((&self.socket).into(), &mut slices, &mut meta) else { return 0 };
+        let Ok(received) = state.recv((&*socket).into(), &mut slices, &mut meta) else { return 0 };
         let mut count = 0;
-        for (buffer, meta) in self.buffers.iter().zip(&meta[..received]) {
+        for (buffer, meta) in buffers.iter().zip(&meta[..received]) {
             let path = Path { peer: canonical(meta.addr), local: meta.dst_ip.map(|ip| ip.to_canonical()) };
             for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
                 take(datagram, path);
@@ -102,7 +137,7 @@ impl Udp {
             segment_size: None,
             src_ip: path.local.map(|ip| self.for_socket(SocketAddr::new(ip, 0)).ip()),
         };
-        self.state.try_send((&self.socket).into(), &transmit)
+        self.sessions.state.try_send((&self.sessions.socket).into(), &transmit)
     }
 
     /// An IPv6 socket speaks IPv4 by mapped addresses.
@@ -119,5 +154,76 @@ fn canonical(address: SocketAddr) -> SocketAddr {
         // Scope and flow are of the moment; the address is the device's.
         SocketAddr::V6(v6) if v6.scope_id() != 0 => address,
         _ => SocketAddr::new(address.ip().to_canonical(), address.port()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// The worker and the queue that get a datagram with these first bytes.
+    fn place(group: &mut [Udp], sender: &UdpSocket, datagram: &[u8]) -> (usize, Queue) {
+        sender.send_to(datagram, group[0].local_addr().unwrap()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            for (worker, udp) in group.iter_mut().enumerate() {
+                for queue in [Queue::Sessions, Queue::Others] {
+                    if udp.receive(queue, |bytes, _| assert_eq!(bytes, datagram)) > 0 {
+                        return (worker, queue);
+                    }
+                }
+            }
+        }
+        panic!("it did not come");
+    }
+
+    fn datagram(content_type: u8, bucket: u8) -> Vec<u8> {
+        [&[content_type, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 0, 0x10, 0x01, bucket][..], &[0; 40]].concat()
+    }
+
+    fn steered(address: &str) {
+        let address = SocketAddr::new(address.parse().unwrap(), 0);
+        let mut group = bind_group(address, 3).unwrap();
+        let sender = UdpSocket::bind(address).unwrap();
+        for (content_type, bucket) in [(25, 0), (25, 1), (253, 5), (25, 255)] {
+            let place = place(&mut group, &sender, &datagram(content_type, bucket));
+            assert_eq!(place, (usize::from(bucket) % 3, Queue::Sessions), "{content_type} {bucket}");
+        }
+        let (hello, _) = place(&mut group, &sender, &datagram(22, 0));
+        for (content_type, queue) in
+            [(22, Queue::Others), (23, Queue::Sessions), (254, Queue::Sessions), (252, Queue::Others), (0, Queue::Others)]
+        {
+            let place = place(&mut group, &sender, &datagram(content_type, 7));
+            assert_eq!(place, (hello, queue), "{content_type}: what a sender sends goes to one worker");
+        }
+        assert_eq!(place(&mut group, &sender, &[0]), (hello, Queue::Others));
+        let mut workers: Vec<_> = (0..64)
+            .map(|_| place(&mut group, &UdpSocket::bind(address).unwrap(), &datagram(22, 0)))
+            .map(|(worker, queue)| (worker, queue == Queue::Others))
+            .collect();
+        workers.sort_unstable();
+        workers.dedup();
+        assert_eq!(workers, [(0, true), (1, true), (2, true)], "senders are spread over all");
+    }
+
+    #[test]
+    fn the_kernel_sends_records_to_their_workers_and_hellos_elsewhere() {
+        steered("127.0.0.1");
+        steered("::1");
+    }
+
+    #[test]
+    fn a_flood_of_hellos_displaces_no_record_of_a_session() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let mut group = bind_group(address, 1).unwrap();
+        let (stranger, device) = (UdpSocket::bind(address).unwrap(), UdpSocket::bind(address).unwrap());
+        let server = group[0].local_addr().unwrap();
+        let hello = [22; 1000];
+        for _ in 0..50_000 {
+            stranger.send_to(&hello, server).unwrap();
+        }
+        assert_eq!(place(&mut group, &device, &datagram(25, 0)), (0, Queue::Sessions));
     }
 }

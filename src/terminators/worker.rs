@@ -34,12 +34,14 @@ use crate::shards::ToShards;
 use crate::terminators::awaited::Awaited;
 use crate::terminators::limits;
 use crate::terminators::sessions::{Sessions, Standing};
-use crate::terminators::udp::Udp;
+use crate::terminators::udp::{Queue, Udp};
 use crate::terminators::{Holder, Shared, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
 use crate::writer::{After, Append};
 
-/// Datagrams read in one turn before the mailbox is looked at again.
-const BATCHES: usize = 8;
+/// Batches of datagrams of sessions that are read in one turn before the mailbox is looked at again.
+const SESSION_BATCHES: usize = 8;
+/// Batches of other datagrams: however many hellos there are, sessions come again soon.
+const OTHER_BATCHES: usize = 2;
 /// Messages taken in one turn.
 const MESSAGES: usize = 512;
 /// How often a random connection id is drawn that no session has.
@@ -140,7 +142,8 @@ impl Worker {
         while let Some(connection) = self.sessions.pop_silent_stranger(self.now.at) {
             self.remove(connection);
         }
-        self.receive();
+        self.receive(Queue::Sessions, SESSION_BATCHES);
+        self.receive(Queue::Others, OTHER_BATCHES);
         self.take_messages();
         while let Some(connection) = self.sessions.pop_due(self.now.at) {
             self.with_session(connection, |session, cx| session.handle_timeout(cx));
@@ -155,10 +158,10 @@ impl Worker {
         self.lanes.handshakes.ring();
     }
 
-    fn receive(&mut self) {
+    fn receive(&mut self, queue: Queue, batches: usize) {
         let mut batch = Vec::new();
-        for _ in 0..BATCHES {
-            let received = self.udp.receive(|datagram, path| batch.push((datagram.to_vec(), path)));
+        for _ in 0..batches {
+            let received = self.udp.receive(queue, |datagram, path| batch.push((datagram.to_vec(), path)));
             for (datagram, path) in batch.drain(..) {
                 self.shared.metrics.datagrams_received.inc();
                 self.handle_datagram(&datagram, path);

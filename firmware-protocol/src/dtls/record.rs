@@ -14,6 +14,8 @@ use crate::wire::{Reader, Write};
 
 /// Length of a record header without connection id.
 pub const HEADER_LEN: usize = 13;
+/// Where in a record of type [`content::CID`] or [`content::MOVED`] the byte is that [`ConnectionId::bucket`] returns.
+pub const BUCKET_AT: u32 = 13;
 /// Most bytes of plaintext a device takes or sends in a record (`MBEDTLS_SSL_MAX_CONTENT_LEN`).
 pub const PLAINTEXT_MAX: usize = 1152;
 /// Nothing longer than this is a datagram of a device: header, connection id, nonce, padded plaintext and tag.
@@ -197,6 +199,15 @@ fn aad(epoch: u16, sequence: u64, content_type: u8, connection: Option<Connectio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bucket_is_where_it_is_said_to_be() {
+        let mut record = vec![content::CID, 0xfe, 0xfd];
+        record.extend([0; 8]);
+        record.extend([1, 2, 3, 4, 5, 6, 7, 8, 0, 0]);
+        let connection = Record::parse(&record).and_then(|(record, _)| record.connection);
+        assert_eq!(connection.map(ConnectionId::bucket), record.get(BUCKET_AT as usize).copied());
+    }
 
     #[test]
     fn only_the_record_of_a_client_hello_may_claim_an_older_version() {

@@ -127,7 +127,9 @@ impl Launch<'_> {
         let (workers, unlabelled) = (ends.len(), Arc::new(Unlabelled::default()));
         let shares = shared_out(sessions, workers, |(session, _)| owner_of(session.connection(), workers));
         for (index, ((udp, (mailbox, lanes)), sessions)) in sockets.into_iter().zip(ends).zip(shares).enumerate() {
-            mailbox.watch(udp.as_fd())?;
+            for socket in udp.sockets() {
+                mailbox.watch(socket)?;
+            }
             let bell = mailbox.bell();
             let mut worker = Worker::new(number(index), workers, udp, mailbox, lanes, Arc::clone(&unlabelled), self.shared.clone())?;
             sessions.into_iter().for_each(|(session, retired)| worker.restore(session, retired));
