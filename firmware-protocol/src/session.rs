@@ -33,9 +33,9 @@ use crate::dtls::sequence::{ReplayWindow, SendSequence};
 use crate::dtls::server::FinalFlight;
 use crate::entropy::Entropy;
 use crate::error::RequestError;
-use crate::id::Identity;
-use crate::path::Path;
-use crate::time::{Millis, Now, UnixMillis};
+use crate::id::{DeviceId, OwnerId};
+use crate::path::{KeptPath, Path};
+use crate::time::{Millis, Now};
 
 use self::conversation::{Carrier, Conversation, Event, Turn};
 use self::describe::DescribeKind;
@@ -157,17 +157,16 @@ pub enum Dropped {
 /// A device's session.
 #[derive(Debug)]
 pub struct Session {
-    identity: Identity,
+    device: DeviceId,
+    owner: Option<OwnerId>,
     connection: ConnectionId,
     id_on_wire: bool,
     keys: KeyBlock,
     birth: Generation,
-    established_at: UnixMillis,
-    path: Path,
+    path: KeptPath,
     send: SendSequence,
     received: ReplayWindow,
     conversation: Conversation,
-    last_heard: UnixMillis,
     final_flight: Option<Box<FinalFlight>>,
 }
 
@@ -205,29 +204,33 @@ impl Session {
 
     fn new(stored: &StoredSession, generation: Generation) -> Option<Self> {
         Some(Self {
-            identity: stored.identity,
+            device: stored.identity.device,
+            owner: stored.identity.owner,
             connection: stored.connection,
             id_on_wire: stored.id_on_wire,
             keys: stored.keys,
             birth: stored.birth,
-            established_at: stored.established_at,
-            path: stored.path,
+            path: stored.path.into(),
             send: SendSequence::new(stored.birth, generation)?,
             received: ReplayWindow::default(),
             conversation: Conversation::new(Carrier::Datagrams, generation, MESSAGE_MAX_UNKNOWN),
-            last_heard: stored.established_at,
             final_flight: None,
         })
     }
 
     /// Who holds the other end.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// Whose device that is.
+    pub fn owner(&self) -> Option<OwnerId> {
+        self.owner
     }
 
     /// The owner changed while the session lives.
-    pub fn set_identity(&mut self, identity: Identity) {
-        self.identity = identity;
+    pub fn set_owner(&mut self, owner: Option<OwnerId>) {
+        self.owner = owner;
     }
 
     /// Its connection id.
@@ -242,17 +245,7 @@ impl Session {
 
     /// Where the device is.
     pub fn path(&self) -> Path {
-        self.path
-    }
-
-    /// When an authentic record last came.
-    pub fn last_heard(&self) -> UnixMillis {
-        self.last_heard
-    }
-
-    /// When the handshake ended.
-    pub fn established_at(&self) -> UnixMillis {
-        self.established_at
+        self.path.get()
     }
 
     /// Whether a fresh generation should be given to [`Session::renew`] soon.
@@ -267,7 +260,7 @@ impl Session {
 
     /// Sends our last handshake flight. The session must be durable by now: a device that has a session which the server lost is silent for minutes.
     pub fn confirm(&mut self, cx: &mut Context<'_>) {
-        self.send_final_flight(cx, self.path);
+        self.send_final_flight(cx, self.path());
     }
 
     /// Takes a datagram that carries this session's connection id, or comes from its device's address if the device knows of none.
@@ -301,7 +294,6 @@ impl Session {
         let plaintext = plaintext.to_vec();
         let newest = self.received.is_newest(record.sequence);
         self.received.accept(record.sequence);
-        self.last_heard = cx.now.unix;
         match content_type {
             content::APPLICATION => {
                 self.final_flight = None;
@@ -330,7 +322,7 @@ impl Session {
 
     /// A record newer than any came from `from`. If that is a new address, it is answered but not believed until a ping to it comes back.
     fn follow(&mut self, cx: &mut Context<'_>, from: Path) {
-        if from == self.path {
+        if from == self.path() {
             return self.conversation.drop_path_check();
         }
         if self.conversation.checked_path() != Some(from) {
@@ -340,7 +332,7 @@ impl Session {
 
     /// Where answers go: to the address the device was last heard from, proved or not.
     pub fn answer_path(&self) -> Path {
-        self.conversation.checked_path().unwrap_or(self.path)
+        self.conversation.checked_path().unwrap_or_else(|| self.path())
     }
 
     fn handle_message(&mut self, cx: &mut Context<'_>, sequence: u64, bytes: &[u8], from: Path) -> Result<(), Dropped> {
@@ -408,10 +400,10 @@ impl Session {
         for event in events {
             match event {
                 Event::Reply(message) => self.seal(cx, self.answer_path(), content::APPLICATION, &message),
-                Event::Send(message, path) => self.seal(cx, path.unwrap_or(self.path), content::APPLICATION, &message),
+                Event::Send(message, path) => self.seal(cx, path.unwrap_or_else(|| self.path()), content::APPLICATION, &message),
                 Event::Settled(request, outcome) => cx.out.push(Output::Settled { request, outcome }),
                 Event::PathProved(path) => {
-                    self.path = path;
+                    self.path = path.into();
                     cx.out.push(Output::Moved { path });
                 }
                 Event::DescribeLost(kind) => cx.out.push(Output::DescribeLost(kind)),

@@ -4,7 +4,7 @@ use firmware_protocol::coap::Code;
 use firmware_protocol::crypto::Cbc;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::entropy::SeededEntropy;
-use firmware_protocol::id::{DeviceId, Identity, KeyHash};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::path::Path;
 use firmware_protocol::session::request::{Request, RequestId};
 use firmware_protocol::session::stored::Generation;
@@ -30,9 +30,9 @@ pub(crate) struct Stream {
 impl Stream {
     /// After the handshake and the Hello.
     pub(crate) fn new() -> Self {
-        let (device, key) = (DeviceId([7; 12]), KeyHash([7; 32]));
         let opening = Opening {
-            identity: Identity { device, key, owner: None, product: None },
+            device: DeviceId([7; 12]),
+            owner: None,
             connection: ConnectionId([1; 8]),
             path: Path { peer: ([192, 0, 2, 1], 5683).into(), local: None },
             secret: SECRET,

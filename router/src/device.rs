@@ -41,23 +41,23 @@ pub struct Device {
     pub(crate) identity: Identity,
     pub(crate) link: Option<Link>,
     pub(crate) presence: Presence,
-    pub(crate) hello: Option<Hello>,
+    pub(crate) firmware: Option<Firmware>,
     pub(crate) application: Option<Arc<Application>>,
     pub(crate) has_system_describe: bool,
     /// Its application lacks something that it needs.
     pub(crate) safe_mode: bool,
     pub(crate) subscriptions: Arc<Vec<Subscription>>,
     /// It said goodbye and has not been heard since.
-    pub(crate) left: Option<Left>,
-    pub(crate) last_heard: Option<UnixMillis>,
-    pub(crate) last_handshake: Option<UnixMillis>,
+    pub(crate) left: Option<Box<Left>>,
+    pub(crate) last_heard: Moment,
+    pub(crate) last_handshake: Moment,
     pub(crate) last_ip: Option<IpAddr>,
     /// Its session was taken over from a former process, and it has not been heard since.
     pub(crate) restored: bool,
     /// A timer looks after the end of its lease.
     pub(crate) lease_timer: bool,
     /// Since when it has been online without a break.
-    pub(crate) online_since: Option<UnixMillis>,
+    pub(crate) online_since: Moment,
     /// Events taken from it since then.
     pub(crate) published: u64,
     /// It is being asked for its vitals.
@@ -66,6 +66,36 @@ pub struct Device {
     pub(crate) claiming: bool,
     /// How often it asks the cloud for something.
     pub(crate) wishes: Bucket,
+}
+
+/// What is kept of a Hello.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Firmware {
+    pub(crate) platform: u16,
+    pub(crate) flags: u16,
+    pub(crate) system_version: Option<u16>,
+    pub(crate) takes_typed_events: bool,
+}
+
+impl From<&Hello> for Firmware {
+    fn from(hello: &Hello) -> Self {
+        let Hello { platform, flags, system_version, .. } = *hello;
+        Self { platform, flags, system_version, takes_typed_events: hello.takes_typed_events() }
+    }
+}
+
+/// When something last happened, if it ever did; half as long as an `Option<UnixMillis>`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub(crate) struct Moment(UnixMillis);
+
+impl Moment {
+    pub(crate) fn at(at: UnixMillis) -> Self {
+        Self(at)
+    }
+
+    pub(crate) fn get(self) -> Option<UnixMillis> {
+        Some(self.0).filter(|at| at.0 != 0)
+    }
 }
 
 /// A goodbye, and when it was said.
@@ -175,18 +205,18 @@ impl Device {
             identity,
             link: None,
             presence: Presence::default(),
-            hello: None,
+            firmware: None,
             application: None,
             has_system_describe: false,
             safe_mode: false,
             subscriptions: Arc::default(),
             left: None,
-            last_heard: None,
-            last_handshake: None,
+            last_heard: Moment::default(),
+            last_handshake: Moment::default(),
             last_ip: None,
             restored: false,
             lease_timer: false,
-            online_since: None,
+            online_since: Moment::default(),
             published: 0,
             vitals_asked: false,
             claiming: false,
@@ -197,11 +227,11 @@ impl Device {
     pub(crate) fn restored(restored: RestoredDevice, common: &mut InCommon) -> Self {
         let mut device = Self {
             link: Some(restored.link),
-            hello: restored.hello.as_deref().and_then(Hello::parse),
+            firmware: restored.hello.as_deref().and_then(Hello::parse).map(|hello| Firmware::from(&hello)),
             safe_mode: restored.system.as_deref().is_some_and(lacks_modules),
             subscriptions: common.subscriptions(restored.subscriptions),
-            left: restored.left,
-            last_handshake: Some(restored.established_at),
+            left: restored.left.map(Box::new),
+            last_handshake: Moment::at(restored.established_at),
             last_ip: Some(restored.ip),
             restored: true,
             ..Self::new(restored.identity)
@@ -213,8 +243,8 @@ impl Device {
     }
 
     /// A Hello: what was said before no longer holds.
-    pub(crate) fn introduce(&mut self, hello: Hello) {
-        self.hello = Some(hello);
+    pub(crate) fn introduce(&mut self, hello: &Hello) {
+        self.firmware = Some(hello.into());
         self.application = None;
         (self.has_system_describe, self.safe_mode) = (false, false);
         self.subscriptions = Arc::default();
@@ -233,7 +263,7 @@ impl Device {
 
     /// Whether events go to it with their Content-Format.
     pub(crate) fn takes_typed_events(&self) -> bool {
-        self.hello.is_some_and(|hello| hello.takes_typed_events())
+        self.firmware.is_some_and(|firmware| firmware.takes_typed_events)
     }
 
     /// Adds a subscription once. `false` if there is no more room.
@@ -256,17 +286,17 @@ impl Device {
 
     /// When it means to wake, if it sleeps.
     pub(crate) fn asleep_until(&self, now: UnixMillis) -> Option<UnixMillis> {
-        self.left.and_then(|left| left.asleep_until(now))
+        self.left.as_ref().and_then(|left| left.asleep_until(now))
     }
 
     /// Whether it is just about to leave: it stays until what it waits for was acknowledged, and that is no proof that it came back.
     pub(crate) fn is_leaving(&self, now: UnixMillis) -> bool {
-        self.left.is_some_and(|left| now.0.saturating_sub(left.at.0) < LEAVING_MS)
+        self.left.as_ref().is_some_and(|left| now.0.saturating_sub(left.at.0) < LEAVING_MS)
     }
 
     /// Whether its session has brought all that a device says only once.
     pub(crate) fn is_complete(&self) -> bool {
-        self.hello.is_some() && !self.subscriptions.is_empty() && self.missing_describes().next().is_none()
+        self.firmware.is_some() && !self.subscriptions.is_empty() && self.missing_describes().next().is_none()
     }
 
     /// What a session that goes on should have brought and has not.
@@ -277,21 +307,21 @@ impl Device {
     }
 
     pub(crate) fn platform(&self) -> Option<u16> {
-        self.hello.map(|hello| hello.platform)
+        self.firmware.map(|firmware| firmware.platform)
     }
 
     pub(crate) fn view(&self, now: Now) -> DeviceView {
         DeviceView {
             device: self.identity.device,
             asleep_until: self.asleep_until(now.unix),
-            left_for: self.left.and_then(|left| left.goodbye.reason()),
+            left_for: self.left.as_ref().and_then(|left| left.goodbye.reason()),
             safe_mode: self.safe_mode,
             online: self.link.is_some() && self.presence.is_online(now.at),
-            last_heard: self.last_heard,
-            last_handshake: self.last_handshake,
+            last_heard: self.last_heard.get(),
+            last_handshake: self.last_handshake.get(),
             last_ip: self.last_ip,
             platform: self.platform(),
-            system_version: self.hello.and_then(|hello| hello.system_version),
+            system_version: self.firmware.and_then(|firmware| firmware.system_version),
             functions: self.application.as_ref().map(|application| application.functions.clone()),
             variables: self.application.as_ref().map(|application| application.variables.clone()),
         }
@@ -301,4 +331,15 @@ impl Device {
 /// A describe that is none says nothing.
 fn lacks_modules(system: &[u8]) -> bool {
     Modules::parse(system).is_some_and(|modules| modules.missing().next().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_takes_no_more_than_it_says_in_memory() {
+        // The next size that an allocator has is 224: a million devices are 32 MB.
+        assert!(size_of::<Device>() <= 192, "{}", size_of::<Device>());
+    }
 }

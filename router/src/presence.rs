@@ -24,37 +24,38 @@ pub fn lease(platform: Option<u16>) -> Duration {
 /// Whether a device is online, and until when that holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Presence {
-    until: Option<Millis>,
+    /// 0 if there is no lease.
+    until: Millis,
 }
 
 impl Presence {
     /// Renews the lease. `true` if the device was offline.
     pub fn renew(&mut self, now: Millis, platform: Option<u16>) -> bool {
         let was_online = self.is_online(now);
-        self.until = Some(now + lease(platform));
+        self.until = now + lease(platform);
         !was_online
     }
 
     /// The device left, or its session ended. `true` if it was online.
     pub fn end(&mut self, now: Millis) -> bool {
         let was_online = self.is_online(now);
-        self.until = None;
+        self.until = Millis(0);
         was_online
     }
 
     /// The lease ran out.
     pub(crate) fn lapse(&mut self) {
-        self.until = None;
+        self.until = Millis(0);
     }
 
     /// Whether the lease holds.
     pub fn is_online(&self, now: Millis) -> bool {
-        self.until.is_some_and(|until| now < until)
+        now < self.until
     }
 
     /// When the lease ends by itself.
     pub fn until(&self) -> Option<Millis> {
-        self.until
+        Some(self.until).filter(|until| *until != Millis(0))
     }
 }
 

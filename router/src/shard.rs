@@ -1,15 +1,16 @@
 //! A shard: the single owner of a set of devices. Inputs in, outputs out; no I/O, no clock, no lock.
 
 mod calls;
+mod life;
 mod requests;
+mod subscribers;
+mod timers;
 mod uplink;
 mod vitals;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use firmware_protocol::coap::Code;
 use firmware_protocol::entropy::Entropy;
@@ -22,22 +23,13 @@ use firmware_protocol::session::{Receipt, Uplink};
 use firmware_protocol::time::{Millis, Now, UnixMillis};
 
 use crate::ask::{Answer, Ask, AskError};
-use crate::delivery::delivery;
-use crate::device::{Device, DeviceView, InCommon, Link, RestoredDevice};
+use crate::device::{Device, DeviceView, InCommon, Link};
 use crate::errand::{self, Errand};
-use crate::event::{CommittedEvents, Event, NewEvent, Source};
+use crate::event::{CommittedEvents, NewEvent, Source};
 use crate::journal::{Record, RetireReason};
 
-use self::calls::{Calls, Purpose};
-
-/// How long an event is offered to a subscribed device.
-const DELIVERY_SPAN: Duration = Duration::from_secs(45);
-/// How long a device may take to answer a describe that the shard itself asks for.
-const DESCRIBE_SPAN: Duration = Duration::from_secs(45);
-/// How long a resumed session has to bring what is missing before it is asked for.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How long after its Hello a device that posts no describes is asked for them: until the acknowledgement is there it drops what comes.
-const POLL_AFTER: Duration = Duration::from_secs(1);
+use self::calls::Calls;
+use self::timers::{Due, Look, Timers};
 
 /// Something a shard is told. `R` is how the caller of the API is answered; the shard only carries it.
 #[derive(Debug)]
@@ -248,14 +240,6 @@ pub struct Counts {
     pub replaced: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Timer {
-    Lease(DeviceId),
-    Missing(DeviceId),
-    Poll(DeviceId),
-    Call(RequestId),
-}
-
 /// A shard.
 pub struct Shard<R> {
     /// In boxes: a table has room for twice as many as it holds, and moves them all when it grows.
@@ -266,7 +250,7 @@ pub struct Shard<R> {
     /// Owners that were not among them before.
     new_subscribers: Vec<OwnerId>,
     calls: Calls<R>,
-    timers: BinaryHeap<Reverse<(Millis, Timer)>>,
+    timers: Timers,
     entropy: Box<dyn Entropy + Send>,
     counts: Counts,
 }
@@ -286,22 +270,10 @@ impl<R> Shard<R> {
             subscribers: BTreeMap::new(),
             new_subscribers: Vec::new(),
             calls: Calls::default(),
-            timers: BinaryHeap::new(),
+            timers: Timers::default(),
             entropy,
             counts: Counts::default(),
         }
-    }
-
-    /// Takes over a device that a former process served. It counts as online for one lease, because it does not know that anything happened,
-    /// unless it sleeps.
-    pub fn restore(&mut self, now: Now, restored: RestoredDevice) {
-        let device = Device::restored(restored, &mut self.common);
-        let (id, asleep) = (device.identity.device, device.asleep_until(now.unix).is_some());
-        self.devices.insert(id, Box::new(device));
-        if !asleep {
-            self.renew(now, id);
-        }
-        self.index(id);
     }
 
     /// What it did so far.
@@ -316,18 +288,17 @@ impl<R> Shard<R> {
 
     /// When [`Shard::handle_timeout`] wants to be called.
     pub fn timeout_at(&self) -> Option<Millis> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        self.timers.timeout_at()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Vec<Output<R>>) {
-        while let Some(Reverse((_, timer))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= now.at) {
-            self.timers.pop();
-            match timer {
-                Timer::Call(id) => self.call_ended(now, id, Ok(Outcome::TimedOut { received: false }), out),
-                Timer::Lease(device) => self.lease_due(now, device, out),
-                Timer::Missing(device) => self.missing_due(now, device, out),
-                Timer::Poll(device) => self.ask_missing_describes(now, device, out),
+        while let Some(due) = self.timers.pop(now.at) {
+            match due {
+                Due::Call(id) => self.call_ended(now, id, Ok(Outcome::TimedOut { received: false }), out),
+                Due::Device(device, Look::Lease) => self.lease_due(now, device, out),
+                Due::Device(device, Look::Missing) => self.missing_due(now, device, out),
+                Due::Device(device, Look::Poll) => self.ask_missing_describes(now, device, out),
             }
         }
     }
@@ -368,181 +339,6 @@ impl<R> Shard<R> {
         }
     }
 
-    fn opened(&mut self, now: Now, link: Link, identity: Identity, ip: IpAddr, out: &mut Vec<Output<R>>) {
-        let device = self.devices.entry(identity.device).or_insert_with(|| Box::new(Device::new(identity)));
-        device.identity = identity;
-        device.last_handshake = Some(now.unix);
-        device.last_ip = Some(ip);
-        (device.restored, device.claiming) = (false, false);
-        if let Some(old) = device.link.replace(link).filter(|old| *old != link) {
-            self.counts.replaced += 1;
-            retire(now, identity.device, old, RetireReason::Replaced, out);
-        }
-        self.index(identity.device);
-        self.alive(now, identity.device, now.unix, out);
-    }
-
-    fn heard(&mut self, now: Now, id: DeviceId, link: Link, at: UnixMillis, out: &mut Vec<Output<R>>) {
-        if self.current(id, link).is_some_and(|device| !device.is_leaving(at)) {
-            self.alive(now, id, at, out);
-        }
-    }
-
-    /// The device, if `link` is its session.
-    fn current(&mut self, id: DeviceId, link: Link) -> Option<&mut Device> {
-        let current = self.devices.get_mut(&id).map(Box::as_mut).filter(|device| device.link == Some(link));
-        if current.is_none() {
-            self.counts.stale += 1;
-        }
-        current
-    }
-
-    fn alive(&mut self, now: Now, id: DeviceId, at: UnixMillis, out: &mut Vec<Output<R>>) {
-        let Some(device) = self.devices.get_mut(&id) else { return };
-        device.last_heard = device.last_heard.max(Some(at));
-        device.left = None;
-        if std::mem::take(&mut device.restored) && !device.is_complete() {
-            self.timers.push(Reverse((now.at + PATIENCE, Timer::Missing(id))));
-        }
-        if self.renew(now, id) {
-            self.publish_status(now, id, "online", out);
-        }
-    }
-
-    /// Renews a lease and sees to its end. `true` if the device was offline.
-    fn renew(&mut self, now: Now, id: DeviceId) -> bool {
-        let Some(device) = self.devices.get_mut(&id) else { return false };
-        let came = device.presence.renew(now.at, device.platform());
-        if came {
-            (device.online_since, device.published) = (Some(now.unix), 0);
-        }
-        if let Some(until) = device.presence.until().filter(|_| !device.lease_timer) {
-            device.lease_timer = true;
-            self.timers.push(Reverse((until, Timer::Lease(id))));
-        }
-        came
-    }
-
-    fn lease_due(&mut self, now: Now, id: DeviceId, out: &mut Vec<Output<R>>) {
-        let Some(device) = self.devices.get_mut(&id) else { return };
-        let Some(until) = device.presence.until() else {
-            device.lease_timer = false;
-            return;
-        };
-        if until > now.at {
-            return self.timers.push(Reverse((until, Timer::Lease(id))));
-        }
-        device.lease_timer = false;
-        device.presence.lapse();
-        self.publish_status(now, id, "offline", out);
-    }
-
-    /// A resumed session has had time to bring what was missing. Describes can be asked for; subscriptions can only be had from a new session.
-    fn missing_due(&mut self, now: Now, id: DeviceId, out: &mut Vec<Output<R>>) {
-        let Some(device) = self.devices.get_mut(&id) else { return };
-        let Some(link) = device.link else { return };
-        if device.hello.is_none() || device.subscriptions.is_empty() {
-            return self.end_session(now, id, link, RetireReason::StateLost, out);
-        }
-        self.ask_missing_describes(now, id, out);
-    }
-
-    fn ask_missing_describes(&mut self, now: Now, id: DeviceId, out: &mut Vec<Output<R>>) {
-        let missing: Vec<DescribeKind> = self.devices.get(&id).into_iter().flat_map(|device| device.missing_describes()).collect();
-        missing.into_iter().for_each(|kind| self.ask_describe(now, id, kind, out));
-    }
-
-    fn ask_describe(&mut self, now: Now, id: DeviceId, kind: DescribeKind, out: &mut Vec<Output<R>>) {
-        let Some(link) = self.devices.get(&id).and_then(|device| device.link) else { return };
-        let deadline = now.at + DESCRIBE_SPAN;
-        let request = self.calls.open(id, Purpose::Describe);
-        self.timers.push(Reverse((deadline + Duration::from_secs(1), Timer::Call(request))));
-        out.push(Output::Request { link, id: request, request: Request::Describe(kind), deadline });
-    }
-
-    fn closed(&mut self, now: Now, id: DeviceId, link: Link, out: &mut Vec<Output<R>>) {
-        let Some(device) = self.current(id, link) else { return };
-        device.link = None;
-        let was_online = device.presence.end(now.at);
-        let record = Record::SessionRetired { connection: link.connection, device: id, reason: RetireReason::ClosedByDevice, at: now.unix };
-        out.push(Output::Append { record, then: Then::Nothing });
-        if was_online {
-            self.publish_status(now, id, "offline", out);
-        }
-    }
-
-    /// Ends a device's session on our side; who watches the device is told that it went.
-    fn end_session(&mut self, now: Now, id: DeviceId, link: Link, reason: RetireReason, out: &mut Vec<Output<R>>) {
-        let Some(device) = self.devices.get_mut(&id) else { return };
-        device.link = None;
-        let was_online = device.presence.end(now.at);
-        retire(now, id, link, reason, out);
-        if was_online {
-            self.publish_status(now, id, "offline", out);
-        }
-    }
-
-    fn identity_changed(&mut self, now: Now, identity: Identity, out: &mut Vec<Output<R>>) {
-        let Some(device) = self.devices.get_mut(&identity.device) else { return };
-        if device.identity.key != identity.key {
-            // Its session was made with a key that is no longer the device's.
-            return self.revoked(now, identity.device, out);
-        }
-        if device.identity == identity {
-            return;
-        }
-        if let Some(owner) = device.identity.owner {
-            self.subscribers.entry(owner).or_default().remove(&identity.device);
-        }
-        device.identity = identity;
-        if let Some(link) = device.link {
-            out.push(Output::Identify { link, identity });
-        }
-        self.index(identity.device);
-    }
-
-    fn revoked(&mut self, now: Now, id: DeviceId, out: &mut Vec<Output<R>>) {
-        if let Some(link) = self.devices.get(&id).and_then(|device| device.link) {
-            self.end_session(now, id, link, RetireReason::Revoked, out);
-        }
-        let Some(device) = self.devices.remove(&id) else { return };
-        if let Some(owner) = device.identity.owner {
-            self.subscribers.entry(owner).or_default().remove(&id);
-        }
-    }
-
-    /// Keeps the index of subscribers true of one device.
-    fn index(&mut self, id: DeviceId) {
-        let Some(device) = self.devices.get(&id) else { return };
-        let Some(owner) = device.identity.owner else { return };
-        let wants_events = device.subscribes_to_applications();
-        let of_owner = self.subscribers.entry(owner).or_default();
-        if !wants_events {
-            of_owner.remove(&id);
-        } else if of_owner.insert(id) {
-            self.new_subscribers.push(owner);
-        }
-    }
-
-    /// Owners of devices that have begun to subscribe since the last call. Only their events need to come back by [`Input::Committed`].
-    pub fn take_new_subscribers(&mut self) -> Vec<OwnerId> {
-        std::mem::take(&mut self.new_subscribers)
-    }
-
-    fn fan_out(&mut self, now: Now, event: &Event, out: &mut Vec<Output<R>>) {
-        let Some(subscribers) = self.subscribers.get(&event.owner) else { return };
-        for id in subscribers {
-            let Some(device) = self.devices.get(id).filter(|device| device.presence.is_online(now.at)) else { continue };
-            let delivery = delivery(event, &device.subscriptions, device.takes_typed_events());
-            let (Some(link), Some(delivery)) = (device.link, delivery) else { continue };
-            let deadline = now.at + DELIVERY_SPAN;
-            let request = self.calls.open(*id, Purpose::Delivery);
-            self.timers.push(Reverse((deadline + Duration::from_secs(1), Timer::Call(request))));
-            self.counts.deliveries += 1;
-            out.push(Output::Request { link, id: request, request: Request::Deliver(delivery), deadline });
-        }
-    }
-
     fn publish_status(&mut self, now: Now, id: DeviceId, status: &str, out: &mut Vec<Output<R>>) {
         let Some(identity) = self.devices.get(&id).map(|device| device.identity) else { return };
         let Some(owner) = identity.owner else { return };
@@ -564,12 +360,6 @@ impl<R> Shard<R> {
         let event = event.accept(now.unix, random).into();
         out.push(Output::Append { record: Record::Event { floor, event }, then });
     }
-}
-
-fn retire<R>(now: Now, device: DeviceId, link: Link, reason: RetireReason, out: &mut Vec<Output<R>>) {
-    let record = Record::SessionRetired { connection: link.connection, device, reason, at: now.unix };
-    out.push(Output::Append { record, then: Then::Nothing });
-    out.push(Output::Retire { link, reason });
 }
 
 #[cfg(test)]

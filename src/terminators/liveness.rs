@@ -10,15 +10,16 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// What the shard of one session was told.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Liveness {
-    reported_at: Option<Millis>,
+    /// When the next report is due.
+    due_at: Millis,
 }
 
 impl Liveness {
     /// Whether to report that the device was heard just now; it counts as reported.
     pub(super) fn report_due(&mut self, now: Millis) -> bool {
-        let due = self.reported_at.is_none_or(|at| now.since(at) >= REPORT_EVERY);
+        let due = now >= self.due_at;
         if due {
-            self.reported_at = Some(now);
+            self.due_at = now + REPORT_EVERY;
         }
         due
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use firmware_protocol::crypto::PublicKey;
 use firmware_protocol::dtls::cid::ConnectionId;
+use firmware_protocol::id::Identity;
 use firmware_protocol::session::Session;
 use firmware_protocol::time::Millis;
 
@@ -19,8 +20,8 @@ const STRANGER_LIFE: Duration = Duration::from_secs(60);
 /// What a session is at the moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Standing {
-    /// Its record is on the way to the disk; the device does not know yet that it has a session.
-    Opening,
+    /// Its record is on the way to the disk; the device, which this is, does not know yet that it has a session.
+    Opening(Box<Identity>),
     /// In use.
     Live,
     /// Over on our side. Whoever still speaks with its keys is told to make a new one.

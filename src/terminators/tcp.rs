@@ -18,7 +18,7 @@ use std::time::Duration;
 use firmware_protocol::coap::Code;
 use firmware_protocol::crypto::Cbc;
 use firmware_protocol::dtls::cid::ConnectionId;
-use firmware_protocol::id::{DeviceId, Identity};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::stored::Floor;
 use firmware_protocol::session::{Receipt, Uplink};
 use firmware_protocol::tcp::handshake::Greeting;
@@ -313,7 +313,7 @@ impl TcpWorker {
                 }
             }
             ToTerminator::Identify { connection, identity } => {
-                self.with_named(connection, |session, _| session.set_identity(identity));
+                self.with_named(connection, |session, _| session.set_owner(identity.owner));
             }
             // What only terminators on UDP are sent.
             ToTerminator::Datagram { .. }
@@ -331,15 +331,13 @@ impl TcpWorker {
         if self.by_id.contains_key(&id) {
             return self.drop_connection(serial, "connection_taken");
         }
-        let (identity, standing) = match established.holder {
-            Holder::Known(identity) => (identity, Standing::Proving),
-            Holder::Stranger => {
-                let identity = Identity { device: established.device, key: established.public_key.hash(), owner: None, product: None };
-                (identity, Standing::Stranger(Box::new(established.public_key)))
-            }
+        let (device, owner, standing) = match established.holder {
+            Holder::Known(identity) => (identity.device, identity.owner, Standing::Proving(Box::new(identity))),
+            Holder::Stranger => (established.device, None, Standing::Stranger(Box::new(established.public_key))),
         };
         let opening = Opening {
-            identity,
+            device,
+            owner,
             connection: id,
             path: connection.path(),
             secret: established.secret,
@@ -358,7 +356,7 @@ impl TcpWorker {
         let now = self.now;
         let Some(live) = self.connections.get_mut(&serial).and_then(Connection::live) else { return };
         if live.standing == Standing::Known && live.liveness.report_due(now.at) {
-            let (device, connection) = (live.session.identity().device, live.session.connection());
+            let (device, connection) = (live.session.device(), live.session.connection());
             self.lanes.shards.tell(device, Input::Heard { device, link: self.link(connection), at: now.unix });
         }
     }
@@ -370,7 +368,7 @@ impl TcpWorker {
     /// The device of the session, if it is still there.
     fn with_named(&mut self, connection: ConnectionId, action: impl FnOnce(&mut TcpSession, &mut Context<'_>)) -> Option<DeviceId> {
         let serial = *self.by_id.get(&connection)?;
-        let device = self.connections.get_mut(&serial)?.live()?.session.identity().device;
+        let device = self.connections.get_mut(&serial)?.live()?.session.device();
         self.with_session(serial, action);
         Some(device)
     }
@@ -387,7 +385,7 @@ impl TcpWorker {
 
     fn handle_output(&mut self, serial: u64, output: Output) {
         let Some(live) = self.connections.get_mut(&serial).and_then(Connection::live) else { return };
-        let (device, connection) = (live.session.identity().device, live.session.connection());
+        let (device, connection) = (live.session.device(), live.session.connection());
         let link = self.link(connection);
         match output {
             Output::Transmit(frame) => self.send(serial, &frame),
@@ -407,28 +405,29 @@ impl TcpWorker {
         let Some(connection) = self.connections.get_mut(&serial) else { return };
         let ip = connection.peer().ip();
         let Some(live) = connection.live() else { return };
-        let identity = *live.session.identity();
+        let (device, owner) = (live.session.device(), live.session.owner());
         match &live.standing {
             // It stays a stranger to the end: its shard knows nothing of it.
             Standing::Stranger(key) => {
                 if let Uplink::Hello { hello, .. } = &uplink {
                     let (spki, platform, system_version) = (key.spki().to_vec(), hello.platform, hello.system_version);
-                    self.shared.strangers.seen(StrangerSeen { spki, device: identity.device, platform, system_version }, now.unix);
+                    self.shared.strangers.seen(StrangerSeen { spki, device, platform, system_version }, now.unix);
                 }
                 return self.drop_connection(serial, "stranger");
             }
-            Standing::Proving => {
+            Standing::Proving(identity) => {
+                let identity = **identity;
                 live.standing = Standing::Known;
                 connection.leave_admission();
                 self.shared.metrics.sessions.inc();
-                if !self.lanes.shards.tell(identity.device, Input::Opened { link, identity, ip: ip.to_canonical() }) {
+                if !self.lanes.shards.tell(device, Input::Opened { link, identity, ip: ip.to_canonical() }) {
                     return self.drop_connection(serial, "shard_full");
                 }
             }
             Standing::Known => {
                 live.allowance.take_records(now.at, 1, limits);
                 if limits::is_event(&uplink)
-                    && let Err(over) = live.allowance.take_event(now.at, identity.owner, limits)
+                    && let Err(over) = live.allowance.take_event(now.at, owner, limits)
                 {
                     self.shared.metrics.event_refused(over);
                     return self.with_session(serial, |session, cx| session.acknowledge(cx, receipt, Code::TOO_MANY));
@@ -440,7 +439,6 @@ impl TcpWorker {
         live.messages += 1;
         // A stream is not resumed, so that nothing is ever compared with this floor: it only says where in which stream the message stood.
         let floor = Floor { connection: link.connection, sequence: live.messages, message_id: 0, digest: 0 };
-        let device = identity.device;
         if !self.lanes.shards.tell(device, Input::Received { link, device, receipt, floor, uplink }) {
             self.with_session(serial, |session, cx| session.forget(cx, receipt));
         }
@@ -483,7 +481,7 @@ impl TcpWorker {
         self.metrics.connections.dec();
         self.metrics.closed(reason);
         let Some(live) = connection.live() else { return };
-        let (device, id, known) = (live.session.identity().device, live.session.connection(), live.standing == Standing::Known);
+        let (device, id, known) = (live.session.device(), live.session.connection(), live.standing == Standing::Known);
         let retired = self.by_id.remove(&id).is_none();
         if known {
             self.shared.metrics.sessions.dec();

@@ -12,16 +12,21 @@ pub(super) struct Timers<K> {
 }
 
 /// The alarm of one session, kept beside it.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Alarm {
-    at: Option<Millis>,
+    /// [`NEVER`] if it is not set.
+    at: Millis,
 }
+
+const NEVER: Millis = Millis(u64::MAX);
+/// Room for entries that is kept however few there are.
+const ROOM_MIN: usize = 1_024;
 
 impl<K: Copy + Ord> Timers<K> {
     /// Makes `alarm`, which is `key`'s, go off at `at` or before.
     pub(super) fn set(&mut self, key: K, alarm: &mut Alarm, at: Millis) {
-        if alarm.at.is_none_or(|earlier| at < earlier) {
-            alarm.at = Some(at);
+        if at < alarm.at {
+            alarm.at = at;
             self.entries.push(Reverse((at, key)));
         }
     }
@@ -30,6 +35,10 @@ impl<K: Copy + Ord> Timers<K> {
     pub(super) fn pop(&mut self, now: Millis) -> Option<(Millis, K)> {
         let Reverse(entry) = self.entries.peek().filter(|Reverse((at, _))| *at <= now).copied()?;
         self.entries.pop();
+        // After a start all sessions have an alarm, and most of them never again.
+        if self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to(ROOM_MIN.max(self.entries.len() * 2));
+        }
         Some(entry)
     }
 
@@ -45,12 +54,18 @@ impl<K: Ord> Default for Timers<K> {
     }
 }
 
+impl Default for Alarm {
+    fn default() -> Self {
+        Self { at: NEVER }
+    }
+}
+
 impl Alarm {
     /// `true` if the entry of `at` is the one that counts. The alarm is not set then.
     pub(super) fn go_off(&mut self, at: Millis) -> bool {
-        let goes_off = self.at == Some(at);
+        let goes_off = self.at == at;
         if goes_off {
-            self.at = None;
+            self.at = NEVER;
         }
         goes_off
     }

@@ -17,7 +17,7 @@ use firmware_protocol::dtls::record::Record as DtlsRecord;
 use firmware_protocol::dtls::server::Established;
 use firmware_protocol::entropy::Entropy;
 use firmware_protocol::error::KeyError;
-use firmware_protocol::id::{DeviceId, Identity, KeyHash, OwnerId};
+use firmware_protocol::id::{DeviceId, Identity, KeyHash};
 use firmware_protocol::path::Path;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
@@ -118,7 +118,7 @@ impl Worker {
         if !retired {
             self.shared.metrics.sessions.inc();
         }
-        let (connection, peer, device) = (session.connection(), session.path().peer, session.identity().device);
+        let (connection, peer, device) = (session.connection(), session.path().peer, session.device());
         let buried = retired && !session.id_on_wire();
         self.sessions.insert(session, standing);
         match buried {
@@ -244,7 +244,7 @@ impl Worker {
             let reason = if self.shared.ids.gave_out(connection) { "orphan" } else { "unknown_connection" };
             return self.shared.metrics.dropped(reason);
         };
-        if entry.standing == Standing::Opening {
+        if matches!(entry.standing, Standing::Opening(_)) {
             return self.shared.metrics.dropped("opening");
         }
         if !entry.allowance.has_records(self.now.at, &self.shared.limits) {
@@ -274,12 +274,12 @@ impl Worker {
         match entry.standing {
             Standing::Live => {
                 if entry.liveness.report_due(now.at) {
-                    let device = entry.session.identity().device;
+                    let device = entry.session.device();
                     self.lanes.shards.tell(device, Input::Heard { device, link: self.link(connection), at: now.unix });
                 }
             }
             Standing::Tombstone => self.with_session(connection, |session, cx| session.close(cx)),
-            Standing::Opening | Standing::Stranger(_) => {}
+            Standing::Opening(_) | Standing::Stranger(_) => {}
         }
     }
 
@@ -289,7 +289,7 @@ impl Worker {
 
     fn with_session(&mut self, connection: ConnectionId, action: impl FnOnce(&mut Session, &mut Context<'_>)) {
         let Some(entry) = self.sessions.entry(connection) else { return };
-        let (identity, standing) = (*entry.session.identity(), entry.standing.clone());
+        let (device, standing) = (entry.session.device(), entry.standing.clone());
         let mut outputs = std::mem::take(&mut self.outputs);
         if entry.session.needs_generation() {
             self.shared.generations.renew(&mut entry.session, self.now.unix);
@@ -302,11 +302,11 @@ impl Worker {
         for output in outputs.drain(..) {
             match (output, &standing) {
                 (Output::Transmit { path, datagram }, _) => self.transmit(path, &datagram),
-                (output, Standing::Live) => self.handle_output(connection, identity, output),
+                (output, Standing::Live) => self.handle_output(connection, device, output),
                 (Output::Received { uplink: Uplink::Hello { hello, .. }, .. }, Standing::Stranger(key)) => {
                     self.stranger_said_hello(connection, **key, &hello);
                 }
-                (_, Standing::Opening | Standing::Tombstone | Standing::Stranger(_)) => {}
+                (_, Standing::Opening(_) | Standing::Tombstone | Standing::Stranger(_)) => {}
             }
         }
         self.outputs = outputs;
@@ -330,11 +330,11 @@ impl Worker {
         self.remove(connection);
     }
 
-    fn handle_output(&mut self, connection: ConnectionId, identity: Identity, output: Output) {
-        let (device, link) = (identity.device, self.link(connection));
+    fn handle_output(&mut self, connection: ConnectionId, device: DeviceId, output: Output) {
+        let link = self.link(connection);
         match output {
             Output::Received { receipt, floor, uplink } => {
-                if limits::is_event(&uplink) && !self.admits_event(connection, identity.owner) {
+                if limits::is_event(&uplink) && !self.admits_event(connection) {
                     return self.with_session(connection, |session, cx| session.acknowledge(cx, receipt, Code::TOO_MANY));
                 }
                 self.shared.metrics.messages_received.inc();
@@ -362,9 +362,9 @@ impl Worker {
     }
 
     /// Whether one more event of this session is within its limits.
-    fn admits_event(&mut self, connection: ConnectionId, owner: Option<OwnerId>) -> bool {
+    fn admits_event(&mut self, connection: ConnectionId) -> bool {
         let Some(entry) = self.sessions.entry(connection) else { return false };
-        let taken = entry.allowance.take_event(self.now.at, owner, &self.shared.limits);
+        let taken = entry.allowance.take_event(self.now.at, entry.session.owner(), &self.shared.limits);
         taken.inspect_err(|over| self.shared.metrics.event_refused(*over)).is_ok()
     }
 
@@ -416,7 +416,7 @@ impl Worker {
             ToTerminator::Retire { connection, reason } => self.retire(connection, reason),
             ToTerminator::Identify { connection, identity } => {
                 if let Some(entry) = self.sessions.entry(connection) {
-                    entry.session.set_identity(identity);
+                    entry.session.set_owner(identity.owner);
                 }
             }
         }
@@ -449,7 +449,7 @@ impl Worker {
                 // A full journal lane leaves the device without an answer; it gives up after 45 seconds and begins anew.
                 if self.append(Record::SessionOpened(stored), After::Opened { terminator: self.index, connection }) {
                     self.shared.metrics.sessions.inc();
-                    self.sessions.insert(session, Standing::Opening);
+                    self.sessions.insert(session, Standing::Opening(Box::new(identity)));
                 }
             }
             Holder::Stranger => {
@@ -462,8 +462,8 @@ impl Worker {
 
     fn opened(&mut self, connection: ConnectionId) {
         let Some(entry) = self.sessions.entry(connection) else { return };
-        entry.standing = Standing::Live;
-        let (identity, ip) = (*entry.session.identity(), entry.session.path().peer.ip());
+        let Standing::Opening(identity) = std::mem::replace(&mut entry.standing, Standing::Live) else { return };
+        let (identity, ip) = (*identity, entry.session.path().peer.ip());
         tracing::debug!(device = %identity.device, session = %connection, peer = %entry.session.path().peer, "session established");
         // The shard must know the session before its first message; a full lane means that it is not told, and the device starts over.
         if self.lanes.shards.tell(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {
@@ -477,7 +477,7 @@ impl Worker {
 
     fn request(&mut self, connection: ConnectionId, id: RequestId, request: Request, deadline: Millis) {
         let device = self.sessions.entry(connection).filter(|entry| entry.standing == Standing::Live);
-        let Some(device) = device.map(|entry| entry.session.identity().device) else { return };
+        let Some(device) = device.map(|entry| entry.session.device()) else { return };
         let mut result = Ok(());
         self.with_session(connection, |session, cx| result = session.request(cx, id, request, deadline));
         if let Err(error) = result {
@@ -487,7 +487,7 @@ impl Worker {
 
     fn retire(&mut self, connection: ConnectionId, reason: RetireReason) {
         let Some(entry) = self.sessions.entry(connection) else { return };
-        tracing::debug!(device = %entry.session.identity().device, session = %connection, ?reason, "session retired");
+        tracing::debug!(device = %entry.session.device(), session = %connection, ?reason, "session retired");
         if entry.standing == Standing::Live {
             self.shared.metrics.sessions.dec();
         }

@@ -22,24 +22,24 @@ const HALF: u16 = RANGE_LEN / 2;
 pub(crate) struct MessageIds {
     base: u16,
     next: u16,
-    /// When an id of each half of the range was last given out.
-    used_at: [Option<Millis>; 2],
+    /// From when on each half of the range may be entered again.
+    free_at: [Millis; 2],
 }
 
 impl MessageIds {
     pub(crate) fn new(generation: Generation) -> Self {
         let range = u16::try_from(generation.0 % RANGES).unwrap_or_default();
-        Self { base: range * RANGE_LEN, next: 0, used_at: [None; 2] }
+        Self { base: range * RANGE_LEN, next: 0, free_at: [Millis(0); 2] }
     }
 
     /// An id that has not been used for 45 seconds, or `None` if there is none just now.
     pub(crate) fn take(&mut self, now: Millis) -> Option<u16> {
         let half = usize::from(self.next / HALF);
         let entering = self.next.is_multiple_of(HALF);
-        if entering && self.used_at[half].is_some_and(|used| now.since(used) < SPAN) {
+        if entering && now < self.free_at[half] {
             return None;
         }
-        self.used_at[half] = Some(now);
+        self.free_at[half] = now + SPAN;
         let id = self.base + self.next;
         self.next = (self.next + 1) % RANGE_LEN;
         Some(id)

@@ -13,7 +13,7 @@ use crate::crypto::Cbc;
 use crate::dtls::cid::ConnectionId;
 use crate::entropy::Entropy;
 use crate::error::RequestError;
-use crate::id::Identity;
+use crate::id::{DeviceId, OwnerId};
 use crate::path::Path;
 use crate::session::conversation::{Carrier, Conversation, Event, Turn};
 use crate::session::describe::DescribeKind;
@@ -23,7 +23,7 @@ use crate::session::uplink::{Asked, asked};
 use crate::session::{Receipt, Subject, Uplink};
 use crate::tcp::frame::{FROM_DEVICE_MAX, FrameError, FrameReader, FrameWriter, TO_DEVICE_MAX, message_len_max};
 use crate::tcp::handshake::SessionSecret;
-use crate::time::{Millis, Now, UnixMillis};
+use crate::time::{Millis, Now};
 
 /// What a call works with.
 pub struct Context<'a> {
@@ -104,7 +104,9 @@ impl Default for Patience {
 #[derive(Clone, Copy, Debug)]
 pub struct Opening {
     /// Who holds the other end.
-    pub identity: Identity,
+    pub device: DeviceId,
+    /// Whose device that is.
+    pub owner: Option<OwnerId>,
     /// The name of the session among all others, over UDP too. Nothing of it is on the wire.
     pub connection: ConnectionId,
     /// The two ends of the connection.
@@ -120,11 +122,10 @@ pub struct Opening {
 /// A device's session over TCP.
 #[derive(Debug)]
 pub struct TcpSession {
-    identity: Identity,
+    device: DeviceId,
+    owner: Option<OwnerId>,
     connection: ConnectionId,
     path: Path,
-    established_at: UnixMillis,
-    last_heard: UnixMillis,
     reader: FrameReader,
     writer: FrameWriter,
     conversation: Conversation,
@@ -150,11 +151,10 @@ impl TcpSession {
     /// After our reply. The device says Hello next.
     pub fn new(now: Now, opening: &Opening) -> Self {
         Self {
-            identity: opening.identity,
+            device: opening.device,
+            owner: opening.owner,
             connection: opening.connection,
             path: opening.path,
-            established_at: now.unix,
-            last_heard: now.unix,
             reader: FrameReader::new(&opening.secret, FROM_DEVICE_MAX),
             writer: FrameWriter::new(&opening.secret, TO_DEVICE_MAX),
             conversation: Conversation::new(Carrier::Stream, opening.generation, message_len_max(None)),
@@ -164,13 +164,18 @@ impl TcpSession {
     }
 
     /// Who holds the other end.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// Whose device that is.
+    pub fn owner(&self) -> Option<OwnerId> {
+        self.owner
     }
 
     /// The owner changed while the session lives.
-    pub fn set_identity(&mut self, identity: Identity) {
-        self.identity = identity;
+    pub fn set_owner(&mut self, owner: Option<OwnerId>) {
+        self.owner = owner;
     }
 
     /// Its connection id.
@@ -181,16 +186,6 @@ impl TcpSession {
     /// The two ends of the connection.
     pub fn path(&self) -> Path {
         self.path
-    }
-
-    /// When a frame last came.
-    pub fn last_heard(&self) -> UnixMillis {
-        self.last_heard
-    }
-
-    /// When the handshake ended.
-    pub fn established_at(&self) -> UnixMillis {
-        self.established_at
     }
 
     /// Whether the device's Hello has come: before, nothing is proved.
@@ -221,7 +216,6 @@ impl TcpSession {
             return self.end(cx, CloseReason::Unproved);
         }
         self.stage = Stage::Open { heard_at: cx.now.at, pinged: false };
-        self.last_heard = cx.now.unix;
         let path = self.path;
         let received = self.converse(cx, |conversation, turn| conversation.hear(turn, bytes, message, path));
         if let Some((receipt, uplink)) = received {

@@ -10,7 +10,7 @@ use firmware_protocol::device::tcp::{TcpAction, TcpDevice, TcpDeviceConfig};
 use firmware_protocol::device::{DeviceEvent, DeviceTools};
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::entropy::SeededEntropy;
-use firmware_protocol::id::{DeviceId, Identity};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::path::Path;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
 use firmware_protocol::session::stored::Generation;
@@ -241,7 +241,8 @@ impl StreamWorld {
 
     fn open(&mut self, established: &Established<()>) {
         let opening = Opening {
-            identity: Identity { device: established.device, key: established.public_key.hash(), owner: None, product: None },
+            device: established.device,
+            owner: None,
             connection: ConnectionId([self.connections; 8]),
             path: Path { peer: ([198, 51, 100, 1], 4000).into(), local: None },
             secret: established.secret,

@@ -285,7 +285,7 @@ impl World {
             Datagram::Flight { .. } => self.finish(datagram, from),
             Datagram::Record { connection } if self.is_session(connection) => self.session_receives(datagram, from),
             Datagram::Unlabelled if self.is_at(from) => self.session_receives(datagram, from),
-            Datagram::Resumed { device } if self.session.as_ref().is_some_and(|session| session.identity().device == device) => {
+            Datagram::Resumed { device } if self.session.as_ref().is_some_and(|session| session.device() == device) => {
                 self.session_receives(datagram, from);
             }
             _ => self.dropped += 1,
@@ -487,7 +487,7 @@ impl World {
 
     pub(crate) fn forge_records(&mut self, count: usize) {
         let session = self.session.as_ref().unwrap();
-        let (connection, device, labelled) = (session.connection(), session.identity().device, session.id_on_wire());
+        let (connection, device, labelled) = (session.connection(), session.device(), session.id_on_wire());
         for n in 0..count {
             let resumed = !labelled && n % 2 == 0;
             let content_type = if labelled { 25 } else { 23 + 231 * u8::from(resumed) };

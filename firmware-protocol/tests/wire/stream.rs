@@ -7,7 +7,7 @@ use firmware_protocol::crypto::Cbc;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::entropy::SeededEntropy;
 use firmware_protocol::error::RequestError;
-use firmware_protocol::id::{DeviceId, Identity, KeyHash};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::publish::Delivery;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
 use firmware_protocol::session::stored::Generation;
@@ -96,7 +96,8 @@ impl Hand for StreamBench {
     fn new_in(generation: Generation) -> Self {
         let now = Millis(1_000_000);
         let opening = Opening {
-            identity: Identity { device: DeviceId([1; 12]), key: KeyHash([2; 32]), owner: None, product: None },
+            device: DeviceId([1; 12]),
+            owner: None,
             connection: ConnectionId([3; 8]),
             path: path(1),
             secret: secret(),

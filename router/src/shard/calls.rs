@@ -1,6 +1,5 @@
 //! Requests that a shard has open with its devices.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use firmware_protocol::time::{Millis, Now};
 
 use crate::ask::{Ask, AskError, answer};
 use crate::journal::Record;
-use crate::shard::{Output, Shard, Then, Timer};
+use crate::shard::{Output, Shard, Then};
 
 /// How much longer than its deadline a call is held, so that its terminator can say how it ended.
 const GRACE: Duration = Duration::from_secs(1);
@@ -83,7 +82,7 @@ impl<R> Shard<R> {
             Err(error) => out.push(Output::Answer { reply, answer: Err(error) }),
             Ok(variable) => {
                 let request = self.calls.open(id, Purpose::Caller(reply, variable));
-                self.timers.push(Reverse((deadline + GRACE, Timer::Call(request))));
+                self.timers.end_call(deadline + GRACE, request);
                 out.push(Output::Request { link, id: request, request: ask.request(), deadline });
             }
         }

@@ -2,7 +2,6 @@
 //!
 //! None of them is shown to anybody, and the answer goes to that device alone.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use firmware_protocol::coap::{Code, format};
@@ -18,7 +17,8 @@ use crate::errand::{Claim, Errand, Outcome, Task, Verdict};
 use crate::journal::Record;
 use crate::rate::Rate;
 use crate::shard::calls::Purpose;
-use crate::shard::{DELIVERY_SPAN, Output, Shard, Then, Timer};
+use crate::shard::subscribers::DELIVERY_SPAN;
+use crate::shard::{Output, Shard, Then};
 
 /// How often a device is answered: five at once, then one in two seconds.
 const ANSWERS: Rate = Rate { interval_us: 2_000_000, burst: 5 };
@@ -122,7 +122,7 @@ impl<R> Shard<R> {
         let Ok(delivery) = Delivery::new(name, format::TEXT, text.map(str::as_bytes)) else { return };
         let deadline = now.at + DELIVERY_SPAN;
         let request = self.calls.open(id, Purpose::Told);
-        self.timers.push(Reverse((deadline + Duration::from_secs(1), Timer::Call(request))));
+        self.timers.end_call(deadline + Duration::from_secs(1), request);
         out.push(Output::Request { link, id: request, request: Request::Deliver(delivery), deadline });
     }
 }

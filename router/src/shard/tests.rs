@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use firmware_protocol::coap::{Kind, Message};
 use firmware_protocol::dtls::cid::ConnectionId;
@@ -8,7 +10,7 @@ use firmware_protocol::session::publish::Publish;
 use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
 use firmware_protocol::session::variable::Value;
 
-use crate::device::Left;
+use crate::device::{Left, RestoredDevice};
 use crate::errand::{Claim, Errand, Outcome as Errands, Task, Verdict};
 use crate::event::Position;
 

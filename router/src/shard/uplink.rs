@@ -1,6 +1,6 @@
 //! What a shard does with each message of a device.
 
-use std::cmp::Reverse;
+use std::time::Duration;
 
 use firmware_protocol::coap::Code;
 use firmware_protocol::id::DeviceId;
@@ -14,7 +14,11 @@ use crate::device::{Left, Link};
 use crate::event::{NewEvent, Source};
 use crate::journal::{Record, RetireReason};
 use crate::shard::requests::Wish;
-use crate::shard::{Output, POLL_AFTER, Shard, Then, Timer};
+use crate::shard::timers::Look;
+use crate::shard::{Output, Shard, Then};
+
+/// How long after its Hello a device that posts no describes is asked for them: until the acknowledgement is there it drops what comes.
+const POLL_AFTER: Duration = Duration::from_secs(1);
 
 /// System events of a device that its owner gets to see (docs/protocol.md). Others are taken and led nowhere.
 const SHOWN: [&str; 5] = [
@@ -49,9 +53,9 @@ impl<R> Shard<R> {
         let Some(device) = self.devices.get_mut(&id) else { return };
         let record = match uplink {
             Uplink::Hello { hello, payload } => {
-                device.introduce(hello);
+                device.introduce(&hello);
                 if !hello.posts_describes() {
-                    self.timers.push(Reverse((now.at + POLL_AFTER, Timer::Poll(id))));
+                    self.timers.look(now.at + POLL_AFTER, id, Look::Poll);
                 }
                 Record::Hello { floor, device: id, payload, at: now.unix }
             }
@@ -69,7 +73,7 @@ impl<R> Shard<R> {
             }
             Uplink::Goodbye { goodbye, payload } => {
                 let was_online = device.presence.end(now.at);
-                device.left = Some(Left { at: now.unix, goodbye });
+                device.left = Some(Box::new(Left { at: now.unix, goodbye }));
                 if was_online {
                     self.publish_status(now, id, "offline", out);
                 }

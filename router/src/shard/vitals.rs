@@ -1,6 +1,5 @@
 //! Vitals of devices: those that come, and those that are asked for.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use firmware_protocol::coap::format;
@@ -16,7 +15,7 @@ use crate::ask::{Answer, AskError};
 use crate::event::{NewEvent, Source};
 use crate::journal::Record;
 use crate::shard::calls::Purpose;
-use crate::shard::{Output, Shard, Then, Timer};
+use crate::shard::{Output, Shard, Then};
 use crate::vitals::{self, Service};
 
 impl<R> Shard<R> {
@@ -31,7 +30,7 @@ impl<R> Shard<R> {
             return;
         };
         self.counts.vitals += 1;
-        let since = device.online_since.map_or(0, |since| now.unix.0.saturating_sub(since.0));
+        let since = device.online_since.get().map_or(0, |since| now.unix.0.saturating_sub(since.0));
         let service = Service { uptime_s: since / 1000, published: device.published };
         let event = NewEvent {
             owner,
@@ -48,13 +47,13 @@ impl<R> Shard<R> {
     /// Asks a device that is online for its vitals, once at a time. The caller is answered when the device is being asked.
     pub(super) fn ask_vitals(&mut self, id: DeviceId, deadline: Millis, reply: R, out: &mut Vec<Output<R>>) {
         let Some(device) = self.devices.get_mut(&id) else { return };
-        let supported = device.hello.is_some_and(|hello| hello.flags & flag::DIAGNOSTICS != 0);
+        let supported = device.firmware.is_some_and(|firmware| firmware.flags & flag::DIAGNOSTICS != 0);
         let (Some(link), true) = (device.link, supported) else {
             return out.push(Output::Answer { reply, answer: Err(AskError::NotSupported) });
         };
         if !std::mem::replace(&mut device.vitals_asked, true) {
             let request = self.calls.open(id, Purpose::Vitals);
-            self.timers.push(Reverse((deadline + Duration::from_secs(1), Timer::Call(request))));
+            self.timers.end_call(deadline + Duration::from_secs(1), request);
             out.push(Output::Request { link, id: request, request: Request::Describe(DescribeKind::Metrics), deadline });
         }
         out.push(Output::Answer { reply, answer: Ok(Answer::Done) });

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use firmware_protocol::crypto::DevicePublicKey;
+use firmware_protocol::id::Identity;
 use firmware_protocol::path::Path;
 use firmware_protocol::tcp::handshake::Greeting;
 use firmware_protocol::tcp::session::TcpSession;
@@ -65,8 +66,8 @@ pub(super) struct Live {
 /// What a session is at the moment.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Standing {
-    /// A registered device's, before its Hello.
-    Proving,
+    /// Of this registered device, before its Hello.
+    Proving(Box<Identity>),
     /// In use; its shard knows.
     Known,
     /// A stranger's, until its Hello.

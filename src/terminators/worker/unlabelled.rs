@@ -45,7 +45,7 @@ impl Worker {
         let places = Places::of(&entry.session);
         self.unlabelled.prove(places.proved, connection);
         if !matches!(entry.standing, Standing::Stranger(_)) {
-            self.unlabelled.hold(entry.session.identity().device, connection);
+            self.unlabelled.hold(entry.session.device(), connection);
         }
         entry.places = Some(Box::new(Places { claimed: None, ..places }));
     }
@@ -73,6 +73,6 @@ impl Worker {
         let Some(entry) = self.sessions.remove(connection) else { return };
         let Some(places) = entry.places else { return };
         [Some(places.proved), places.claimed].into_iter().flatten().for_each(|peer| self.unlabelled.leave(peer, connection));
-        self.unlabelled.release(entry.session.identity().device, connection);
+        self.unlabelled.release(entry.session.device(), connection);
     }
 }
