@@ -4,6 +4,7 @@
 
 mod check;
 mod fleet;
+mod line;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use firmware_protocol::crypto::{Curve, KeyPair};
+use firmware_protocol::crypto::{Curve, DeviceKeyPair, KeyPair};
 use firmware_protocol::entropy::Entropy;
 use firmware_protocol::id::{DeviceId, OwnerId};
 
@@ -21,19 +22,43 @@ use crate::server::Server;
 use crate::store::registry::{NewDevice, NewToken};
 use crate::store::{PublicKey, Scopes};
 
-use self::fleet::{Fleet, FleetStatus};
+use self::fleet::{Fleet, FleetStatus, ServerSeen};
 
 /// How long the devices may take to come online before the check gives up.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
-/// Platform id of a Photon 2.
-const PLATFORM: u16 = 32;
+/// Every third device is on TCP.
+const TCP_EVERY: usize = 3;
 
 /// One simulated device as the commands name it.
 #[derive(Clone, Debug)]
 struct DemoDevice {
     id: DeviceId,
     name: String,
-    key: KeyPair,
+    key: DemoKey,
+}
+
+/// Its key pair, which says on what it is.
+#[derive(Clone, Debug)]
+enum DemoKey {
+    Udp(KeyPair),
+    Tcp(DeviceKeyPair),
+}
+
+impl DemoKey {
+    /// Platform id of a Photon 2, or of a Photon.
+    fn platform(&self) -> u16 {
+        match self {
+            Self::Udp(_) => 32,
+            Self::Tcp(_) => 6,
+        }
+    }
+
+    fn spki(&self) -> &[u8] {
+        match self {
+            Self::Udp(pair) => pair.public().spki(),
+            Self::Tcp(pair) => pair.public().spki(),
+        }
+    }
 }
 
 /// Everything that runs.
@@ -68,8 +93,10 @@ impl Demo {
             .await?;
         let devices = make_devices(count)?;
         registry.add_devices(devices.iter().map(|device| device.registration(owner)).collect::<Result<_>>()?).await?;
-        let server_key = *server.opened().keys.ec().public();
-        let fleet = Fleet::start(&devices, loopback(server.udp()), server_key)?;
+        let keys = &server.opened().keys;
+        let (key, tcp_key) = (*keys.ec().public(), *keys.rsa().public());
+        let seen = ServerSeen { udp: loopback(server.udp()), key, tcp: loopback(server.tcp()), tcp_key };
+        let fleet = Fleet::start(&devices, &seen)?;
         Ok(Self { token: token.access.reveal().to_owned(), server, devices, fleet, began })
     }
 
@@ -90,7 +117,7 @@ impl Demo {
             println!("only {} of {count} devices came online", self.fleet.status().online);
             return Ok(false);
         }
-        println!("{count} devices online {:.1} s after the start", self.began.elapsed().as_secs_f64());
+        println!("{} online {:.1} s after the start", kinds(&self.devices), self.began.elapsed().as_secs_f64());
         check::run(self.server.http(), &self.token, &self.devices).await
     }
 
@@ -98,8 +125,9 @@ impl Demo {
         let url = format!("http://{}", self.server.http());
         let header = format!("-H \"Authorization: Bearer {}\"", self.token);
         let name = &self.devices[0].name;
-        println!("Holdfast is running in a temporary directory: REST on {url}, devices on udp {}.", self.server.udp());
-        println!("{} simulated devices are connecting. Try, in another terminal:\n", self.devices.len());
+        let (udp, tcp) = (self.server.udp(), self.server.tcp());
+        println!("Holdfast is running in a temporary directory: REST on {url}, devices on udp {udp} and tcp {tcp}.");
+        println!("{} are connecting. Try, in another terminal:\n", kinds(&self.devices));
         println!("  curl {header} {url}/v1/devices");
         println!("  curl {header} {url}/v1/devices/{name}/led -d arg=on");
         println!("  curl -N {header} {url}/v1/devices/events/sensor\n");
@@ -117,6 +145,12 @@ impl Demo {
             }
         }
     }
+}
+
+/// `24 simulated devices (16 on UDP, 8 on TCP)`
+fn kinds(devices: &[DemoDevice]) -> String {
+    let tcp = devices.iter().filter(|device| device.is_on_tcp()).count();
+    format!("{} simulated devices ({} on UDP, {tcp} on TCP)", devices.len(), devices.len() - tcp)
 }
 
 /// One line that is written over on a terminal; elsewhere a line whenever the number of devices online changes.
@@ -149,8 +183,8 @@ async fn start_server(directory: &Path) -> Result<Server> {
     }
 }
 
-fn loopback(udp: SocketAddr) -> SocketAddr {
-    SocketAddr::new([127, 0, 0, 1].into(), udp.port())
+fn loopback(bound: SocketAddr) -> SocketAddr {
+    SocketAddr::new([127, 0, 0, 1].into(), bound.port())
 }
 
 fn make_devices(count: usize) -> Result<Vec<DemoDevice>> {
@@ -159,20 +193,27 @@ fn make_devices(count: usize) -> Result<Vec<DemoDevice>> {
     let device = |number: usize| {
         let mut id = [0xde, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         id[8..].copy_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes());
-        let key = KeyPair::generate(&mut curve, &mut SystemEntropy)?;
+        let key = match number.is_multiple_of(TCP_EVERY) {
+            true => DemoKey::Tcp(DeviceKeyPair::generate()?),
+            false => DemoKey::Udp(KeyPair::generate(&mut curve, &mut SystemEntropy)?),
+        };
         Ok(DemoDevice { id: DeviceId(id), name: format!("kelp-{number:0width$}"), key })
     };
     (1..=count).map(device).collect()
 }
 
 impl DemoDevice {
+    fn is_on_tcp(&self) -> bool {
+        matches!(self.key, DemoKey::Tcp(_))
+    }
+
     fn registration(&self, owner: OwnerId) -> Result<NewDevice> {
         Ok(NewDevice {
             id: self.id,
-            key: PublicKey::from_spki(self.key.public().spki())?,
+            key: PublicKey::from_spki(self.key.spki())?,
             owner: Some(owner),
             product: None,
-            platform_id: Some(PLATFORM),
+            platform_id: Some(self.key.platform()),
             name: Some(self.name.clone()),
         })
     }

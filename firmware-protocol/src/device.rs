@@ -4,13 +4,14 @@
 //! [`Device::poll_event`]. It is as strict as a device: it waits for the Hello's acknowledgement and drops what comes meanwhile, remembers
 //! server messages for 45 seconds, gives its session up when something stays unacknowledged, and marks its records when it resumes.
 //!
-//! [`Device`] is one on UDP, [`tcp::TcpDevice`] one on TCP.
+//! [`Device`] is one on UDP, [`tcp::TcpDevice`] one on TCP, [`Simulated`] what they have in common.
 
 mod age;
 mod app;
 mod firmware;
 mod observe;
 mod reliability;
+mod simulated;
 pub mod tcp;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,6 +32,7 @@ pub use self::age::Age;
 pub use self::app::{App, Function};
 use self::firmware::Firmware;
 use self::reliability::{Ended, Purpose, Reliability};
+pub use self::simulated::Simulated;
 
 const PING_TIMEOUT: Duration = Duration::from_secs(30);
 const RESTORES_MAX: u8 = 3;

@@ -46,18 +46,36 @@ pub enum Command {
     },
 }
 
+/// How many devices: some of either kind, or of both.
+#[derive(Args, Clone, Copy, Debug)]
+#[group(required = true, multiple = true)]
+pub struct NumberArguments {
+    /// How many devices on UDP.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub devices: u32,
+    /// How many devices on TCP.
+    #[arg(long, value_name = "M", default_value_t = 0)]
+    pub tcp_devices: u32,
+}
+
 /// `fleet`
 #[derive(Args, Debug)]
 pub struct FleetArguments {
-    /// The server's address for devices: a loopback address.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub server: String,
-    /// The server's public key, DER or PEM.
-    #[arg(long, value_name = "FILE")]
-    pub server_key: PathBuf,
-    /// How many devices.
-    #[arg(long, value_name = "N")]
-    pub devices: u32,
+    /// How many.
+    #[command(flatten)]
+    pub number: NumberArguments,
+    /// The server's address for devices on UDP: a loopback address.
+    #[arg(long, value_name = "HOST:PORT", required_unless_present = "tcp_devices")]
+    pub server: Option<String>,
+    /// The server's public key for them, DER or PEM.
+    #[arg(long, value_name = "FILE", required_unless_present = "tcp_devices")]
+    pub server_key: Option<PathBuf>,
+    /// The server's address for devices on TCP: a loopback address.
+    #[arg(long, value_name = "HOST:PORT", requires = "tcp_devices")]
+    pub tcp_server: Option<String>,
+    /// The server's public key for them, DER or PEM.
+    #[arg(long, value_name = "FILE", requires = "tcp_devices")]
+    pub tcp_server_key: Option<PathBuf>,
     /// Private keys written by `keys`. Without them they are made from the seed, which gives the same ones.
     #[arg(long, value_name = "FILE")]
     pub keys: Option<PathBuf>,
@@ -70,7 +88,7 @@ pub struct FleetArguments {
     /// Decides keys and everything random.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Devices behind one socket. More than one when there are more devices than open files; they handshake in turn.
+    /// Devices on UDP behind one socket. More than one when there are more devices than open files; they handshake in turn.
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub per_socket: usize,
     /// Do not look for record numbers used twice, which takes about 100 bytes for every datagram.
@@ -84,9 +102,9 @@ pub struct FleetArguments {
 /// `keys`
 #[derive(Args, Debug)]
 pub struct KeysArguments {
-    /// How many devices.
-    #[arg(long, value_name = "N")]
-    pub devices: u32,
+    /// How many.
+    #[command(flatten)]
+    pub number: NumberArguments,
     /// Decides the keys.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -104,6 +122,20 @@ pub enum Drill {
     Chaos(ChaosDrillArguments),
     /// Forged ClientHellos as fast as the machine sends them, while devices with sessions publish.
     Flood(FloodArguments),
+}
+
+/// What all drills know.
+#[derive(Args, Debug)]
+pub struct DrillArguments {
+    /// The server's program; by default the one beside this.
+    #[arg(long, value_name = "PATH")]
+    pub holdfast: Option<PathBuf>,
+    /// Leave the server's directory behind.
+    #[arg(long)]
+    pub keep: bool,
+    /// Where to write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// What a bad network does.
@@ -127,7 +159,7 @@ pub struct WeatherArguments {
     /// Datagrams that are held back for half a second.
     #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = percent)]
     pub reorder: Chance,
-    /// Devices whose source port changes.
+    /// Devices whose source port changes; over TCP their connection is cut.
     #[arg(long, value_name = "PERCENT", default_value = "10", value_parser = percent)]
     pub rebinding: Chance,
     /// Mean of the seconds between two such changes of a device.
@@ -161,7 +193,7 @@ pub struct ChaosArguments {
     /// The server's address for devices: a loopback address.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub server: SocketAddr,
-    /// TCP connections instead of datagrams. Of what was said about datagrams, only delay and jitter matter then.
+    /// TCP connections instead of datagrams. Of what was said about datagrams, only delay, jitter and changes of port matter then.
     #[arg(long)]
     pub tcp: bool,
     /// What the network is like.
@@ -208,9 +240,12 @@ impl ChaosArguments {
 /// `drill chaos`
 #[derive(Args, Debug)]
 pub struct ChaosDrillArguments {
-    /// How many devices.
+    /// How many devices on UDP.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub devices: u32,
+    /// How many devices on TCP.
+    #[arg(long, value_name = "M", default_value_t = 0)]
+    pub tcp_devices: u32,
     /// How long they publish.
     #[arg(long, value_name = "S", default_value_t = 120.0, value_parser = seconds)]
     pub seconds: f64,
@@ -220,15 +255,9 @@ pub struct ChaosDrillArguments {
     /// What the network is like.
     #[command(flatten)]
     pub weather: WeatherArguments,
-    /// The server's program; by default the one beside this.
-    #[arg(long, value_name = "PATH")]
-    pub holdfast: Option<PathBuf>,
-    /// Leave the server's directory behind.
-    #[arg(long)]
-    pub keep: bool,
-    /// Where to write the report as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
 }
 
 /// `drill kill-restart`
@@ -249,15 +278,9 @@ pub struct KillRestartArguments {
     /// Devices behind one socket.
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub per_socket: usize,
-    /// The server's program; by default the one beside this.
-    #[arg(long, value_name = "PATH")]
-    pub holdfast: Option<PathBuf>,
-    /// Leave the server's directory behind.
-    #[arg(long)]
-    pub keep: bool,
-    /// Where to write the report as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
 }
 
 /// `drill flood`
@@ -278,12 +301,9 @@ pub struct FloodArguments {
     /// Decides keys, moments and forged randoms.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// The server's program; by default the one beside this.
-    #[arg(long, value_name = "PATH")]
-    pub holdfast: Option<PathBuf>,
-    /// Where to write the report as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
 }
 
 /// `bench`
@@ -325,13 +345,17 @@ mod tests {
     fn what_is_typed_arrives() -> Result<(), clap::Error> {
         let typed = "holdfast-load fleet --server 127.0.0.1:5684 --server-key k --devices 5 --every 0.5 --for 3 --per-socket 4";
         let Command::Fleet(fleet) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not a fleet") };
-        assert_eq!((fleet.devices, fleet.every, fleet.lasts, fleet.seed, fleet.per_socket), (5, 0.5, 3.0, 1, 4));
+        assert_eq!((fleet.number.devices, fleet.every, fleet.lasts, fleet.seed, fleet.per_socket), (5, 0.5, 3.0, 1, 4));
+        let typed = "holdfast-load fleet --tcp-server 127.0.0.1:5683 --tcp-server-key k --tcp-devices 6";
+        let Command::Fleet(fleet) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not a fleet") };
+        assert_eq!((fleet.number.devices, fleet.number.tcp_devices, fleet.server.is_some()), (0, 6, false));
         let typed = "holdfast-load bench --only ready_ms,dtls_handshakes";
         let Command::Bench(bench) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not a bench") };
         assert_eq!(bench.only, [Benchmark::ReadyMs, Benchmark::DtlsHandshakes]);
-        let typed = "holdfast-load drill chaos --devices 9 --seconds 5 --loss 2.5 --rebinding 0";
+        let typed = "holdfast-load drill chaos --devices 9 --tcp-devices 4 --seconds 5 --loss 2.5 --rebinding 0";
         let Command::Drill(Drill::Chaos(chaos)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not chaos") };
-        assert_eq!((chaos.devices, Some(chaos.weather.loss), chaos.weather.rebinding), (9, Chance::percent(2.5), Chance::NEVER));
+        assert_eq!((chaos.devices, chaos.tcp_devices, chaos.drill.keep), (9, 4, false));
+        assert_eq!((Some(chaos.weather.loss), chaos.weather.rebinding), (Chance::percent(2.5), Chance::NEVER));
         let typed = "holdfast-load chaos --listen 127.0.0.1:0 --server 127.0.0.1:9 --tcp --cut-after 5 --stall-every 3";
         let Command::Chaos(chaos) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not chaos") };
         let weather = chaos.weather();
@@ -341,6 +365,9 @@ mod tests {
             "chaos --listen 127.0.0.1:0 --server 127.0.0.1:9 --cut-after 5",
             "bench --only speed",
             "keys --devices 1",
+            "keys --out f",
+            "fleet --devices 1 --server-key k",
+            "fleet --devices 1 --server 127.0.0.1:1 --server-key k --tcp-server 127.0.0.1:2",
             "drill kill-restart --every 0",
             "drill kill-restart --every NaN",
             "drill",

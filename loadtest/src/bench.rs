@@ -11,6 +11,7 @@ mod pings;
 mod primitives;
 mod ready;
 mod records;
+mod rsa;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,8 +21,8 @@ use clap::ValueEnum;
 use nix::time::ClockId;
 
 use crate::drill::register;
-use crate::fleet::{Fleet, FleetPlan, Work};
-use crate::keys;
+use crate::fleet::{Fleet, FleetPlan, Transport, Work};
+use crate::keys::DeviceKeys;
 use crate::report::{BenchReport, Measure};
 use crate::server::Server;
 use crate::stats::median;
@@ -42,8 +43,10 @@ const SEED: u64 = 1;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Debug)]
 #[value(rename_all = "snake_case")]
 pub enum Benchmark {
-    /// Full handshakes for each second of one core.
+    /// Full DTLS handshakes for each second of one core.
     DtlsHandshakes,
+    /// Full handshakes over TCP for each second of one core.
+    TcpHandshakes,
     /// Processor time of a CoAP ping and its answer.
     PingRoundtrips,
     /// From the start of the process to the first "ready".
@@ -71,7 +74,8 @@ pub fn bench(bench: &Bench) -> Result<BenchReport> {
     let holdfast = bench.holdfast.as_deref();
     let measured = chosen.map(|benchmark| {
         Ok(match benchmark {
-            Benchmark::DtlsHandshakes => ("dtls_handshakes", handshakes::measure(holdfast).context("dtls_handshakes")?),
+            Benchmark::DtlsHandshakes => ("dtls_handshakes", handshakes::dtls(holdfast).context("dtls_handshakes")?),
+            Benchmark::TcpHandshakes => ("tcp_handshakes", handshakes::tcp(holdfast).context("tcp_handshakes")?),
             Benchmark::PingRoundtrips => ("ping_roundtrips", pings::measure(holdfast).context("ping_roundtrips")?),
             Benchmark::ReadyMs => ("ready_ms", ready::measure(holdfast).context("ready_ms")?),
             Benchmark::RecordSeal => ("record_seal", records::seal().context("record_seal")?),
@@ -91,15 +95,15 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(holdfast: Option<&Path>, devices: u32, work: Work) -> Result<Self> {
+    fn new(holdfast: Option<&Path>, transport: Transport, devices: u32, work: Work) -> Result<Self> {
         let mut server = Server::prepare(holdfast)?;
-        let keys = keys::derive(devices, SEED)?;
+        let keys = match transport {
+            Transport::Udp => DeviceKeys::derive(devices, 0, SEED)?,
+            Transport::Tcp => DeviceKeys::derive(0, devices, SEED)?,
+        };
         server.start()?;
-        let server_key = register(&server, &keys)?;
         let fleet = Fleet::start(FleetPlan {
-            server: server.devices(),
-            server_key,
-            keys,
+            crew: register(&server, keys)?,
             work,
             seed: SEED,
             run: 1,
@@ -149,6 +153,26 @@ fn measure(runs: &[Run], unit: &'static str, note: String) -> Result<Measure> {
     Ok(Measure { value, unit, limit: Some(limit), ratio: Some(ratio), note })
 }
 
+/// What some operations of OpenSSL cost: processor time of each, by name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Primitives(Vec<(&'static str, Duration)>);
+
+impl Primitives {
+    fn sum(&self) -> Duration {
+        self.0.iter().map(|(_, cost)| cost).sum()
+    }
+
+    /// The median of each: `keygen 11.5 + sign 20.1 µs`.
+    fn medians(runs: &[Self]) -> String {
+        let names = runs.first().into_iter().flat_map(|first| &first.0).enumerate();
+        let each = names.map(|(index, (name, _))| {
+            let us: Vec<f64> = runs.iter().map(|run| run.0[index].1.as_secs_f64() * 1e6).collect();
+            format!("{name} {:.1}", median(&us).unwrap_or_default())
+        });
+        format!("{} µs", each.collect::<Vec<_>>().join(" + "))
+    }
+}
+
 /// Processor time of the calling thread.
 fn thread_cpu() -> Result<Duration> {
     Ok(ClockId::CLOCK_THREAD_CPUTIME_ID.now()?.into())
@@ -168,9 +192,19 @@ mod tests {
     }
 
     #[test]
+    fn primitives_are_named_with_their_medians() {
+        let run = |sign, verify| Primitives(vec![("sign", Duration::from_micros(sign)), ("verify", Duration::from_micros(verify))]);
+        assert_eq!(Primitives::medians(&[run(5, 1), run(3, 2), run(4, 9)]), "sign 4.0 + verify 2.0 µs");
+        assert_eq!(run(5, 1).sum(), Duration::from_micros(6));
+    }
+
+    #[test]
     fn names_are_the_ones_in_the_report() {
         let names: Vec<String> =
             Benchmark::value_variants().iter().filter_map(|one| Some(one.to_possible_value()?.get_name().to_owned())).collect();
-        assert_eq!(names, ["dtls_handshakes", "ping_roundtrips", "ready_ms", "record_seal", "record_open", "idle_session_bytes"]);
+        assert_eq!(
+            names,
+            ["dtls_handshakes", "tcp_handshakes", "ping_roundtrips", "ready_ms", "record_seal", "record_open", "idle_session_bytes"]
+        );
     }
 }

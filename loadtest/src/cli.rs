@@ -65,9 +65,9 @@ impl Cli {
         self.run(&["device", "import", text(keys)?, "--owner", OWNER]).map(drop)
     }
 
-    /// Writes the key that devices have pinned to `out`.
-    pub fn export_server_key(&self, out: &Path) -> Result<()> {
-        self.run(&["keys", "export", "--format", "der", "--out", text(out)?]).map(drop)
+    /// Writes the key that devices on a transport, `udp` or `tcp`, have pinned to `out`.
+    pub fn export_server_key(&self, transport: &str, out: &Path) -> Result<()> {
+        self.run(&["keys", "export", "--protocol", transport, "--format", "der", "--out", text(out)?]).map(drop)
     }
 
     /// Fills a data directory that was never used with devices that have sessions.
@@ -142,10 +142,10 @@ mod tests {
         cli.add_owner()?;
         assert_eq!(cli.access_token()?, "abc");
         cli.import_devices(Path::new("keys.csv"))?;
-        cli.export_server_key(Path::new("key.der"))?;
+        cli.export_server_key("tcp", Path::new("key.der"))?;
         cli.seed(9, 2)?;
         let expected = "user add load@example.com: load-load-load\ntoken create --user load@example.com --json: \n\
-                        device import keys.csv --owner load@example.com: \nkeys export --format der --out key.der: \nseed --devices 9 --seed 2: \n";
+                        device import keys.csv --owner load@example.com: \nkeys export --protocol tcp --format der --out key.der: \nseed --devices 9 --seed 2: \n";
         assert_eq!(std::fs::read_to_string(words)?, expected);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! From what was typed to what is done.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,16 +10,17 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::args::{
-    Arguments, BenchArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, FleetArguments, FloodArguments, KeysArguments,
-    KillRestartArguments,
+    Arguments, BenchArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, DrillArguments, FleetArguments, FloodArguments,
+    KeysArguments, KillRestartArguments, NumberArguments,
 };
 use crate::bench::{Bench, bare, bench};
 use crate::chaos::{Proxy, ProxyPlan};
-use crate::drill::{Chaos, FloodDrill, KillRestart, chaos, flood, kill_restart};
-use crate::fleet::{Fleet, FleetPlan, Work, allow_sockets};
-use crate::keys;
+use crate::dial::allow_sockets;
+use crate::drill::{Chaos, FloodDrill, Ground, KillRestart, chaos, flood, kill_restart};
+use crate::fleet::{Crew, Devices, Fleet, FleetPlan, Work};
+use crate::keys::{self, DeviceKeys};
 use crate::progress::Progress;
-use crate::report::{bench_table, figures_table, publish};
+use crate::report::{DrillReport, bench_table, figures_table, publish};
 use crate::server::Ports;
 
 /// Devices that keep one thread busy.
@@ -32,7 +34,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Fleet(arguments) => fleet(&arguments),
         Command::Keys(arguments) => write_keys(&arguments),
-        Command::Drill(Drill::KillRestart(arguments)) => drill(arguments),
+        Command::Drill(Drill::KillRestart(arguments)) => drill_kill_restart(arguments),
         Command::Drill(Drill::Chaos(arguments)) => drill_chaos(arguments),
         Command::Drill(Drill::Flood(arguments)) => drill_flood(arguments),
         Command::Chaos(arguments) => bad_network(&arguments),
@@ -42,84 +44,112 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 fn write_keys(arguments: &KeysArguments) -> Result<ExitCode> {
-    let keys = keys::derive(arguments.devices, arguments.seed)?;
+    let NumberArguments { devices, tcp_devices } = arguments.number;
+    let keys = DeviceKeys::derive(devices, tcp_devices, arguments.seed)?;
     keys::write_public(&arguments.out, &keys)?;
     keys::write_private(&keys::private_path(&arguments.out), &keys)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn fleet(arguments: &FleetArguments) -> Result<ExitCode> {
-    let keys = match &arguments.keys {
-        Some(path) => keys::read_private(path, arguments.devices)?,
-        None => keys::derive(arguments.devices, arguments.seed)?,
-    };
+    let NumberArguments { devices, tcp_devices } = arguments.number;
     let lasts = Duration::from_secs_f64(arguments.lasts);
     let fleet = Fleet::start(FleetPlan {
-        server: address(&arguments.server)?,
-        server_key: keys::read_server_key(&arguments.server_key)?,
-        keys,
+        crew: crew(arguments)?,
         work: Work::Publish { every: Duration::from_secs_f64(arguments.every) },
         seed: arguments.seed,
         run: run_number()?,
         per_socket: arguments.per_socket,
         audit: !arguments.no_audit,
-        threads: threads(arguments.devices),
+        threads: threads(devices.max(tcp_devices)),
         lasts: lasts + SETTLE_LIMIT * 2,
     })?;
     fleet.work(true)?;
-    let progress = Progress::new(arguments.devices as usize);
+    let progress = Progress::new(devices as usize + tcp_devices as usize);
     progress.phase("running");
     fleet.wait(lasts, |moment| progress.show(moment), |_| false);
     progress.phase("settling");
     fleet.work(false)?;
     fleet.wait(SETTLE_LIMIT, |moment| progress.show(moment), |moment| moment.open == 0);
     drop(progress);
-    let tally = fleet.stop()?.tally;
-    publish(figures_table(&json!(tally)), &tally, arguments.json.as_deref())?;
-    let sound = tally.sequences_repeated + tally.wire_sequences_repeated == 0;
+    let report = fleet.stop()?;
+    let figures = report.figures();
+    publish(figures_table(&figures), &figures, arguments.json.as_deref())?;
+    let sound = report.tally.sequences_repeated + report.tally.wire_sequences_repeated == 0;
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn drill(arguments: KillRestartArguments) -> Result<ExitCode> {
+/// The devices that were asked for, and what they know of the server.
+fn crew(arguments: &FleetArguments) -> Result<Crew> {
+    let NumberArguments { devices, tcp_devices } = arguments.number;
+    let DeviceKeys { udp, tcp } = match &arguments.keys {
+        Some(path) => keys::read_private(path, devices, tcp_devices)?,
+        None => DeviceKeys::derive(devices, tcp_devices, arguments.seed)?,
+    };
+    let mut crew = Crew::default();
+    if !udp.is_empty() {
+        let server = arguments.server.as_deref().context("devices on UDP need --server")?;
+        let key = arguments.server_key.as_deref().context("devices on UDP need --server-key")?;
+        crew.udp = Some(Devices { server: address(server)?, server_key: keys::read_server_key(key)?, keys: udp });
+    }
+    if !tcp.is_empty() {
+        let server = arguments.tcp_server.as_deref().context("devices on TCP need --tcp-server")?;
+        let key = arguments.tcp_server_key.as_deref().context("devices on TCP need --tcp-server-key")?;
+        crew.tcp = Some(Devices { server: address(server)?, server_key: keys::read_tcp_server_key(key)?, keys: tcp });
+    }
+    Ok(crew)
+}
+
+fn drill_kill_restart(arguments: KillRestartArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
     let report = kill_restart(&KillRestart {
+        ground,
         threads: threads(arguments.devices),
-        holdfast: arguments.holdfast,
         devices: arguments.devices,
         kills: arguments.kills,
         every: Duration::from_secs_f64(arguments.every),
         seed: arguments.seed,
         per_socket: arguments.per_socket,
-        keep: arguments.keep,
     })?;
-    publish(report.table(), &report, arguments.json.as_deref())?;
-    Ok(if report.pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    judged(&report, json.as_deref())
 }
 
 fn drill_chaos(arguments: ChaosDrillArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
     let report = chaos(&Chaos {
-        threads: threads(arguments.devices),
-        holdfast: arguments.holdfast,
+        ground,
+        threads: threads(arguments.devices.max(arguments.tcp_devices)),
         devices: arguments.devices,
+        tcp_devices: arguments.tcp_devices,
         lasts: Duration::from_secs_f64(arguments.seconds),
         every: Duration::from_secs_f64(arguments.every),
         weather: arguments.weather.weather(),
-        keep: arguments.keep,
     })?;
-    publish(report.table(), &report, arguments.json.as_deref())?;
-    Ok(if report.pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    judged(&report, json.as_deref())
 }
 
 fn drill_flood(arguments: FloodArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
     let report = flood(&FloodDrill {
+        ground,
         threads: threads(arguments.devices),
-        holdfast: arguments.holdfast,
         devices: arguments.devices,
         every: Duration::from_secs_f64(arguments.every),
         lasts: Duration::from_secs_f64(arguments.seconds),
         flooders: arguments.flooders.into(),
         seed: arguments.seed,
     })?;
-    publish(report.table(), &report, arguments.json.as_deref())?;
+    judged(&report, json.as_deref())
+}
+
+/// The server of a drill, and where its report goes.
+fn ground(arguments: DrillArguments) -> (Ground, Option<PathBuf>) {
+    let DrillArguments { holdfast, keep, json } = arguments;
+    (Ground { holdfast, keep }, json)
+}
+
+fn judged(report: &DrillReport, json: Option<&Path>) -> Result<ExitCode> {
+    publish(report.table(), report, json)?;
     Ok(if report.pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -6,25 +6,62 @@ mod judge;
 mod kill_restart;
 mod schedule;
 
-use anyhow::Result;
+use std::path::PathBuf;
 
-use crate::cli::Cli;
-use crate::keys::{self, DeviceKey};
+use anyhow::Result;
+use serde_json::json;
+
+use crate::fleet::{Crew, Devices};
+use crate::keys::{self, DeviceKeys};
+use crate::report::DrillReport;
 use crate::server::Server;
-use firmware_protocol::crypto::PublicKey;
 
 pub use self::chaos::{Chaos, chaos};
 pub use self::flood::{FloodDrill, flood};
 pub use self::judge::{Verdict, judge};
 pub use self::kill_restart::{KillRestart, kill_restart};
 
-/// Registers `devices` with a running server under an account of their own; returns the key that they have to pin.
-pub(crate) fn register(server: &Server, devices: &[DeviceKey]) -> Result<PublicKey> {
-    let (list, key) = (server.dir().join("keys.csv"), server.dir().join("server_key.der"));
-    let cli: Cli = server.cli();
+/// The server that a drill has for itself.
+#[derive(Clone, Default, Debug)]
+pub struct Ground {
+    /// Where its program is, if not beside this one.
+    pub holdfast: Option<PathBuf>,
+    /// Whether to leave its directory behind, however the drill ends.
+    pub keep: bool,
+}
+
+impl Ground {
+    /// Prepares a server, which `drill` starts, and does with its directory what is wanted. The report, or the error, says where that is left.
+    fn drill(&self, drill: impl FnOnce(&mut Server) -> Result<DrillReport>) -> Result<DrillReport> {
+        let mut server = Server::prepare(self.holdfast.as_deref())?;
+        let report = drill(&mut server);
+        if !self.keep {
+            return report;
+        }
+        let kept = server.keep();
+        match report {
+            Ok(mut report) => {
+                report.figures.insert("kept".into(), json!(kept));
+                Ok(report)
+            }
+            Err(error) => Err(error.context(format!("the server's directory is left behind: {}", kept.display()))),
+        }
+    }
+}
+
+/// Registers devices with a running server under an account of their own, so that a fleet of them can come to it.
+pub(crate) fn register(server: &Server, devices: DeviceKeys) -> Result<Crew> {
+    let [list, key, tcp_key] = ["keys.csv", "server_key.der", "server_key_tcp.der"].map(|name| server.dir().join(name));
+    let cli = server.cli();
     cli.add_owner()?;
-    keys::write_public(&list, devices)?;
+    keys::write_public(&list, &devices)?;
     cli.import_devices(&list)?;
-    cli.export_server_key(&key)?;
-    keys::read_server_key(&key)
+    cli.export_server_key("udp", &key)?;
+    cli.export_server_key("tcp", &tcp_key)?;
+    let (server_key, tcp_server_key) = (keys::read_server_key(&key)?, keys::read_tcp_server_key(&tcp_key)?);
+    let DeviceKeys { udp, tcp } = devices;
+    Ok(Crew {
+        udp: (!udp.is_empty()).then(|| Devices { server: server.devices(), server_key, keys: udp }),
+        tcp: (!tcp.is_empty()).then(|| Devices { server: server.tcp_devices(), server_key: tcp_server_key, keys: tcp }),
+    })
 }

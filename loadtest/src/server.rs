@@ -63,9 +63,14 @@ impl Server {
         Ok(server)
     }
 
-    /// Where devices find it.
+    /// Where devices on UDP find it.
     pub fn devices(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.ports.udp).into()
+    }
+
+    /// Where devices on TCP find it.
+    pub fn tcp_devices(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.tcp).into()
     }
 
     /// A directory for files that go with the server and are removed with it.

@@ -25,59 +25,63 @@ struct Api {
     token: String,
 }
 
-/// Lists, calls, reads and watches every device. Prints what it saw.
+/// Lists, calls, reads and watches every device. Prints what it saw, for each transport that devices are on.
 pub(super) async fn run(http: SocketAddr, token: &str, devices: &[DemoDevice]) -> Result<bool> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let api = Api { client, base: format!("http://{http}/v1/devices"), token: token.to_owned() };
     let watched = tokio::spawn(watch(api.get("/events/sensor").await?, devices.iter().map(|device| device.id.to_string()).collect()));
-    let listed = list(&api, devices).await?;
+    let listed = list(&api).await?;
     let called = call(&api, devices).await?;
     let read = read(&api, devices).await?;
     let watched = watched.await??;
-    let (count, mut passed) = (devices.len(), true);
+    let mut passed = true;
     for (what, saw) in [("listed online", listed), ("function answered", called), ("variable read", read), ("event on the stream", watched)]
     {
-        println!("{what:>20}: {saw} of {count} devices");
-        passed &= saw == count;
+        let [udp, tcp] = [false, true].map(|on_tcp| share(&saw, devices, on_tcp));
+        println!("{what:>20}: {} of {} devices on UDP, {} of {} on TCP", udp.0, udp.1, tcp.0, tcp.1);
+        passed &= udp.0 == udp.1 && tcp.0 == tcp.1;
     }
     println!("{}", if passed { "check passed" } else { "check FAILED" });
     Ok(passed)
 }
 
-async fn list(api: &Api, devices: &[DemoDevice]) -> Result<usize> {
-    let list = json(api.get("").await?).await?;
-    let online: BTreeSet<&str> = list
-        .as_array()
-        .context("the list is no array")?
-        .iter()
-        .filter(|device| device["online"] == true)
-        .filter_map(|device| device["id"].as_str())
-        .collect();
-    Ok(devices.iter().filter(|device| online.contains(device.id.to_string().as_str())).count())
+/// How many of the devices on one transport were seen, and how many there are.
+fn share(saw: &BTreeSet<String>, devices: &[DemoDevice], on_tcp: bool) -> (usize, usize) {
+    let of_kind = || devices.iter().filter(|device| device.is_on_tcp() == on_tcp);
+    (of_kind().filter(|device| saw.contains(&device.id.to_string())).count(), of_kind().count())
 }
 
-async fn call(api: &Api, devices: &[DemoDevice]) -> Result<usize> {
-    let mut answered = 0;
+/// Ids of the devices that are listed as online.
+async fn list(api: &Api) -> Result<BTreeSet<String>> {
+    let list = json(api.get("").await?).await?;
+    let list = list.as_array().context("the list is no array")?;
+    let online = list.iter().filter(|device| device["online"] == true).filter_map(|device| device["id"].as_str());
+    Ok(online.map(str::to_owned).collect())
+}
+
+/// Ids of the devices whose function returns what it should.
+async fn call(api: &Api, devices: &[DemoDevice]) -> Result<BTreeSet<String>> {
+    let mut answered = BTreeSet::new();
     for device in devices {
         let answer = json(api.request(Method::POST, &format!("/{}/led", device.name), "arg=on").await?).await?;
-        answered += usize::from(answer["return_value"] == 1);
+        answered.extend((answer["return_value"] == 1).then(|| device.id.to_string()));
     }
     Ok(answered)
 }
 
-async fn read(api: &Api, devices: &[DemoDevice]) -> Result<usize> {
-    let mut read = 0;
+/// Ids of the devices whose variable is a number.
+async fn read(api: &Api, devices: &[DemoDevice]) -> Result<BTreeSet<String>> {
+    let mut read = BTreeSet::new();
     for device in devices {
         let answer = json(api.get(&format!("/{}/temperature", device.name)).await?).await?;
-        read += usize::from(answer["result"].is_number());
+        read.extend(answer["result"].is_number().then(|| device.id.to_string()));
     }
     Ok(read)
 }
 
-/// Counts the devices whose event came by.
-async fn watch(response: Response<Incoming>, mut missing: BTreeSet<String>) -> Result<usize> {
-    let expected = missing.len();
-    let (mut body, mut text) = (response.into_body(), String::new());
+/// Ids of the devices whose event came by.
+async fn watch(response: Response<Incoming>, expected: BTreeSet<String>) -> Result<BTreeSet<String>> {
+    let (mut body, mut text, mut missing) = (response.into_body(), String::new(), expected.clone());
     let watching = async {
         while let Some(frame) = body.frame().await {
             if let Some(data) = frame?.data_ref() {
@@ -97,7 +101,7 @@ async fn watch(response: Response<Incoming>, mut missing: BTreeSet<String>) -> R
     };
     // Too late is as good as never: the count says it.
     let _ = tokio::time::timeout(WATCH_LIMIT, watching).await;
-    Ok(expected - missing.len())
+    Ok(expected.difference(&missing).cloned().collect())
 }
 
 async fn json(response: Response<Incoming>) -> Result<Json> {

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Server, StartError};
+use crate::allocator;
 use crate::config::Config;
 use crate::control::{self, Operations};
 use crate::dates;
@@ -41,6 +42,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        () = allocator::give_back_after_start() => {}
     }
     tracing::info!("stopping");
     shutdown.cancel();

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use firmware_protocol::coap::Code;
 use firmware_protocol::crypto::Cbc;
-use firmware_protocol::dtls::cid::ConnectionId;
+use firmware_protocol::dtls::cid::{self, ConnectionId};
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::stored::Floor;
 use firmware_protocol::session::{Receipt, Uplink};
@@ -27,6 +27,7 @@ use firmware_protocol::time::{Millis, Now};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use router::device::Link;
 use router::shard::Input;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admission::Admission;
 use crate::config::Limit;
@@ -54,17 +55,25 @@ const MESSAGES: usize = 512;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// A device waits that long for each step of the handshake.
 const HANDSHAKE_LIFE: Duration = Duration::from_secs(20);
-/// Which bucket names of sessions on TCP are drawn from. They are never on the wire, so that it does not matter.
-const BUCKET: u8 = 0;
+/// Connections that may wait until they are taken: a fleet that lost its server comes back at once. The kernel's own limit is as high.
+const BACKLOG: i32 = 4_096;
 
 /// Binds the listening socket.
 ///
 /// # Errors
 /// The address is taken or not ours.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // The wildcard serves both families.
+        socket.set_only_v6(false)?;
+    }
+    // The next process takes the port over while connections of this one still end.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// Where the terminator sends what it does not do itself.
@@ -327,10 +336,7 @@ impl TcpWorker {
     fn proved(&mut self, serial: u64, established: Proved) {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(&serial) else { return };
-        let id = self.shared.ids.allocate(BUCKET, &mut SystemEntropy);
-        if self.by_id.contains_key(&id) {
-            return self.drop_connection(serial, "connection_taken");
-        }
+        let id = cid::internal(&mut SystemEntropy);
         let (device, owner, standing) = match established.holder {
             Holder::Known(identity) => (identity.device, identity.owner, Standing::Proving(Box::new(identity))),
             Holder::Stranger => (established.device, None, Standing::Stranger(Box::new(established.public_key))),

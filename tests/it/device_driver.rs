@@ -11,6 +11,8 @@ use firmware_protocol::session::subscribe::HandlerKind;
 use firmware_protocol::session::variable::Value;
 use firmware_protocol::time::Millis;
 
+use crate::drive::Drive;
+
 /// A device with its socket, its clock, and all that happened to it.
 pub(crate) struct Driver {
     pub(crate) device: Device,
@@ -77,47 +79,10 @@ impl Driver {
         Millis(u64::try_from(self.began.elapsed().as_millis()).unwrap())
     }
 
-    /// Runs until `done`; panics with what happened if that takes longer than `limit`.
-    pub(crate) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + limit;
-        while !done(self) {
-            assert!(Instant::now() < end, "not in {limit:?}: {:?}", self.events);
-            self.turn();
-        }
-    }
-
-    pub(crate) fn run_for(&mut self, span: Duration) {
-        let end = Instant::now() + span;
-        while Instant::now() < end {
-            self.turn();
-        }
-    }
-
-    fn turn(&mut self) {
-        let now = self.now();
-        self.device.handle_timeout(now, &mut self.tools);
-        self.send();
-        let mut buffer = [0; 2048];
-        // A time-out, or a refusal while the server is down.
-        if let Ok(len) = self.socket.recv(&mut buffer) {
-            let now = self.now();
-            self.received += 1;
-            self.device.handle_datagram(now, &mut self.tools, &buffer[..len]);
-        }
-        self.send();
-        while let Some(event) = self.device.poll_event() {
-            self.events.push(event);
-        }
-    }
-
     fn send(&mut self) {
         while let Some(datagram) = self.device.poll_transmit() {
             let _ = self.socket.send(&datagram);
         }
-    }
-
-    pub(crate) fn connect(&mut self) {
-        self.run_until(Duration::from_secs(20), |driver| driver.device.is_connected());
     }
 
     pub(crate) fn publish(&mut self, name: &str, data: &[u8]) -> u64 {
@@ -136,10 +101,6 @@ impl Driver {
         let publish = self.device.publish_vitals(now, &mut self.tools);
         self.send();
         publish
-    }
-
-    pub(crate) fn published(&self, publish: u64) -> bool {
-        self.events.contains(&DeviceEvent::Published { publish, accepted: true })
     }
 
     /// Names and payloads of the events that came.
@@ -166,6 +127,33 @@ impl Driver {
         self.device.power_off();
         let now = self.now();
         self.device.power_on(now);
+    }
+}
+
+impl Drive for Driver {
+    fn turn(&mut self) {
+        let now = self.now();
+        self.device.handle_timeout(now, &mut self.tools);
+        self.send();
+        let mut buffer = [0; 2048];
+        // A time-out, or a refusal while the server is down.
+        if let Ok(len) = self.socket.recv(&mut buffer) {
+            let now = self.now();
+            self.received += 1;
+            self.device.handle_datagram(now, &mut self.tools, &buffer[..len]);
+        }
+        self.send();
+        while let Some(event) = self.device.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    fn events(&self) -> &[DeviceEvent] {
+        &self.events
+    }
+
+    fn is_connected(&self) -> bool {
+        self.device.is_connected()
     }
 }
 

@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod control;
 mod device_driver;
+mod drive;
 mod fake_gateway;
 mod publish_limits;
 mod rig;

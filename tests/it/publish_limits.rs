@@ -6,6 +6,7 @@ use firmware_protocol::device::DeviceEvent;
 use holdfast::streams::StreamFilter;
 
 use crate::device_driver::Driver;
+use crate::drive::Drive;
 use crate::sessions::Running;
 
 #[tokio::test(flavor = "multi_thread")]

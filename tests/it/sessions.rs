@@ -18,6 +18,7 @@ use router::shard::Input;
 use tokio::sync::oneshot;
 
 use crate::device_driver::{Driver, app, id, key};
+use crate::drive::Drive;
 
 pub(crate) struct Running {
     pub(crate) opened: Opened,

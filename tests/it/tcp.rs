@@ -10,6 +10,7 @@ use holdfast::streams::StreamFilter;
 use router::ask::{Answer, Ask, AskError};
 
 use crate::device_driver::{Driver, id};
+use crate::drive::Drive;
 use crate::sessions::Running;
 use crate::tcp_driver::TcpDriver;
 

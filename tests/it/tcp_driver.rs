@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use firmware_protocol::crypto::{DeviceKeyPair, ServerPublicKey};
 use firmware_protocol::device::tcp::{TcpAction, TcpDevice, TcpDeviceConfig};
-use firmware_protocol::device::{App, DeviceEvent, DeviceTools};
+use firmware_protocol::device::{DeviceEvent, DeviceTools};
 use firmware_protocol::session::subscribe::HandlerKind;
-use firmware_protocol::session::variable::Value;
 use firmware_protocol::time::Millis;
 
-use crate::device_driver::id;
+use crate::device_driver::{app, id};
+use crate::drive::Drive;
 
 /// A device with its connection, its clock, and all that happened to it.
 pub(crate) struct TcpDriver {
@@ -26,10 +26,6 @@ pub(crate) struct TcpDriver {
 impl TcpDriver {
     /// Device `n` with this pair, which shows its key or does not.
     pub(crate) fn new(n: u8, key: DeviceKeyPair, shows_key: bool, server: SocketAddr, server_key: ServerPublicKey) -> Self {
-        let app = App::default()
-            .function("length", |argument| i32::try_from(argument.len()).unwrap())
-            .variable("temperature", Value::Double(21.5))
-            .subscription("news", HandlerKind::Text);
         let config = TcpDeviceConfig {
             id: id(n),
             key,
@@ -37,7 +33,7 @@ impl TcpDriver {
             shows_key,
             platform: 6,
             keep_alive: Duration::from_secs(15),
-            app,
+            app: app().subscription("news", HandlerKind::Text),
             system_describe: vec![0x0a, 0x00],
         };
         let device = TcpDevice::new(config, n.into(), Millis(0));
@@ -46,43 +42,6 @@ impl TcpDriver {
 
     fn now(&self) -> Millis {
         Millis(u64::try_from(self.began.elapsed().as_millis()).unwrap())
-    }
-
-    /// Runs until `done`; panics with what happened if that takes longer than `limit`.
-    pub(crate) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + limit;
-        while !done(self) {
-            assert!(Instant::now() < end, "not in {limit:?}: {:?}", self.events);
-            self.turn();
-        }
-    }
-
-    pub(crate) fn run_for(&mut self, span: Duration) {
-        let end = Instant::now() + span;
-        while Instant::now() < end {
-            self.turn();
-        }
-    }
-
-    fn turn(&mut self) {
-        let now = self.now();
-        self.device.handle_timeout(now, &mut self.tools);
-        self.act();
-        let mut buffer = [0; 2048];
-        match self.stream.as_mut().map(|stream| stream.read(&mut buffer)) {
-            None => std::thread::sleep(Duration::from_millis(5)),
-            Some(Ok(0)) => self.lost(),
-            Some(Ok(len)) => {
-                let now = self.now();
-                self.device.handle_bytes(now, &mut self.tools, &buffer[..len]);
-            }
-            Some(Err(error)) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
-            Some(Err(_)) => self.lost(),
-        }
-        self.act();
-        while let Some(event) = self.device.poll_event() {
-            self.events.push(event);
-        }
     }
 
     fn lost(&mut self) {
@@ -113,18 +72,41 @@ impl TcpDriver {
         }
     }
 
-    pub(crate) fn connect(&mut self) {
-        self.run_until(Duration::from_secs(20), |driver| driver.device.is_connected());
-    }
-
     pub(crate) fn publish(&mut self, name: &str, data: &[u8]) -> u64 {
         let now = self.now();
         let publish = self.device.publish(now, &mut self.tools, name, 0, data);
         self.act();
         publish
     }
+}
 
-    pub(crate) fn published(&self, publish: u64) -> bool {
-        self.events.contains(&DeviceEvent::Published { publish, accepted: true })
+impl Drive for TcpDriver {
+    fn turn(&mut self) {
+        let now = self.now();
+        self.device.handle_timeout(now, &mut self.tools);
+        self.act();
+        let mut buffer = [0; 2048];
+        match self.stream.as_mut().map(|stream| stream.read(&mut buffer)) {
+            None => std::thread::sleep(Duration::from_millis(5)),
+            Some(Ok(0)) => self.lost(),
+            Some(Ok(len)) => {
+                let now = self.now();
+                self.device.handle_bytes(now, &mut self.tools, &buffer[..len]);
+            }
+            Some(Err(error)) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Some(Err(_)) => self.lost(),
+        }
+        self.act();
+        while let Some(event) = self.device.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    fn events(&self) -> &[DeviceEvent] {
+        &self.events
+    }
+
+    fn is_connected(&self) -> bool {
+        self.device.is_connected()
     }
 }

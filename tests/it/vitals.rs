@@ -10,6 +10,7 @@ use router::ask::{Answer, Ask};
 use serde_json::Value as Json;
 
 use crate::device_driver::{Driver, id};
+use crate::drive::Drive;
 use crate::sessions::Running;
 
 /// The records of device 1, once there are `count`.

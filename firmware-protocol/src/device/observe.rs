@@ -17,6 +17,11 @@ impl Device {
         matches!(self.state, State::Waiting(until) if now >= until) && !self.can_resume()
     }
 
+    /// Whether it has the keys of a session, in use or retained.
+    pub fn has_session(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// What the server seals with in the session at hand: tells whose a datagram is, and lets an observer look into it.
     pub fn server_keys(&self) -> Option<DirectionKeys> {
         self.session.as_ref().map(|session| session.keys.keys.server())

@@ -167,6 +167,11 @@ impl TcpDevice {
         matches!(&self.state, State::Online(online) if online.hello_until.is_none())
     }
 
+    /// Whether the handshake of its connection is done.
+    pub fn has_session(&self) -> bool {
+        matches!(self.state, State::Online(_))
+    }
+
     /// The next thing to do with the connection, in order.
     pub fn poll_action(&mut self) -> Option<TcpAction> {
         self.actions.pop_front()

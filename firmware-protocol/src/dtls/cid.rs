@@ -13,6 +13,8 @@ use crate::crypto::{Hmac, equal};
 use crate::entropy::Entropy;
 
 const VERSION: u8 = 1;
+/// Of names that are never on the wire.
+const INTERNAL: u8 = 0;
 
 /// The 8 bytes a device puts into every record it sends.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +45,13 @@ impl fmt::Debug for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// A name for a session over TCP, which needs none on the wire: 60 random bits, and no id of a session over UDP.
+pub fn internal(entropy: &mut impl Entropy) -> ConnectionId {
+    let mut name = entropy.array::<8>();
+    name[0] = INTERNAL << 4 | name[0] & 0x0f;
+    ConnectionId(name)
 }
 
 /// A key of the tag. Persisted, because ids outlive processes.
@@ -94,6 +103,15 @@ mod tests {
         let id = ids.allocate(0x42, &mut RecordedEntropy::new([1, 2, 3]));
         assert_eq!(id.to_string(), "1abc42010203907b");
         assert_eq!((id.node(), id.bucket()), (0xabc, 0x42));
+    }
+
+    #[test]
+    fn an_internal_name_is_no_id_that_was_given_out() {
+        let ids = ConnectionIds::new(0xfff, &[7; 32], None);
+        let name = internal(&mut RecordedEntropy::new([0xff; 8]));
+        assert_eq!(name.to_string(), "0fffffffffffffff");
+        let mut entropy = SeededEntropy::new(5);
+        assert!((0..200_000).all(|_| !ids.gave_out(internal(&mut entropy))));
     }
 
     #[test]

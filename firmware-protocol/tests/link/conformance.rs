@@ -54,106 +54,67 @@ trait Rig: Sized {
     }
 }
 
-impl Rig for World {
-    fn start(seed: u64) -> Self {
-        Self::with_app(seed, Link::whole(seed), sample::subscribed_app())
-    }
+/// The rig of a world: how it starts, and how strange bytes get into it. All else goes by the same names in both worlds.
+macro_rules! rig {
+    ($world:ty, start: $start:expr, hostile: $hostile:expr) => {
+        impl Rig for $world {
+            fn start(seed: u64) -> Self {
+                $start(seed)
+            }
 
-    fn run_for(&mut self, span: Duration) {
-        self.run(span);
-    }
+            fn run_for(&mut self, span: Duration) {
+                self.run(span);
+            }
 
-    fn is_connected(&self) -> bool {
-        self.device.is_connected()
-    }
+            fn is_connected(&self) -> bool {
+                self.device.is_connected()
+            }
 
-    fn events(&self) -> &[DeviceEvent] {
-        &self.events
-    }
+            fn events(&self) -> &[DeviceEvent] {
+                &self.events
+            }
 
-    fn uplinks(&self) -> &[Uplink] {
-        &self.uplinks
-    }
+            fn uplinks(&self) -> &[Uplink] {
+                &self.uplinks
+            }
 
-    fn ask(&mut self, request: Request) -> u64 {
-        self.request(request)
-    }
+            fn ask(&mut self, request: Request) -> u64 {
+                self.request(request)
+            }
 
-    fn outcomes(&self, request: u64) -> &[Outcome] {
-        self.outcomes.get(&request).map_or(&[], Vec::as_slice)
-    }
+            fn outcomes(&self, request: u64) -> &[Outcome] {
+                self.outcomes.get(&request).map_or(&[], Vec::as_slice)
+            }
 
-    fn publish_event(&mut self, name: &str, content_format: u16, data: &[u8]) -> u64 {
-        self.publish_typed(name, content_format, data)
-    }
+            fn publish_event(&mut self, name: &str, content_format: u16, data: &[u8]) -> u64 {
+                self.publish_typed(name, content_format, data)
+            }
 
-    fn publish_without_ack(&mut self, name: &str, content_format: u16, data: &[u8]) {
-        self.publish_unacknowledged(name, content_format, data);
-    }
+            fn publish_without_ack(&mut self, name: &str, content_format: u16, data: &[u8]) {
+                self.publish_unacknowledged(name, content_format, data);
+            }
 
-    fn say_goodbye(&mut self, cloud_reason: u8) {
-        self.goodbye(cloud_reason);
-    }
+            fn say_goodbye(&mut self, cloud_reason: u8) {
+                self.goodbye(cloud_reason);
+            }
 
-    fn ping_server(&mut self) {
-        self.ping();
-    }
+            fn ping_server(&mut self) {
+                self.ping();
+            }
 
-    fn hostile(&mut self, bytes: &[u8]) {
-        let from = self.address();
-        self.inject(bytes, from);
-    }
+            fn hostile(&mut self, bytes: &[u8]) {
+                $hostile(self, bytes);
+            }
+        }
+    };
 }
 
-impl Rig for StreamWorld {
-    fn start(seed: u64) -> Self {
-        Self::new(seed)
-    }
-
-    fn run_for(&mut self, span: Duration) {
-        self.run(span);
-    }
-
-    fn is_connected(&self) -> bool {
-        self.device.is_connected()
-    }
-
-    fn events(&self) -> &[DeviceEvent] {
-        &self.events
-    }
-
-    fn uplinks(&self) -> &[Uplink] {
-        &self.uplinks
-    }
-
-    fn ask(&mut self, request: Request) -> u64 {
-        self.request(request)
-    }
-
-    fn outcomes(&self, request: u64) -> &[Outcome] {
-        self.outcomes.get(&request).map_or(&[], Vec::as_slice)
-    }
-
-    fn publish_event(&mut self, name: &str, content_format: u16, data: &[u8]) -> u64 {
-        self.publish(name, content_format, data)
-    }
-
-    fn publish_without_ack(&mut self, name: &str, content_format: u16, data: &[u8]) {
-        self.publish_unacknowledged(name, content_format, data);
-    }
-
-    fn say_goodbye(&mut self, cloud_reason: u8) {
-        self.goodbye(cloud_reason);
-    }
-
-    fn ping_server(&mut self) {
-        self.ping();
-    }
-
-    fn hostile(&mut self, bytes: &[u8]) {
-        self.inject(bytes);
-    }
+rig! {
+    World,
+    start: |seed| World::with_app(seed, Link::whole(seed), sample::subscribed_app()),
+    hostile: |world: &mut World, bytes: &[u8]| world.inject(bytes, world.address())
 }
+rig! { StreamWorld, start: StreamWorld::new, hostile: StreamWorld::inject }
 
 /// Each of these runs over both transports.
 macro_rules! over_both {

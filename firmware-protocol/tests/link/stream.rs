@@ -299,7 +299,7 @@ impl StreamWorld {
         id.0
     }
 
-    pub(crate) fn publish(&mut self, name: &str, content_format: u16, data: &[u8]) -> u64 {
+    pub(crate) fn publish_typed(&mut self, name: &str, content_format: u16, data: &[u8]) -> u64 {
         let publish = self.device.publish(self.now, &mut self.tools, name, content_format, data);
         self.collect_device();
         publish

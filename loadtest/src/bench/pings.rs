@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::{RUNS, Rig, Run, echo};
-use crate::fleet::Work;
+use crate::fleet::{Transport, Work};
 use crate::report::Measure;
 
 /// Pings under way at a time.
@@ -14,7 +14,7 @@ const DEVICES: u32 = 256;
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) fn measure(holdfast: Option<&Path>) -> Result<Measure> {
-    let mut rig = Rig::new(holdfast, DEVICES, Work::Pings)?;
+    let mut rig = Rig::new(holdfast, Transport::Udp, DEVICES, Work::Pings)?;
     let connected = rig.fleet.wait(CONNECT_LIMIT, |_| {}, |moment| moment.connected == u64::from(DEVICES));
     ensure!(connected, "{} of {DEVICES} devices connected", rig.fleet.moment().connected);
     let mut runs = Vec::new();

@@ -23,7 +23,7 @@ pub struct Counts {
     pub overflowed: u64,
     /// Datagrams that the kernel did not take.
     pub undeliverable: u64,
-    /// Devices' changes to another source port.
+    /// Devices' changes to another source port. Over TCP they are cuts as well.
     pub rebinds: u64,
     /// Such changes that were left out because there was no socket.
     pub rebinds_refused: u64,

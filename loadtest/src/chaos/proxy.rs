@@ -39,6 +39,7 @@ pub struct Proxy {
 pub(super) struct Shared {
     origin: Instant,
     stop: AtomicBool,
+    calm: AtomicBool,
     counts: Mutex<Counts>,
 }
 
@@ -71,6 +72,11 @@ impl Proxy {
         *self.shared.counts()
     }
 
+    /// From now on no TCP connection is cut, so that all devices can be connected at the same time.
+    pub fn calm(&self) {
+        self.shared.calm.store(true, Ordering::Release);
+    }
+
     /// Ends it: what was counted. What is on the way is gone.
     pub fn stop(mut self) -> Result<Counts> {
         self.shared.stop.store(true, Ordering::Release);
@@ -89,7 +95,7 @@ impl Drop for Proxy {
 
 impl Shared {
     fn new() -> Self {
-        Self { origin: Instant::now(), stop: AtomicBool::new(false), counts: Mutex::default() }
+        Self { origin: Instant::now(), stop: AtomicBool::new(false), calm: AtomicBool::new(false), counts: Mutex::default() }
     }
 
     pub(super) fn now(&self) -> Millis {
@@ -98,6 +104,10 @@ impl Shared {
 
     pub(super) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Acquire)
     }
 
     pub(super) fn show(&self, counts: &Counts) {

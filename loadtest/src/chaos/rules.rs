@@ -42,7 +42,7 @@ pub struct Rules {
     pub reorder: Chance,
     /// How long they are held back.
     pub reorder_hold: Duration,
-    /// Mean time between two changes of the device's source port.
+    /// Mean time between two changes of the device's source port. Over TCP such a change cuts the connection.
     pub rebind_every: Option<Duration>,
     /// Mean time between two moments at which a direction of a stream stands still.
     pub stall_every: Option<Duration>,

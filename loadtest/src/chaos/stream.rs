@@ -32,6 +32,8 @@ pub struct Stream {
     lanes: [Lane; 2],
     /// Bytes until the cut, both directions counted.
     left: Option<u64>,
+    /// When the device's port changes, which the connection does not survive.
+    rebind_at: Option<Millis>,
     cut: bool,
 }
 
@@ -52,8 +54,14 @@ impl Stream {
     pub fn new(rules: Rules, seed: u64, now: Millis) -> Self {
         let mut entropy = SeededEntropy::new(seed);
         let left = rules.cut_after.map(|mean| 1 + entropy.below(mean.saturating_mul(2).max(1)));
+        let rebind_at = rules.rebind_every.map(|every| now + around(every, &mut entropy));
         let lane = || Lane { flying: VecDeque::new(), bytes: 0, last: now, stall: (now, now), ended: false };
-        Self { rules, entropy, lanes: [lane(), lane()], left, cut: false }
+        Self { rules, entropy, lanes: [lane(), lane()], left, rebind_at, cut: false }
+    }
+
+    /// From now on it is not cut, unless a cut is on its way.
+    pub fn calm(&mut self) {
+        (self.left, self.rebind_at) = (None, None);
     }
 
     /// How many bytes may be offered in this direction.
@@ -115,6 +123,10 @@ impl Stream {
 
     /// The next thing that arrives in this direction by `now`. After [`Piece::Cut`] nothing counts any more.
     pub fn poll(&mut self, now: Millis, direction: Direction, counts: &mut Counts) -> Option<Piece> {
+        if self.rebind_at.is_some_and(|at| at <= now) {
+            counts.rebinds += 1;
+            return Some(self.break_now(counts));
+        }
         let lane = &mut self.lanes[direction as usize];
         lane.flying.front().filter(|(at, _)| *at <= now)?;
         let (_, piece) = lane.flying.pop_front()?;
@@ -122,17 +134,22 @@ impl Stream {
         match piece {
             Piece::Bytes(_) => counts.delivered += 1,
             Piece::End => {}
-            Piece::Cut => {
-                counts.cuts += 1;
-                counts.bytes_cut += self.lanes.iter().map(|lane| lane.bytes as u64).sum::<u64>();
-            }
+            Piece::Cut => return Some(self.break_now(counts)),
         }
         Some(piece)
     }
 
+    /// What is on the way is gone.
+    fn break_now(&mut self, counts: &mut Counts) -> Piece {
+        (self.cut, self.rebind_at) = (true, None);
+        counts.cuts += 1;
+        counts.bytes_cut += self.lanes.iter().map(|lane| lane.bytes as u64).sum::<u64>();
+        Piece::Cut
+    }
+
     /// When something arrives in this direction next.
     pub fn timeout_at(&self, direction: Direction) -> Option<Millis> {
-        self.lanes[direction as usize].flying.front().map(|(at, _)| *at)
+        self.lanes[direction as usize].flying.front().map(|(at, _)| *at).into_iter().chain(self.rebind_at).min()
     }
 }
 
@@ -206,6 +223,20 @@ mod tests {
             })
             .collect();
         assert!(lengths.iter().all(|len| (1..=2000).contains(len)) && lengths.iter().any(|len| len % MESSAGE.len() != 0));
+    }
+
+    #[test]
+    fn a_change_of_port_cuts_a_stream_at_about_its_time_and_not_when_it_is_calm() {
+        let rules = Rules { rebind_every: Some(Duration::from_secs(1)), ..Rules::default() };
+        for seed in 0..50 {
+            let (arrived, _, counts, cut) = play(rules, seed, 1000);
+            assert!(cut && (counts.cuts, counts.rebinds) == (1, 1) && MESSAGE.repeat(1000).starts_with(&arrived));
+            assert!((500..=1500).contains(&(arrived.len() / MESSAGE.len() * 10 + 10)), "{}", arrived.len());
+            let mut stream = Stream::new(rules, seed, Millis(0));
+            assert!(stream.timeout_at(Direction::Down).is_some());
+            stream.calm();
+            assert_eq!((stream.timeout_at(Direction::Down), stream.timeout_at(Direction::Up)), (None, None));
+        }
     }
 
     #[test]

@@ -1,21 +1,22 @@
 //! Moves bytes between devices and a server through their links, a pair of sockets for each connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use firmware_protocol::time::Millis;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use super::Direction;
 use super::counts::Counts;
 use super::proxy::{ProxyPlan, Shared, name};
 use super::stream::{LANE_BYTES_MAX, Piece, Stream};
+use crate::dial::{dial, listen};
 use crate::timers::Timers;
 
 /// Longest time without a look whether to stop.
@@ -43,6 +44,25 @@ struct End {
 struct Connection {
     ends: [End; 2],
     stream: Stream,
+    /// The device's address, and its place there.
+    place: (IpAddr, u32),
+}
+
+/// The connections of one address. A device that comes again after its connection has ended gets its place again, and with it the same rules.
+#[derive(Default, Debug)]
+struct Places {
+    came: u32,
+    taken: BTreeSet<u32>,
+}
+
+impl Places {
+    /// Takes the first place that is free: it, and how many came before.
+    fn take(&mut self) -> (u32, u32) {
+        let place = (0..).find(|place| self.taken.insert(*place)).unwrap_or_default();
+        let before = self.came;
+        self.came = self.came.wrapping_add(1);
+        (place, before)
+    }
 }
 
 /// How a connection stands after its turn.
@@ -64,7 +84,9 @@ pub(super) struct Forwarder {
     listener: TcpListener,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
-    by_ip: HashMap<IpAddr, u32>,
+    by_ip: HashMap<IpAddr, Places>,
+    /// Whether connections are cut no more.
+    calm: bool,
     timers: Timers,
     counts: Counts,
     buffer: Vec<u8>,
@@ -73,8 +95,7 @@ pub(super) struct Forwarder {
 impl Forwarder {
     /// Binds the socket that devices come to: its address.
     pub(super) fn open(plan: ProxyPlan, shared: Arc<Shared>) -> Result<(SocketAddr, Self)> {
-        let listener = TcpListener::bind(plan.listen).with_context(|| format!("binding {}", plan.listen))?;
-        listener.set_nonblocking(true)?;
+        let listener = listen(plan.listen)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         let address = listener.local_addr()?;
@@ -86,6 +107,7 @@ impl Forwarder {
             connections: Vec::new(),
             free: Vec::new(),
             by_ip: HashMap::new(),
+            calm: false,
             timers: Timers::new(0),
             counts: Counts::default(),
             buffer: vec![0; LANE_BYTES_MAX],
@@ -97,6 +119,9 @@ impl Forwarder {
     pub(super) fn run(mut self) -> Result<()> {
         let mut events = [EpollEvent::empty(); EVENTS];
         while !self.shared.stopped() {
+            if self.shared.is_calm() && !std::mem::replace(&mut self.calm, true) {
+                self.connections.iter_mut().flatten().for_each(|connection| connection.stream.calm());
+            }
             while let Some(index) = self.timers.pop(self.shared.now()) {
                 self.serve(index)?;
             }
@@ -122,15 +147,18 @@ impl Forwarder {
         for _ in 0..BATCH {
             let Ok((device, peer)) = self.listener.accept() else { break };
             let fits = self.connections.len() - self.free.len() < self.plan.links_max;
-            let (true, Ok(server)) = (fits, towards(self.plan.server, peer.ip())) else {
+            let (true, Ok(server)) = (fits, dial(self.plan.server, peer.ip())) else {
                 self.counts.links_refused += 1;
                 break_off(&device)?;
                 continue;
             };
-            let nth = self.by_ip.entry(peer.ip()).or_default();
-            let (rules, seed) = self.plan.weather.of(&name(peer.ip(), *nth));
-            *nth += 1;
-            let connection = Connection::new([device, server], Stream::new(rules, seed, self.shared.now()))?;
+            let (place, before) = self.by_ip.entry(peer.ip()).or_default().take();
+            let (rules, seed) = self.plan.weather.of(&name(peer.ip(), place));
+            let mut stream = Stream::new(rules, seed.wrapping_add(before.into()), self.shared.now());
+            if self.calm {
+                stream.calm();
+            }
+            let connection = Connection::new([device, server], stream, (peer.ip(), place))?;
             let index = match self.free.pop() {
                 Some(index) => index,
                 None => {
@@ -159,6 +187,8 @@ impl Forwarder {
                 if standing == Standing::Broken {
                     connection.ends.iter().try_for_each(|end| break_off(&end.socket))?;
                 }
+                let (ip, place) = connection.place;
+                self.by_ip.entry(ip).or_default().taken.remove(&place);
                 self.connections[index] = None;
                 self.free.push(index);
                 self.timers.set(index, None);
@@ -169,13 +199,13 @@ impl Forwarder {
 }
 
 impl Connection {
-    fn new(sockets: [TcpStream; 2], stream: Stream) -> Result<Self> {
+    fn new(sockets: [TcpStream; 2], stream: Stream, place: (IpAddr, u32)) -> Result<Self> {
         for socket in &sockets {
             socket.set_nonblocking(true)?;
             socket.set_nodelay(true)?;
         }
         let ends = sockets.map(|socket| End { socket, pending: Vec::new(), done: false, interest: EpollFlags::empty() });
-        Ok(Self { ends, stream })
+        Ok(Self { ends, stream, place })
     }
 
     fn turn(&mut self, now: Millis, buffer: &mut [u8], counts: &mut Counts) -> Standing {
@@ -271,15 +301,4 @@ fn to(direction: Direction) -> usize {
 /// Whether the socket is only not ready.
 fn again(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NotConnected)
-}
-
-/// A connection to the server that is being made, from the device's own address.
-fn towards(server: SocketAddr, ip: IpAddr) -> Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddr::new(ip, 0).into())?;
-    match socket.connect(&server.into()) {
-        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error.into()),
-        _ => Ok(socket.into()),
-    }
 }

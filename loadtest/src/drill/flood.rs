@@ -2,17 +2,16 @@
 //! the figures say what it cost. The kernel drops what does not fit into a socket's buffer, whosever it is; a device that this happens to four
 //! times in a row is right to make a new session.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Map, json};
 
 use super::judge::{Verdict, judge};
-use super::register;
+use super::{Ground, register};
 use crate::fleet::{Fleet, FleetPlan, FleetReport, Moment, Work};
 use crate::flood::Flood;
-use crate::keys;
+use crate::keys::DeviceKeys;
 use crate::progress::Progress;
 use crate::report::{Check, DrillReport};
 use crate::server::Server;
@@ -28,8 +27,8 @@ const RUN: u32 = 1;
 /// What to drill.
 #[derive(Clone, Debug)]
 pub struct FloodDrill {
-    /// Where the server is, if not beside this program.
-    pub holdfast: Option<PathBuf>,
+    /// The server.
+    pub ground: Ground,
     /// How many devices publish.
     pub devices: u32,
     /// From one publish of a device to the next.
@@ -77,14 +76,14 @@ impl Phase {
 
 /// Runs the drill.
 pub fn flood(drill: &FloodDrill) -> Result<DrillReport> {
-    let mut server = Server::prepare(drill.holdfast.as_deref())?;
-    let keys = keys::derive(drill.devices, drill.seed)?;
+    drill.ground.drill(|server| run(drill, server))
+}
+
+fn run(drill: &FloodDrill, server: &mut Server) -> Result<DrillReport> {
+    let keys = DeviceKeys::derive(drill.devices, 0, drill.seed)?;
     server.start()?;
-    let server_key = register(&server, &keys)?;
     let fleet = Fleet::start(FleetPlan {
-        server: server.devices(),
-        server_key,
-        keys,
+        crew: register(server, keys)?,
         work: Work::Publish { every: drill.every },
         seed: drill.seed,
         run: RUN,
@@ -93,7 +92,7 @@ pub fn flood(drill: &FloodDrill) -> Result<DrillReport> {
         threads: drill.threads,
         lasts: CONNECT_LIMIT + drill.lasts * 2 + SETTLE_LIMIT * 2,
     })?;
-    let story = play(drill, &mut server, &fleet)?;
+    let story = play(drill, server, &fleet)?;
     let report = fleet.stop()?;
     server.stop()?;
     let verdict = judge(&report.ledgers, RUN, server.cli().accepted_events()?)?;
@@ -159,7 +158,7 @@ fn conclude(drill: &FloodDrill, story: &Story, report: &FleetReport, verdict: Ve
     note("server_rss_kib_most", story.rss_kib[1].into());
     note("server_rss_kib_after", story.rss_kib[2].into());
     note("events_not_acknowledged", verdict.unacknowledged.into());
-    note("fleet", json!(tally));
+    note("fleet", report.figures());
     DrillReport::new(checks, figures)
 }
 

@@ -1,18 +1,16 @@
 //! `kill -9` again and again while every device publishes: nobody makes a new handshake, nothing acknowledged is lost, nothing is taken twice.
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use firmware_protocol::crypto::PublicKey;
 use serde_json::{Map, json};
 
 use super::judge::{Verdict, judge};
-use super::register;
 use super::schedule::{Kill, Schedule};
-use crate::fleet::{Fleet, FleetPlan, FleetReport, Work};
-use crate::keys::{self, DeviceKey};
+use super::{Ground, register};
+use crate::fleet::{Crew, Fleet, FleetPlan, FleetReport, Work};
+use crate::keys::DeviceKeys;
 use crate::progress::Progress;
 use crate::report::{Check, DrillReport};
 use crate::server::Server;
@@ -31,8 +29,8 @@ const BURST_LIMIT: Duration = Duration::from_secs(150);
 /// What to drill.
 #[derive(Clone, Debug)]
 pub struct KillRestart {
-    /// Where the server is, if not beside this program.
-    pub holdfast: Option<PathBuf>,
+    /// The server.
+    pub ground: Ground,
     /// How many devices.
     pub devices: u32,
     /// How many kills.
@@ -45,8 +43,6 @@ pub struct KillRestart {
     pub per_socket: usize,
     /// Threads of the fleet.
     pub threads: usize,
-    /// Whether to leave the server's directory behind.
-    pub keep: bool,
 }
 
 /// What happened besides what devices saw.
@@ -62,23 +58,13 @@ struct Story {
 /// Runs the drill.
 pub fn kill_restart(drill: &KillRestart) -> Result<DrillReport> {
     ensure!(drill.kills <= KILLS_MAX, "at most {KILLS_MAX} kills");
-    let mut server = Server::prepare(drill.holdfast.as_deref())?;
-    let report = run(drill, &mut server);
-    if drill.keep {
-        let kept = server.keep();
-        return report.map(|mut report| {
-            report.figures.insert("kept".into(), json!(kept));
-            report
-        });
-    }
-    report
+    drill.ground.drill(|server| run(drill, server))
 }
 
 fn run(drill: &KillRestart, server: &mut Server) -> Result<DrillReport> {
-    let keys = keys::derive(drill.devices, drill.seed)?;
+    let keys = DeviceKeys::derive(drill.devices, 0, drill.seed)?;
     server.start()?;
-    let server_key = register(server, &keys)?;
-    let plan = plan(drill, server, server_key, keys);
+    let plan = plan(drill, register(server, keys)?);
     let (run, begun) = (plan.run, Instant::now());
     let fleet = Fleet::start(plan)?;
     let story = break_and_mend(drill, server, &fleet)?;
@@ -88,11 +74,9 @@ fn run(drill: &KillRestart, server: &mut Server) -> Result<DrillReport> {
     Ok(conclude(drill, &story, &report, verdict, begun.elapsed()))
 }
 
-fn plan(drill: &KillRestart, server: &Server, server_key: PublicKey, keys: Vec<DeviceKey>) -> FleetPlan {
+fn plan(drill: &KillRestart, crew: Crew) -> FleetPlan {
     FleetPlan {
-        server: server.devices(),
-        server_key,
-        keys,
+        crew,
         work: Work::Publish { every: drill.every },
         seed: drill.seed,
         run: 1,
@@ -175,6 +159,6 @@ fn conclude(drill: &KillRestart, story: &Story, report: &FleetReport, verdict: V
     note("server_rss_kib", story.rss_kib.into());
     note("events_accepted", verdict.accepted.into());
     note("events_unknown", verdict.unknown.into());
-    note("fleet", json!(tally));
+    note("fleet", report.figures());
     DrillReport::new(checks, figures)
 }

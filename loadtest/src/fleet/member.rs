@@ -1,10 +1,8 @@
-//! One simulated device and what it is there to do.
+//! One simulated device and what it is there to do, whatever carries its messages.
 
 use std::time::{Duration, Instant};
 
-use firmware_protocol::crypto::PublicKey;
-use firmware_protocol::device::{Age, App, Device, DeviceConfig, DeviceEvent, DeviceTools};
-use firmware_protocol::dtls::keys::DirectionKeys;
+use firmware_protocol::device::{App, DeviceEvent, DeviceTools, Simulated};
 use firmware_protocol::entropy::SeededEntropy;
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::subscribe::HandlerKind;
@@ -13,15 +11,13 @@ use firmware_protocol::time::Millis;
 
 use super::tally::Tally;
 use super::text::{EVENT_NAME, EventText, NEWS_PREFIX};
-use crate::keys::DeviceKey;
 
-/// Platform id of a Boron.
-const PLATFORM: u16 = 13;
-const KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// Silence after which a device pings.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Most publishes of one device that are open at a time.
 const OPEN_MAX: usize = 8;
 /// A system describe (protobuf `SystemDescribe`): system part 1 in version 6200, user part 1 in version 6, both whole.
-const SYSTEM_DESCRIBE: [u8; 37] = [
+pub(super) const SYSTEM_DESCRIBE: [u8; 37] = [
     0x0a, 0x11, 0x08, 4, 0x10, 1, 0x18, 0xb8, 0x30, 0x35, 0x1e, 0, 0, 0, 0x3d, 0x1e, 0, 0, 0, //
     0x0a, 0x10, 0x08, 5, 0x10, 1, 0x18, 6, 0x35, 0x1e, 0, 0, 0, 0x3d, 0x1e, 0, 0, 0,
 ];
@@ -43,7 +39,6 @@ pub enum Work {
 /// What all devices of a fleet have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Job {
-    pub(super) server_key: PublicKey,
     pub(super) work: Work,
     /// Goes into every text.
     pub(super) run: u32,
@@ -88,11 +83,8 @@ struct OpenPublish {
 }
 
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) device: Device,
-    pub(super) wire: usize,
-    /// Waits for its turn to handshake.
-    pub(super) parked: bool,
+pub(super) struct Member<D> {
+    pub(super) device: D,
     job: Job,
     entropy: SeededEntropy,
     next_publish: Option<Millis>,
@@ -100,46 +92,28 @@ pub(super) struct Member {
     open: Vec<OpenPublish>,
     fates: Vec<Fate>,
     connected: bool,
+    arrived: bool,
 }
 
-impl Member {
-    /// A device behind the socket `wire`, which begins to connect at `start`.
-    pub(super) fn new(key: DeviceKey, job: Job, wire: usize, mut entropy: SeededEntropy, start: Millis) -> Self {
-        let config = DeviceConfig {
-            age: Age::default(),
-            id: key.id,
-            key: key.pair,
-            server_key: job.server_key,
-            platform: PLATFORM,
-            keep_alive: KEEP_ALIVE,
-            app: app(),
-            system_describe: SYSTEM_DESCRIBE.to_vec(),
-            audit: job.audit,
-        };
-        let mut device = Device::new(config, entropy.next_u64(), start);
+impl<D: Simulated> Member<D> {
+    /// With a device that begins to connect by itself, unless it is there for handshakes: then it is off until the fleet works.
+    pub(super) fn new(mut device: D, job: Job, entropy: SeededEntropy) -> Self {
         if job.work == Work::Handshakes {
-            device.power_off();
+            device.forget_session();
         }
         let (open, fates) = (Vec::new(), Vec::new());
-        Self { device, wire, parked: false, job, entropy, next_publish: None, count: 0, open, fates, connected: false }
+        Self { device, job, entropy, next_publish: None, count: 0, open, fates, connected: false, arrived: false }
     }
 
     pub(super) fn id(&self) -> DeviceId {
-        self.device.config().id
+        self.device.id()
     }
 
     pub(super) fn into_ledger(self) -> Ledger {
         Ledger { device: self.id(), fates: self.fates }
     }
 
-    pub(super) fn server_keys(&self) -> Option<DirectionKeys> {
-        self.device.server_keys()
-    }
-
     pub(super) fn timeout_at(&self) -> Option<Millis> {
-        if self.parked {
-            return None;
-        }
         [self.device.timeout_at(), self.next_publish].into_iter().flatten().min()
     }
 
@@ -161,10 +135,11 @@ impl Member {
         }
     }
 
-    pub(super) fn handle_datagram(&mut self, turn: &mut Turn<'_>, datagram: &[u8]) {
-        let handshaking = self.device.is_handshaking();
-        self.device.handle_datagram(turn.now, turn.tools, datagram);
-        if handshaking && self.device.server_keys().is_some() {
+    /// Lets the device take something that came to it.
+    pub(super) fn receive(&mut self, turn: &mut Turn<'_>, take: impl FnOnce(&mut D, Millis, &mut DeviceTools)) {
+        let before = self.device.has_session();
+        take(&mut self.device, turn.now, turn.tools);
+        if !before && self.device.has_session() {
             turn.tally.handshakes_finished += 1;
             if self.job.work == Work::Handshakes {
                 // Before the Hello that is ready to go leaves.
@@ -199,6 +174,7 @@ impl Member {
     fn came(&mut self, turn: &mut Turn<'_>, resumed: bool) {
         self.connected = true;
         turn.tally.connected += 1;
+        turn.tally.arrived += u64::from(!std::mem::replace(&mut self.arrived, true));
         turn.tally.resumes += u64::from(resumed);
         if let (Work::Publish { every }, None) = (self.job.work, self.next_publish) {
             // Anywhere within the first period, so that a fleet that came at once does not publish at once.
@@ -259,7 +235,7 @@ impl Member {
 }
 
 /// Two functions, three variables, one subscription.
-fn app() -> App {
+pub(super) fn app() -> App {
     App::default()
         .function("double", |argument| argument.parse::<i32>().unwrap_or_default().saturating_mul(2))
         .function("length", |argument| i32::try_from(argument.len()).unwrap_or(i32::MAX))

@@ -12,6 +12,8 @@ use crate::stats::Latencies;
 pub struct Tally {
     /// Devices connected now.
     pub connected: u64,
+    /// Devices that were connected at some time.
+    pub arrived: u64,
     /// Full handshakes begun.
     pub handshakes: u64,
     /// Full handshakes that ended in a session.
@@ -57,6 +59,14 @@ pub struct Tally {
     pub datagrams_received: u64,
     /// Datagrams that belonged to no device.
     pub datagrams_unclaimed: u64,
+    /// TCP connections made.
+    pub connections_made: u64,
+    /// TCP connections that could not be made.
+    pub connections_refused: u64,
+    /// Bytes sent over TCP.
+    pub bytes_sent: u64,
+    /// Bytes received over TCP.
+    pub bytes_received: u64,
 }
 
 impl Tally {
@@ -68,6 +78,7 @@ impl Tally {
         self.publish_latency.merge(&other.publish_latency);
         let sums = [
             (&mut self.connected, other.connected),
+            (&mut self.arrived, other.arrived),
             (&mut self.handshakes, other.handshakes),
             (&mut self.handshakes_finished, other.handshakes_finished),
             (&mut self.resumes, other.resumes),
@@ -88,6 +99,10 @@ impl Tally {
             (&mut self.datagrams_refused, other.datagrams_refused),
             (&mut self.datagrams_received, other.datagrams_received),
             (&mut self.datagrams_unclaimed, other.datagrams_unclaimed),
+            (&mut self.connections_made, other.connections_made),
+            (&mut self.connections_refused, other.connections_refused),
+            (&mut self.bytes_sent, other.bytes_sent),
+            (&mut self.bytes_received, other.bytes_received),
         ];
         for (own, others) in sums {
             *own += others;
@@ -99,6 +114,7 @@ impl Tally {
 #[derive(Default, Debug)]
 pub(super) struct Gauges {
     connected: AtomicU64,
+    arrived: AtomicU64,
     handshakes: AtomicU64,
     handshakes_finished: AtomicU64,
     acknowledged: AtomicU64,
@@ -113,6 +129,8 @@ pub(super) struct Gauges {
 pub struct Moment {
     /// Devices connected.
     pub connected: u64,
+    /// Devices that were connected at some time.
+    pub arrived: u64,
     /// Full handshakes begun so far.
     pub handshakes: u64,
     /// Full handshakes that ended in a session so far.
@@ -132,6 +150,7 @@ pub struct Moment {
 impl Gauges {
     pub(super) fn show(&self, tally: &Tally) {
         self.connected.store(tally.connected, Ordering::Relaxed);
+        self.arrived.store(tally.arrived, Ordering::Relaxed);
         self.handshakes.store(tally.handshakes, Ordering::Relaxed);
         self.handshakes_finished.store(tally.handshakes_finished, Ordering::Relaxed);
         self.acknowledged.store(tally.acknowledged, Ordering::Relaxed);
@@ -143,6 +162,7 @@ impl Gauges {
 
     pub(super) fn add_to(&self, moment: &mut Moment) {
         moment.connected += self.connected.load(Ordering::Relaxed);
+        moment.arrived += self.arrived.load(Ordering::Relaxed);
         moment.handshakes += self.handshakes.load(Ordering::Relaxed);
         moment.handshakes_finished += self.handshakes_finished.load(Ordering::Relaxed);
         moment.acknowledged += self.acknowledged.load(Ordering::Relaxed);

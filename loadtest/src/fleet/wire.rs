@@ -5,23 +5,23 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
 
-use anyhow::{Context, Result, ensure};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt};
+
+use super::plan::Transport;
 
 /// Longest datagram of a server, and some more.
 pub(super) const DATAGRAM_MAX: usize = 2048;
-/// Open files that are not sockets of devices.
-const FILES_SPARE: u64 = 64;
 /// Kernel memory for what a shared socket has not read yet, for each device.
 const SHARED_BUFFER_LEN: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) socket: UdpSocket,
-    pub(super) members: Vec<usize>,
+    pub(super) members: Range<usize>,
     /// Who may handshake now.
     pub(super) turn: Option<usize>,
     /// Who wants to be next.
@@ -29,9 +29,9 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// A socket for `members`, from the loopback address with this `number`, as devices come from many addresses.
-    pub(super) fn open(number: usize, server: SocketAddr, members: Vec<usize>) -> Result<Self> {
-        let from = SocketAddr::new(source(number, server.ip()), 0);
+    /// A socket for `members`, from the loopback address with this `number`.
+    pub(super) fn open(number: usize, server: SocketAddr, members: Range<usize>) -> Result<Self> {
+        let from = SocketAddr::new(Transport::Udp.source(number, server.ip()), 0);
         let socket = UdpSocket::bind(from).with_context(|| format!("binding a socket to {from}"))?;
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
@@ -55,44 +55,5 @@ impl Wire {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.socket.recv(buffer).ok(),
             result => result.ok(),
         }
-    }
-}
-
-/// 250 × 250 addresses of 127.0.0.0/8, or the one there is.
-#[expect(clippy::cast_possible_truncation, reason = "below 250")]
-fn source(number: usize, server: IpAddr) -> IpAddr {
-    match server {
-        IpAddr::V4(_) => Ipv4Addr::new(127, 1, (number / 250 % 250) as u8, (number % 250 + 1) as u8).into(),
-        IpAddr::V6(own) => own.into(),
-    }
-}
-
-/// Raises the limit on open files as far as it goes, and checks that `sockets` fit.
-pub(crate) fn allow_sockets(sockets: usize) -> Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    let fits = sockets as u64 + FILES_SPARE <= hard;
-    ensure!(fits, "{sockets} sockets are more than the {hard} open files allowed: let devices share them with --per-socket");
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_come_from_many_addresses() -> Result<()> {
-        let server = "127.0.0.1:5684".parse::<SocketAddr>()?;
-        let sources: std::collections::HashSet<IpAddr> = (0..62_500).map(|number| source(number, server.ip())).collect();
-        assert_eq!(sources.len(), 62_500);
-        assert!(sources.iter().all(IpAddr::is_loopback));
-        assert_eq!(source(9, "::1".parse()?), "::1".parse::<IpAddr>()?);
-        Ok(())
-    }
-
-    #[test]
-    fn too_many_sockets_are_refused_before_any_is_opened() {
-        assert!(allow_sockets(1).is_ok());
-        assert!(allow_sockets(usize::MAX / 2).is_err());
     }
 }

@@ -1,48 +1,61 @@
 //! A fleet on real loopback sockets against a small cloud in this process: what it does, and whether it notices when the cloud does wrong.
 
 mod mini_cloud;
+mod stream_cloud;
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use holdfast_load::drill::{Verdict, judge};
-use holdfast_load::fleet::{Fleet, FleetPlan, FleetReport, Moment, Work};
-use holdfast_load::keys;
+use holdfast_load::fleet::{Crew, Devices, Fleet, FleetPlan, FleetReport, Moment, Transport, Work};
+use holdfast_load::keys::DeviceKeys;
 use mini_cloud::{Fault, MiniCloud};
+use stream_cloud::StreamCloud;
 
 const DEVICES: u32 = 30;
+/// On TCP, where there are such.
+const TCP_DEVICES: u32 = 12;
 const RUN: u32 = 7;
+const OFTEN: Work = Work::Publish { every: Duration::from_millis(100) };
 /// Nothing here takes a tenth of it.
 const LIMIT: Duration = Duration::from_secs(60);
 
 struct Scene {
     cloud: MiniCloud,
+    stream_cloud: StreamCloud,
+    devices: u64,
     fleet: Fleet,
 }
 
 impl Scene {
     fn new(work: Work, per_socket: usize, fault: Fault) -> Result<Self> {
-        let keys = keys::derive(DEVICES, 1)?;
-        let cloud = MiniCloud::start(&keys, fault)?;
-        let fleet = Fleet::start(FleetPlan {
-            server: cloud.address,
-            server_key: cloud.key,
-            keys,
-            work,
-            seed: 3,
-            run: RUN,
-            per_socket,
-            audit: true,
-            threads: 2,
-            lasts: LIMIT * 2,
-        })?;
-        Ok(Self { cloud, fleet })
+        Self::with(DEVICES, 0, work, per_socket, fault)
+    }
+
+    /// So many devices on UDP, and so many on TCP.
+    fn with(udp: u32, tcp: u32, work: Work, per_socket: usize, fault: Fault) -> Result<Self> {
+        let keys = DeviceKeys::derive(udp, tcp, 1)?;
+        let (cloud, stream_cloud) = (MiniCloud::start(&keys.udp, fault)?, StreamCloud::start(&keys.tcp)?);
+        let crew = Crew {
+            udp: (udp > 0).then_some(Devices { server: cloud.address, server_key: cloud.key, keys: keys.udp }),
+            tcp: (tcp > 0).then_some(Devices { server: stream_cloud.address, server_key: stream_cloud.key, keys: keys.tcp }),
+        };
+        let plan = FleetPlan { crew, work, seed: 3, run: RUN, per_socket, audit: true, threads: 2, lasts: LIMIT * 2 };
+        Ok(Self { cloud, stream_cloud, devices: u64::from(udp + tcp), fleet: Fleet::start(plan)? })
     }
 
     /// A fleet that publishes often, all of it connected.
     fn publishing(per_socket: usize, fault: Fault) -> Result<Self> {
-        let scene = Self::new(Work::Publish { every: Duration::from_millis(100) }, per_socket, fault)?;
-        scene.until(|moment| moment.connected == u64::from(DEVICES))?;
+        Self::publish(Self::new(OFTEN, per_socket, fault)?)
+    }
+
+    /// The same with devices of both kinds.
+    fn mixed() -> Result<Self> {
+        Self::publish(Self::with(DEVICES, TCP_DEVICES, OFTEN, 4, Fault::Nothing)?)
+    }
+
+    fn publish(scene: Self) -> Result<Self> {
+        scene.until(|moment| moment.connected == scene.devices)?;
         scene.fleet.work(true)?;
         Ok(scene)
     }
@@ -62,8 +75,8 @@ impl Scene {
         self.fleet.work(false)?;
         self.until(|moment| moment.open == 0)?;
         let report = self.fleet.stop()?;
-        let accepted = self.cloud.stop()?;
-        let verdict = judge(&report.ledgers, RUN, accepted.into_iter().map(Ok))?;
+        let accepted = self.cloud.stop()?.into_iter().chain(self.stream_cloud.stop()?);
+        let verdict = judge(&report.ledgers, RUN, accepted.map(Ok))?;
         Ok((report, verdict))
     }
 }
@@ -73,7 +86,7 @@ fn everything_published_is_accounted_for() -> Result<()> {
     for per_socket in [1, 7] {
         let scene = Scene::publishing(per_socket, Fault::Nothing)?;
         scene.until_acknowledged(300)?;
-        let (FleetReport { tally, ledgers }, verdict) = scene.end()?;
+        let (FleetReport { tally, ledgers, .. }, verdict) = scene.end()?;
         assert_eq!(verdict, Verdict { accepted: tally.sent, ..Verdict::default() });
         assert_eq!((tally.connected, tally.handshakes, tally.handshakes_finished), (30, 30, 30));
         assert_eq!((tally.acknowledged, tally.failed, tally.open), (tally.sent, 0, 0));
@@ -153,12 +166,69 @@ fn fleets_that_only_handshake_or_ping_do_so_as_long_as_they_are_told_to() -> Res
 }
 
 #[test]
+fn a_mixed_fleet_is_accounted_for_by_transport_and_in_all() -> Result<()> {
+    let scene = Scene::mixed()?;
+    scene.cloud.talk()?;
+    scene.stream_cloud.talk()?;
+    let acknowledged = |transport| scene.fleet.moment_of(transport).acknowledged;
+    scene.until(|_| acknowledged(Transport::Udp) >= 150 && acknowledged(Transport::Tcp) >= 150)?;
+    let (report, verdict) = scene.end()?;
+    let (tally, udp, tcp) = (&report.tally, &report.parts[&Transport::Udp], &report.parts[&Transport::Tcp]);
+    assert_eq!(verdict, Verdict { accepted: tally.sent, ..Verdict::default() });
+    for (part, devices) in [(udp, u64::from(DEVICES)), (tcp, u64::from(TCP_DEVICES)), (tally, u64::from(DEVICES + TCP_DEVICES))] {
+        assert_eq!((part.connected, part.arrived, part.handshakes, part.handshakes_finished), (devices, devices, devices, devices));
+        assert_eq!((part.acknowledged, part.failed, part.open), (part.sent, 0, 0));
+        assert_eq!((part.calls_answered, part.events_received), (devices, devices));
+        assert_eq!(part.publish_latency.count(), part.sent);
+    }
+    assert_eq!((udp.connections_made, tcp.connections_made, tcp.datagrams_sent), (0, u64::from(TCP_DEVICES), 0));
+    assert!(tcp.bytes_sent > 0 && tcp.bytes_received > 0);
+    let figures = report.figures();
+    assert_eq!((&figures["connected"], &figures["udp"]["connected"], &figures["tcp"]["connected"]), (&42.into(), &30.into(), &12.into()));
+    Ok(())
+}
+
+#[test]
+fn devices_on_tcp_come_again_when_their_connections_end_and_others_do_not_notice() -> Result<()> {
+    let scene = Scene::mixed()?;
+    for cuts in 1..=3 {
+        scene.until_acknowledged(100)?;
+        scene.stream_cloud.cut()?;
+        let tcp = || scene.fleet.moment_of(Transport::Tcp);
+        scene.until(|_| tcp().handshakes == u64::from(TCP_DEVICES) * (cuts + 1) && tcp().connected == u64::from(TCP_DEVICES))?;
+    }
+    let (report, verdict) = scene.end()?;
+    assert_eq!((verdict.lost, verdict.twice, verdict.unknown), (0, 0, 0));
+    let tcp = &report.parts[&Transport::Tcp];
+    assert_eq!((tcp.disconnects.values().sum::<u64>(), tcp.arrived), (3 * u64::from(TCP_DEVICES), u64::from(TCP_DEVICES)));
+    assert_eq!(tcp.sent, tcp.acknowledged + tcp.failed);
+    let udp = &report.parts[&Transport::Udp];
+    assert_eq!((udp.handshakes, udp.acknowledged), (u64::from(DEVICES), udp.sent));
+    Ok(())
+}
+
+#[test]
+fn devices_on_tcp_handshake_or_ping_as_long_as_they_are_told_to() -> Result<()> {
+    let scene = Scene::with(0, TCP_DEVICES, Work::Handshakes, 1, Fault::Nothing)?;
+    scene.fleet.work(true)?;
+    scene.until(|moment| moment.handshakes_finished >= 100)?;
+    scene.fleet.work(false)?;
+    scene.until(|moment| moment.handshakes == moment.handshakes_finished)?;
+    assert_eq!(scene.fleet.stop()?.tally.connected, 0);
+    let scene = Scene::with(0, TCP_DEVICES, Work::Pings, 1, Fault::Nothing)?;
+    scene.fleet.work(true)?;
+    scene.until(|moment| moment.pings_answered >= 500)?;
+    let tally = scene.fleet.stop()?.tally;
+    assert_eq!((tally.connected, tally.handshakes), (u64::from(TCP_DEVICES), u64::from(TCP_DEVICES)));
+    Ok(())
+}
+
+#[test]
 fn a_fleet_stays_on_its_machine() -> Result<()> {
-    let keys = keys::derive(1, 1)?;
+    let keys = DeviceKeys::derive(1, 0, 1)?.udp;
+    let udp = Devices { server: "192.0.2.1:5684".parse()?, server_key: *keys[0].pair.public(), keys };
     let plan = FleetPlan {
-        server: "192.0.2.1:5684".parse()?,
-        server_key: *keys[0].pair.public(),
-        keys,
+        crew: Crew { udp: Some(udp), tcp: None },
         work: Work::Pings,
         seed: 1,
         run: 1,
