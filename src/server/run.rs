@@ -23,6 +23,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// It cannot start.
 pub async fn run(config: Config) -> Result<(), StartError> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    allocator::start();
     let server = Server::start(&config).await?;
     let registry = Registry::clone(&server.opened().registry);
     let socket = server.opened().data.control_socket();
@@ -42,7 +43,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        () = allocator::give_back_after_start() => {}
+        () = allocator::settle() => {}
     }
     tracing::info!("stopping");
     shutdown.cancel();
