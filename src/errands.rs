@@ -40,7 +40,7 @@ async fn perform(registry: &Registry, device: DeviceId, task: Task) -> Outcome {
             let verdict = verdict(registry, device, &claim).await;
             Outcome::Claimed(claim, verdict)
         }
-        Task::Name { event } => match registry.devices().find(device).and_then(|device| device.name.clone()) {
+        Task::Name { event } => match registry.devices().find(device).and_then(|device| device.name().map(str::to_owned)) {
             Some(text) => Outcome::Text { event, text },
             None => Outcome::Nothing,
         },

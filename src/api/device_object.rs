@@ -48,8 +48,8 @@ impl<'a> DeviceObject<'a> {
     pub(super) fn new(device: &'a Device, presence: &'a Presence, reset: Option<&Record>) -> Self {
         let platform_id = platform_id(device, presence);
         Self {
-            id: device.id.to_string(),
-            name: device.name.as_deref(),
+            id: device.id().to_string(),
+            name: device.name(),
             last_ip_address: presence.last_ip.map(|address| address.to_canonical().to_string()),
             last_heard: iso(presence.last_heard),
             last_handshake_at: iso(presence.last_handshake_at),
@@ -58,7 +58,7 @@ impl<'a> DeviceObject<'a> {
             connected: presence.online,
             platform_id,
             cellular: platform::is_cellular(platform_id),
-            notes: device.notes.as_deref(),
+            notes: device.notes(),
             functions: presence.functions.as_deref(),
             variables: presence.variables.as_deref().map(types),
             status: if presence.safe_mode { "safe_mode" } else { "normal" },
@@ -75,12 +75,12 @@ impl<'a> DeviceObject<'a> {
 
 /// What the device said last, else what was said of it.
 fn platform_id(device: &Device, presence: &Presence) -> Option<u16> {
-    presence.platform_id.or(device.platform_id)
+    presence.platform_id.or(device.platform_id())
 }
 
 /// Outside of products it is the platform.
 pub(super) fn product_id(device: &Device, presence: &Presence) -> Option<u32> {
-    device.product.map(|product| product.0).or_else(|| platform_id(device, presence).map(u32::from))
+    device.product().map(|product| product.0).or_else(|| platform_id(device, presence).map(u32::from))
 }
 
 /// A time as text, if there is one.

@@ -64,8 +64,8 @@ fn objects(context: &Context, known: &[Known], first: bool) -> Vec<u8> {
 pub(super) async fn show(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
     call.caller.require("devices:get")?;
     let device = context.device(&call.caller, &device)?;
-    let presence = context.presence(device.id).await;
-    let reset = context.gateway().last_resets(call.caller.user, vec![device.id]).await.pop().flatten();
+    let presence = context.presence(device.id()).await;
+    let reset = context.gateway().last_resets(call.caller.user, vec![device.id()]).await.pop().flatten();
     Ok(ok(&DeviceObject::new(&device, &presence, reset.as_ref())))
 }
 
@@ -74,24 +74,24 @@ pub(super) async fn update(State(context): State<Context>, Path(device): Path<St
     call.caller.require("devices:update")?;
     let device = context.device(&call.caller, &device)?;
     if let Some(on) = call.body.flag("signal") {
-        return signal(&context, device.id, on).await;
+        return signal(&context, device.id(), on).await;
     }
     let edit = DeviceEdit { name: call.body.text("name"), notes: call.body.get("notes").map(|_| call.body.text("notes")) };
     if edit == DeviceEdit::default() {
         return Err(ApiError::nothing_to_do());
     }
-    let device = context.registry().edit_device(device.id, edit.clone()).await?;
+    let device = context.registry().edit_device(device.id(), edit.clone()).await?;
     Ok(ok(&edited(&device, &edit)))
 }
 
 /// The fields that were changed, as they are now. Older clients want the very name they sent.
 fn edited(device: &Device, edit: &DeviceEdit) -> Json {
-    let mut answer = Map::from_iter([("id".to_owned(), device.id.to_string().into())]);
+    let mut answer = Map::from_iter([("id".to_owned(), device.id().to_string().into())]);
     if edit.name.is_some() {
-        answer.insert("name".into(), device.name.clone().into());
+        answer.insert("name".into(), device.name().into());
     }
     if edit.notes.is_some() {
-        answer.insert("notes".into(), device.notes.clone().into());
+        answer.insert("notes".into(), device.notes().into());
     }
     answer.insert("updated_at".into(), Iso(dates::now()).to_string().into());
     answer.into()
@@ -108,7 +108,7 @@ pub(super) async fn ping(State(context): State<Context>, Path(device): Path<Stri
     call.caller.require("devices:ping")?;
     let device = context.device(&call.caller, &device)?;
     let gateway = context.gateway();
-    let answer = Box::pin(async { Ok(gateway.ping(device.id, context.deadline()).await) });
+    let answer = Box::pin(async { Ok(gateway.ping(device.id(), context.deadline()).await) });
     let online = context.answer(answer).await.unwrap_or(false);
     Ok(ok(&json!({ "online": online, "ok": true })))
 }

@@ -24,7 +24,7 @@ const RECORDS_MAX: usize = 2_000;
 pub(super) async fn update(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
     call.caller.require("devices.diagnostics:update")?;
     let device = context.device(&call.caller, &device)?;
-    let answer = context.gateway().ask_vitals(device.id, context.deadline());
+    let answer = context.gateway().ask_vitals(device.id(), context.deadline());
     context.answer(answer).await.map_err(|error| ApiError::call(error, "Not found"))?;
     Ok(json_response(StatusCode::ACCEPTED, &json!({ "ok": true })))
 }
@@ -33,7 +33,7 @@ pub(super) async fn update(State(context): State<Context>, Path(device): Path<St
 pub(super) async fn last(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
     call.caller.require("devices.diagnostics:get")?;
     let device = context.device(&call.caller, &device)?;
-    let record = context.gateway().last_vitals(call.caller.user, device.id).await?;
+    let record = context.gateway().last_vitals(call.caller.user, device.id()).await?;
     let record = record.ok_or_else(|| ApiError::api(StatusCode::NOT_FOUND, "The device has not reported any vitals"))?;
     Ok(ok(&json!({ "diagnostics": shown(&device, &record) })))
 }
@@ -43,7 +43,7 @@ pub(super) async fn history(State(context): State<Context>, Path(device): Path<S
     call.caller.require("devices.diagnostics:get")?;
     let device = context.device(&call.caller, &device)?;
     let span = date(&call.query, "start_date")?.unwrap_or(UnixMillis(0))..=date(&call.query, "end_date")?.unwrap_or(UnixMillis(u64::MAX));
-    let records = context.gateway().vitals(call.caller.user, device.id, span, RECORDS_MAX).await?;
+    let records = context.gateway().vitals(call.caller.user, device.id(), span, RECORDS_MAX).await?;
     if wants_csv(&call.headers) {
         return Ok(csv(table(&device, &records)));
     }
@@ -61,7 +61,7 @@ fn wants_csv(headers: &HeaderMap) -> bool {
 }
 
 fn shown(device: &Device, record: &Record) -> Json {
-    json!({ "updated_at": Iso(record.at).to_string(), "deviceID": device.id.to_string(), "payload": payload(record) })
+    json!({ "updated_at": Iso(record.at).to_string(), "deviceID": device.id().to_string(), "payload": payload(record) })
 }
 
 fn payload(record: &Record) -> Json {
@@ -83,7 +83,7 @@ fn table(device: &Device, records: &[Record]) -> String {
     let mut text = line(heads.map(str::to_owned));
     for (at, row) in &rows {
         let cells = columns.iter().map(|column| row.get(*column).cloned().unwrap_or_default());
-        text += &line([Iso(*at).to_string(), device.id.to_string()].into_iter().chain(cells));
+        text += &line([Iso(*at).to_string(), device.id().to_string()].into_iter().chain(cells));
     }
     text
 }

@@ -34,7 +34,7 @@ pub(super) async fn all_with_prefix(State(context): State<Context>, Path(prefix)
 
 /// `GET /v1/devices/{device}/events`
 pub(super) async fn of_device(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
-    let device = context.device(&call.caller, &device)?.id;
+    let device = context.device(&call.caller, &device)?.id();
     open(context, call, Some(device), String::new())
 }
 
@@ -44,7 +44,7 @@ pub(super) async fn of_device_with_prefix(
     Path((device, prefix)): Path<(String, String)>,
     call: Call,
 ) -> Result<Response, ApiError> {
-    let device = context.device(&call.caller, &device)?.id;
+    let device = context.device(&call.caller, &device)?.id();
     open(context, call, Some(device), prefix)
 }
 

@@ -28,7 +28,7 @@ pub(super) async fn call(
     let result = if function.len() > NAME_LEN_MAX {
         Err(CallError::NoSuchFunction)
     } else {
-        let answer = context.gateway().call(device.id, &function, &argument, context.deadline());
+        let answer = context.gateway().call(device.id(), &function, &argument, context.deadline());
         context.answer(answer).await
     };
     let value = result.map_err(|error| ApiError::call(error, &format!("Function {function} not found")))?;
@@ -36,8 +36,8 @@ pub(super) async fn call(
         return Ok(raw(value.to_string()));
     }
     Ok(ok(&json!({
-        "id": device.id.to_string(),
-        "name": device.name,
+        "id": device.id().to_string(),
+        "name": device.name(),
         "last_app": "",
         "connected": true,
         "return_value": value,

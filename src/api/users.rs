@@ -16,7 +16,7 @@ pub(super) async fn show(State(context): State<Context>, call: Call) -> Result<R
     let user = context.registry().user(call.caller.user).await?.ok_or_else(ApiError::token_invalid)?;
     let devices = context.registry().devices();
     let owned = devices.owned_by(user.id);
-    let cellular = owned.iter().filter(|id| devices.find(**id).is_some_and(|device| platform::is_cellular(device.platform_id))).count();
+    let cellular = owned.iter().filter(|id| devices.find(**id).is_some_and(|device| platform::is_cellular(device.platform_id()))).count();
     Ok(ok(&json!({
         "username": user.email,
         "subscription_ids": [],

@@ -23,21 +23,21 @@ pub(super) async fn read(
     let result = if variable.len() > NAME_LEN_MAX {
         Err(CallError::NoSuchVariable)
     } else {
-        let answer = context.gateway().read(device.id, &variable, context.deadline());
+        let answer = context.gateway().read(device.id(), &variable, context.deadline());
         context.answer(answer).await
     };
     let value = result.map_err(|error| ApiError::call(error, "Variable not found"))?;
     if wants_raw(&call) {
         return Ok(raw(bare(value)));
     }
-    let presence = context.presence(device.id).await;
+    let presence = context.presence(device.id()).await;
     Ok(ok(&json!({
         "cmd": "VarReturn",
         "name": variable,
         "result": in_json(value),
         "coreInfo": {
-            "name": device.name,
-            "deviceID": device.id.to_string(),
+            "name": device.name(),
+            "deviceID": device.id().to_string(),
             "product_id": product_id(&device, &presence),
             "connected": true,
             "last_heard": iso(presence.last_heard),

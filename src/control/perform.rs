@@ -73,8 +73,8 @@ async fn list_devices(registry: &Registry, operations: &dyn Operations, owner: O
         }
         None => registry.devices().all(),
     };
-    let views = operations.views(devices.iter().map(|device| device.id).collect()).await;
-    let status = |device: &Device| views.as_ref().map(|views| status(views.get(&device.id)));
+    let views = operations.views(devices.iter().map(|device| device.id()).collect()).await;
+    let status = |device: &Device| views.as_ref().map(|views| status(views.get(&device.id())));
     Ok(Response::Devices { devices: devices.iter().map(|device| device_line(device, &emails, status(device))).collect() })
 }
 
@@ -90,13 +90,13 @@ fn status(view: Option<&DeviceView>) -> String {
 
 fn device_line(device: &Device, emails: &HashMap<OwnerId, String>, status: Option<String>) -> DeviceLine {
     DeviceLine {
-        id: device.id.to_string(),
-        name: device.name.clone(),
-        owner: device.owner.and_then(|owner| emails.get(&owner).cloned()),
-        product: device.product.map(|product| product.0),
-        platform_id: device.platform_id,
-        key_hash: device.key.map(|key| key.to_string()),
-        created_at: Iso(device.created_at).to_string(),
+        id: device.id().to_string(),
+        name: device.name().map(str::to_owned),
+        owner: device.owner().and_then(|owner| emails.get(&owner).cloned()),
+        product: device.product().map(|product| product.0),
+        platform_id: device.platform_id(),
+        key_hash: device.key().map(|key| key.to_string()),
+        created_at: Iso(device.created_at()).to_string(),
         status,
     }
 }

@@ -1,44 +1,19 @@
 //! All devices, in memory: what the API needs to know to find a device by id or name and to see whose it is.
 //!
 //! Of the threads that serve devices only the one with handshakes over TCP reads it, where firmware that shows no key is known by its id; the others
-//! have the key ring.
+//! have the key ring. What rows are found by stands in the rows alone: tables and shelves hold nothing but references to them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::mem;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use firmware_protocol::crypto::DevicePublicKey;
-use firmware_protocol::id::{DeviceId, Identity, KeyHash, OwnerId, ProductId};
-use firmware_protocol::time::UnixMillis;
+use firmware_protocol::id::{DeviceId, OwnerId};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
-/// What is registered about a device.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Device {
-    /// Its id.
-    pub id: DeviceId,
-    /// Whose it is, if it has been claimed.
-    pub owner: Option<OwnerId>,
-    /// The product it belongs to.
-    pub product: Option<ProductId>,
-    /// The kind of hardware, if it was said on registration.
-    pub platform_id: Option<u16>,
-    /// Its name, unique among the devices of its owner.
-    pub name: Option<String>,
-    /// Free text of its owner.
-    pub notes: Option<String>,
-    /// The key it proves itself with.
-    pub key: Option<KeyHash>,
-    /// The key itself if it is one of TCP: very old firmware there does not show it.
-    pub rsa_key: Option<Arc<DevicePublicKey>>,
-    /// When it was registered.
-    pub created_at: UnixMillis,
-}
-
-impl Device {
-    /// What the key ring says about it, if it has a key.
-    pub fn identity(&self) -> Option<Identity> {
-        self.key.map(|key| Identity { device: self.id, key, owner: self.owner, product: self.product })
-    }
-}
+use super::Device;
+use super::shelf::Shelf;
 
 /// The devices, by id and by owner.
 #[derive(Default)]
@@ -48,50 +23,52 @@ pub struct DeviceBook {
 
 #[derive(Default)]
 struct Pages {
-    devices: HashMap<DeviceId, Arc<Device>>,
+    rows: Rows,
     owners: HashMap<OwnerId, Shelf>,
 }
 
-/// The devices of one owner.
+/// The rows of all devices, by id.
 #[derive(Default)]
-struct Shelf {
-    ids: BTreeSet<DeviceId>,
-    names: BTreeMap<String, DeviceId>,
+struct Rows {
+    table: HashTable<Arc<Device>>,
+    hasher: RandomState,
 }
 
 impl DeviceBook {
     /// The device with this id.
     pub fn find(&self, id: DeviceId) -> Option<Arc<Device>> {
-        self.read().devices.get(&id).cloned()
+        self.read().rows.find(id).cloned()
     }
 
     /// The device of `owner` with this id or, failing that, this name.
     pub fn find_owned(&self, owner: OwnerId, id_or_name: &str) -> Option<Arc<Device>> {
         let pages = self.read();
-        let id = id_or_name.parse().ok().or_else(|| pages.owners.get(&owner)?.names.get(id_or_name).copied())?;
-        pages.devices.get(&id).filter(|device| device.owner == Some(owner)).cloned()
+        match id_or_name.parse() {
+            Ok(id) => pages.rows.find(id).filter(|device| device.owner() == Some(owner)).cloned(),
+            Err(_) => pages.named(owner, id_or_name).cloned(),
+        }
     }
 
     /// The device of `owner` with this name.
     pub fn find_named(&self, owner: OwnerId, name: &str) -> Option<DeviceId> {
-        self.read().owners.get(&owner)?.names.get(name).copied()
+        self.read().named(owner, name).map(|device| device.id())
     }
 
     /// The ids of all devices of `owner`, in order.
     pub fn owned_by(&self, owner: OwnerId) -> Vec<DeviceId> {
-        self.read().owners.get(&owner).map_or_else(Vec::new, |shelf| shelf.ids.iter().copied().collect())
+        self.read().owners.get(&owner).map_or_else(Vec::new, |shelf| shelf.ids().collect())
     }
 
     /// All devices, in order of their ids.
     pub fn all(&self) -> Vec<Arc<Device>> {
-        let mut devices: Vec<_> = self.read().devices.values().cloned().collect();
-        devices.sort_by_key(|device| device.id);
+        let mut devices: Vec<_> = self.read().rows.table.iter().cloned().collect();
+        devices.sort_by_cached_key(|device| device.id());
         devices
     }
 
     /// How many devices there are.
     pub fn len(&self) -> usize {
-        self.read().devices.len()
+        self.read().rows.table.len()
     }
 
     /// Whether there is no device at all.
@@ -99,19 +76,39 @@ impl DeviceBook {
         self.len() == 0
     }
 
-    pub(super) fn fill(&self, devices: impl IntoIterator<Item = Device>) {
+    /// Puts in many devices that were not there, with tables and shelves made for as many: for the start.
+    pub(super) fn fill(&self, mut devices: Vec<Arc<Device>>) {
+        devices.sort_by_cached_key(|device| (device.owner(), device.id()));
         let mut pages = self.write();
+        pages.rows.reserve(devices.len());
+        for together in devices.chunk_by(|one, next| one.owner() == next.owner()) {
+            if let Some(owner) = together[0].owner() {
+                pages.owners.entry(owner).or_default().put_all(together);
+            }
+        }
         for device in devices {
-            pages.put(Arc::new(device));
+            pages.rows.put(device);
         }
     }
 
-    pub(super) fn put(&self, device: Arc<Device>) {
-        self.write().put(device);
+    /// Puts a device in, and gives back the row that said of it what no longer holds.
+    pub(super) fn put(&self, device: Arc<Device>) -> Option<Arc<Device>> {
+        let mut pages = self.write();
+        let before = pages.rows.put(Arc::clone(&device));
+        if let Some(before) = &before {
+            pages.unshelve(before);
+        }
+        if let Some(owner) = device.owner() {
+            pages.owners.entry(owner).or_default().put(device);
+        }
+        before
     }
 
     pub(super) fn remove(&self, id: DeviceId) {
-        self.write().take(id);
+        let mut pages = self.write();
+        if let Some(device) = pages.rows.take(id) {
+            pages.unshelve(&device);
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Pages> {
@@ -124,39 +121,58 @@ impl DeviceBook {
 }
 
 impl Pages {
-    fn put(&mut self, device: Arc<Device>) {
-        self.take(device.id);
-        if let Some(owner) = device.owner {
-            let shelf = self.owners.entry(owner).or_default();
-            shelf.ids.insert(device.id);
-            if let Some(name) = &device.name {
-                shelf.names.insert(name.clone(), device.id);
-            }
-        }
-        self.devices.insert(device.id, device);
+    fn named(&self, owner: OwnerId, name: &str) -> Option<&Arc<Device>> {
+        self.owners.get(&owner)?.named(name)
     }
 
-    fn take(&mut self, id: DeviceId) {
-        let Some(device) = self.devices.remove(&id) else { return };
-        let Some((owner, shelf)) = device.owner.and_then(|owner| Some((owner, self.owners.get_mut(&owner)?))) else {
+    fn unshelve(&mut self, device: &Arc<Device>) {
+        let Some((owner, shelf)) = device.owner().and_then(|owner| Some((owner, self.owners.get_mut(&owner)?))) else {
             return;
         };
-        shelf.ids.remove(&id);
-        if let Some(name) = &device.name {
-            shelf.names.remove(name);
-        }
-        if shelf.ids.is_empty() {
+        shelf.remove(device);
+        if shelf.is_empty() {
             self.owners.remove(&owner);
         }
     }
 }
 
+impl Rows {
+    fn find(&self, id: DeviceId) -> Option<&Arc<Device>> {
+        self.table.find(self.hasher.hash_one(id), |row| row.id() == id)
+    }
+
+    fn reserve(&mut self, more: usize) {
+        self.table.reserve(more, |row| self.hasher.hash_one(row.id()));
+    }
+
+    /// Puts a row in and gives back the one that had its id.
+    fn put(&mut self, row: Arc<Device>) -> Option<Arc<Device>> {
+        let id = row.id();
+        match self.table.entry(self.hasher.hash_one(id), |other| other.id() == id, |other| self.hasher.hash_one(other.id())) {
+            Entry::Occupied(mut entry) => Some(mem::replace(entry.get_mut(), row)),
+            Entry::Vacant(entry) => {
+                entry.insert(row);
+                None
+            }
+        }
+    }
+
+    /// Takes out the row with this id.
+    fn take(&mut self, id: DeviceId) -> Option<Arc<Device>> {
+        let entry = self.table.find_entry(self.hasher.hash_one(id), |row| row.id() == id).ok()?;
+        Some(entry.remove().0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use firmware_protocol::time::UnixMillis;
 
-    fn device(number: u8, owner: Option<u64>, name: Option<&str>) -> Device {
-        Device {
+    use super::*;
+    use crate::store::DeviceRecord;
+
+    fn device(number: u8, owner: Option<u64>, name: Option<&str>) -> Arc<Device> {
+        let record = DeviceRecord {
             id: DeviceId([number; 12]),
             owner: owner.map(OwnerId),
             product: None,
@@ -166,14 +182,15 @@ mod tests {
             key: None,
             rsa_key: None,
             created_at: UnixMillis(0),
-        }
+        };
+        Arc::new(record.into())
     }
 
     #[test]
     fn devices_are_found_by_id_and_by_name_and_only_by_their_owner() {
         let book = DeviceBook::default();
-        book.fill([device(1, Some(1), Some("kitchen")), device(2, Some(2), Some("kitchen")), device(3, None, Some("loose"))]);
-        let found = |owner, text: &str| book.find_owned(OwnerId(owner), text).map(|device| device.id.0[0]);
+        book.fill(vec![device(1, Some(1), Some("kitchen")), device(2, Some(2), Some("kitchen")), device(3, None, Some("loose"))]);
+        let found = |owner, text: &str| book.find_owned(OwnerId(owner), text).map(|device| device.id().0[0]);
         assert_eq!(found(1, "kitchen"), Some(1));
         assert_eq!(found(2, "kitchen"), Some(2));
         assert_eq!(found(1, "010101010101010101010101"), Some(1));
@@ -185,14 +202,42 @@ mod tests {
     #[test]
     fn a_renamed_or_moved_device_leaves_nothing_behind() {
         let book = DeviceBook::default();
-        book.put(Arc::new(device(1, Some(1), Some("old"))));
-        book.put(Arc::new(device(1, Some(1), Some("new"))));
-        assert_eq!(book.find_named(OwnerId(1), "old"), None);
-        book.put(Arc::new(device(1, Some(2), Some("new"))));
+        let old = device(1, Some(1), Some("old"));
+        assert_eq!(book.put(Arc::clone(&old)), None);
+        assert_eq!(book.put(device(1, Some(1), Some("new"))), Some(Arc::clone(&old)));
+        assert_eq!((book.find_named(OwnerId(1), "old"), Arc::strong_count(&old)), (None, 1));
+        book.put(device(1, Some(2), Some("new")));
         assert!(book.owned_by(OwnerId(1)).is_empty());
         assert_eq!(book.owned_by(OwnerId(2)), [DeviceId([1; 12])]);
         book.remove(DeviceId([1; 12]));
         assert!(book.is_empty());
         assert!(book.read().owners.is_empty());
+    }
+
+    #[test]
+    fn a_book_that_is_filled_is_the_same_as_one_that_grew() {
+        let device = |number: u8| device(number, Some(u64::from(number % 3)).filter(|owner| *owner > 0), Some(&number.to_string()));
+        let (filled, grown) = (DeviceBook::default(), DeviceBook::default());
+        filled.fill((0..=255).rev().map(device).collect());
+        (0..=255).for_each(|number| drop(grown.put(device(number))));
+        for book in [&filled, &grown] {
+            assert_eq!(book.len(), 256);
+            assert_eq!(book.all(), (0..=255).map(device).collect::<Vec<_>>());
+            for owner in [1, 2] {
+                assert_eq!(
+                    book.owned_by(OwnerId(owner)),
+                    (0..=255).map(device).filter(|row| row.owner() == Some(OwnerId(owner))).map(|row| row.id()).collect::<Vec<_>>()
+                );
+            }
+            for number in 0..=255 {
+                assert_eq!(book.find(DeviceId([number; 12])), Some(device(number)));
+                assert_eq!(
+                    book.find_named(OwnerId(u64::from(number % 3)), &number.to_string()),
+                    device(number).owner().map(|_| DeviceId([number; 12]))
+                );
+                book.remove(DeviceId([number; 12]));
+            }
+            assert!(book.is_empty() && book.read().owners.is_empty());
+        }
     }
 }

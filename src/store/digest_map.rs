@@ -1,97 +1,125 @@
-//! A map from SHA-256 digests that is read without waiting, whoever else is stuck.
+//! A map of what is found by a SHA-256 digest, read without waiting, whoever else is stuck.
 //!
 //! Digests are evenly spread, so their first bits choose one of a fixed number of buckets. A bucket is a sorted list that never changes: a
-//! writer copies it, changes the copy and swaps it in. A reader takes whichever list is there. So a thread that is frozen in the middle of a
+//! writer makes another from it and swaps that in. A reader takes whichever list is there. So a thread that is frozen in the middle of a
 //! read or a write stops no reader, and a million entries cost no more than their own bytes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{mem, slice};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 
 /// 256 bits, as SHA-256 makes them.
 pub(super) type Digest = [u8; 32];
 
-type Bucket<V> = Vec<(Digest, V)>;
+/// What can be found by a digest, because it knows its own.
+pub(super) trait Digested {
+    /// The digest, always the same.
+    fn digest(&self) -> &Digest;
+}
 
-const BUCKET_BITS: u32 = 10;
+impl<V> Digested for (Digest, V) {
+    fn digest(&self) -> &Digest {
+        &self.0
+    }
+}
 
-/// The map. Values are copied out, so they should be small or shared.
-pub(super) struct DigestMap<V> {
-    buckets: Box<[ArcSwap<Bucket<V>>]>,
+/// A list without spare room; `None` is the empty one.
+type Bucket<T> = Option<Arc<Box<[T]>>>;
+
+/// Of a million entries a writer copies about 250.
+const BUCKET_BITS: u32 = 12;
+
+/// The map. Entries are copied with their bucket when a neighbour changes, so they should be small or shared.
+pub(super) struct DigestMap<T> {
+    buckets: Box<[ArcSwapOption<Box<[T]>>]>,
     /// Held by whoever writes; readers never look at it.
     writing: Mutex<()>,
 }
 
-impl<V: Clone> DigestMap<V> {
-    /// The value under `digest`. Never waits.
-    pub(super) fn get(&self, digest: &Digest) -> Option<V> {
-        let bucket = self.bucket(digest).load();
-        let place = find(&bucket, digest).ok()?;
-        Some(bucket[place].1.clone())
+impl<T: Digested + Clone> DigestMap<T> {
+    /// What `look` sees in the entry with this digest. Never waits, and copies nothing.
+    pub(super) fn find<R>(&self, digest: &Digest, look: impl FnOnce(&T) -> R) -> Option<R> {
+        around(list(&self.cell(digest).load()), digest).1.map(look)
     }
 
-    /// Puts `value` under `digest` and gives back what was there.
-    pub(super) fn insert(&self, digest: Digest, value: V) -> Option<V> {
-        self.change(&digest, |bucket| match find(bucket, &digest) {
-            Ok(place) => Some(std::mem::replace(&mut bucket[place].1, value)),
-            Err(place) => {
-                bucket.reserve_exact(1);
-                bucket.insert(place, (digest, value));
-                None
-            }
-        })
-    }
-
-    /// Takes `digest` out and gives back what was there.
-    pub(super) fn remove(&self, digest: &Digest) -> Option<V> {
-        self.change(digest, |bucket| find(bucket, digest).ok().map(|place| bucket.remove(place).1))
-    }
-
-    /// Puts many values in at once, each bucket being copied once.
-    pub(super) fn insert_all(&self, entries: impl IntoIterator<Item = (Digest, V)>) {
-        let mut sorted: Vec<Vec<(Digest, V)>> = (0..self.buckets.len()).map(|_| Vec::new()).collect();
-        for entry in entries {
-            sorted[place_of(&entry.0)].push(entry);
-        }
+    /// Puts `entry` in and gives back the one that had its digest.
+    pub(super) fn insert(&self, entry: T) -> Option<T> {
         let _writing = self.lock();
-        for (cell, new) in self.buckets.iter().zip(sorted).filter(|(_, new)| !new.is_empty()) {
-            let mut bucket = new;
-            // Newest first, so that of equal digests the newest is the one that stays.
-            bucket.reverse();
-            bucket.extend(cell.load().iter().cloned());
-            bucket.sort_by_key(|entry| entry.0);
-            bucket.dedup_by_key(|entry| entry.0);
-            bucket.shrink_to_fit();
-            cell.store(Arc::new(bucket));
+        let cell = self.cell(entry.digest());
+        let present = cell.load();
+        let (before, found, after) = around(list(&present), entry.digest());
+        cell.store(bucket([before, slice::from_ref(&entry), after].concat()));
+        found.cloned()
+    }
+
+    /// Takes out the entry with this digest and gives it back.
+    pub(super) fn remove(&self, digest: &Digest) -> Option<T> {
+        let _writing = self.lock();
+        let cell = self.cell(digest);
+        let present = cell.load();
+        let (before, found, after) = around(list(&present), digest);
+        let found = found?;
+        cell.store(bucket([before, after].concat()));
+        Some(found.clone())
+    }
+
+    /// Puts many entries in at once, each bucket being copied once. Of those with equal digests the last one stays.
+    pub(super) fn insert_all(&self, mut entries: Vec<T>) {
+        // Entries may be anywhere in memory: each is looked at once for this, and buckets then find theirs almost in order.
+        entries.sort_by_cached_key(|entry| first_bits(entry.digest()));
+        let _writing = self.lock();
+        for new in entries.chunk_by(|one, next| place_of(one.digest()) == place_of(next.digest())) {
+            let cell = self.cell(new[0].digest());
+            let mut all = [list(&cell.load()), new].concat();
+            all.sort_by(|one, other| one.digest().cmp(other.digest()));
+            all.dedup_by(|newer, kept| {
+                let equal = newer.digest() == kept.digest();
+                if equal {
+                    mem::swap(newer, kept);
+                }
+                equal
+            });
+            cell.store(bucket(all));
         }
     }
 
-    /// How many digests are in it.
+    /// How many entries there are.
     pub(super) fn len(&self) -> usize {
-        self.buckets.iter().map(|bucket| bucket.load().len()).sum()
-    }
-
-    fn change<T>(&self, digest: &Digest, change: impl FnOnce(&mut Bucket<V>) -> T) -> T {
-        let _writing = self.lock();
-        let cell = self.bucket(digest);
-        let mut bucket = Bucket::clone(&cell.load());
-        let result = change(&mut bucket);
-        cell.store(Arc::new(bucket));
-        result
+        self.buckets.iter().map(|cell| list(&cell.load()).len()).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bucket(&self, digest: &Digest) -> &ArcSwap<Bucket<V>> {
+    fn cell(&self, digest: &Digest) -> &ArcSwapOption<Box<[T]>> {
         &self.buckets[place_of(digest)]
     }
 }
 
-impl<V> Default for DigestMap<V> {
+impl<T> Default for DigestMap<T> {
     fn default() -> Self {
-        Self { buckets: (0..1 << BUCKET_BITS).map(|_| ArcSwap::from_pointee(Vec::new())).collect(), writing: Mutex::new(()) }
+        Self { buckets: (0..1 << BUCKET_BITS).map(|_| ArcSwapOption::empty()).collect(), writing: Mutex::new(()) }
+    }
+}
+
+fn bucket<T>(entries: Vec<T>) -> Bucket<T> {
+    (!entries.is_empty()).then(|| Arc::new(entries.into_boxed_slice()))
+}
+
+fn list<T>(bucket: &Bucket<T>) -> &[T] {
+    match bucket {
+        Some(entries) => entries,
+        None => &[],
+    }
+}
+
+/// A list taken apart at a digest: what is before it, the entry that has it, what is after it.
+fn around<'a, T: Digested>(list: &'a [T], digest: &Digest) -> (&'a [T], Option<&'a T>, &'a [T]) {
+    match list.binary_search_by(|entry| entry.digest().cmp(digest)) {
+        Ok(place) => (&list[..place], Some(&list[place]), &list[place + 1..]),
+        Err(place) => (&list[..place], None, &list[place..]),
     }
 }
 
@@ -99,8 +127,8 @@ fn place_of(digest: &Digest) -> usize {
     usize::from(u16::from_be_bytes([digest[0], digest[1]]) >> (u16::BITS - BUCKET_BITS))
 }
 
-fn find<V>(bucket: &Bucket<V>, digest: &Digest) -> Result<usize, usize> {
-    bucket.binary_search_by(|(present, _)| present.cmp(digest))
+fn first_bits(digest: &Digest) -> u64 {
+    digest.iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -140,18 +168,19 @@ mod tests {
         fn it_behaves_like_a_sorted_map(steps in prop::collection::vec(step(), 0..60)) {
             let map = DigestMap::default();
             let mut model = BTreeMap::new();
+            let value = |entry: Option<(Digest, u8)>| entry.map(|(_, value)| value);
             for step in steps {
                 match step {
-                    Step::Insert(key, value) => prop_assert_eq!(map.insert(digest(key), value), model.insert(digest(key), value)),
+                    Step::Insert(key, new) => prop_assert_eq!(value(map.insert((digest(key), new))), model.insert(digest(key), new)),
                     Step::InsertAll(entries) => {
-                        map.insert_all(entries.iter().map(|(key, value)| (digest(*key), *value)));
+                        map.insert_all(entries.iter().map(|(key, value)| (digest(*key), *value)).collect());
                         model.extend(entries.iter().map(|(key, value)| (digest(*key), *value)));
                     }
-                    Step::Remove(key) => prop_assert_eq!(map.remove(&digest(key)), model.remove(&digest(key))),
+                    Step::Remove(key) => prop_assert_eq!(value(map.remove(&digest(key))), model.remove(&digest(key))),
                 }
                 prop_assert_eq!(map.len(), model.len());
                 for number in 0..138 {
-                    prop_assert_eq!(map.get(&digest(number)), model.get(&digest(number)).copied());
+                    prop_assert_eq!(map.find(&digest(number), |(_, value)| *value), model.get(&digest(number)).copied());
                 }
             }
         }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -120,8 +119,8 @@ impl PublicKey {
     }
 
     /// The key as devices on TCP have it, if it is one of those.
-    pub fn rsa(&self) -> Option<Arc<DevicePublicKey>> {
-        DevicePublicKey::from_spki(&self.spki).map(Arc::new)
+    pub fn rsa(&self) -> Option<DevicePublicKey> {
+        DevicePublicKey::from_spki(&self.spki)
     }
 
     /// The name it is looked up by.

@@ -22,7 +22,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use tokio::sync::Mutex;
 
 use super::claim_code::ClaimRecord;
-use super::digest_map::DigestMap;
+use super::digest_map::{Digest, DigestMap};
 use super::passwords::Passwords;
 use super::{DeviceBook, KeyRing, TokenCache};
 use crate::durable;
@@ -53,7 +53,7 @@ struct Inner {
     keys: Arc<KeyRing>,
     tokens: TokenCache,
     devices: DeviceBook,
-    claims: DigestMap<ClaimRecord>,
+    claims: DigestMap<(Digest, ClaimRecord)>,
 }
 
 impl Registry {
@@ -104,7 +104,7 @@ impl Registry {
         &self.inner.devices
     }
 
-    fn claims(&self) -> &DigestMap<ClaimRecord> {
+    fn claims(&self) -> &DigestMap<(Digest, ClaimRecord)> {
         &self.inner.claims
     }
 

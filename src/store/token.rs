@@ -10,7 +10,7 @@ use openssl::rand::rand_bytes;
 use openssl::sha::sha256;
 
 use super::Scopes;
-use super::digest_map::DigestMap;
+use super::digest_map::{Digest, DigestMap};
 
 /// Bits of a token that nobody can guess.
 const TOKEN_BYTES: usize = 20;
@@ -91,13 +91,13 @@ impl TokenRecord {
 /// All tokens, in memory. The registry fills it at the start and writes to it after its database.
 #[derive(Default)]
 pub struct TokenCache {
-    records: DigestMap<Arc<TokenRecord>>,
+    records: DigestMap<(Digest, Arc<TokenRecord>)>,
 }
 
 impl TokenCache {
     /// What is known about a token, expired or not. Never waits.
     pub fn find(&self, hash: &TokenHash) -> Option<Arc<TokenRecord>> {
-        self.records.get(&hash.0)
+        self.records.find(&hash.0, |(_, record)| Arc::clone(record))
     }
 
     /// How many tokens there are.
@@ -111,11 +111,11 @@ impl TokenCache {
     }
 
     pub(super) fn fill(&self, records: impl IntoIterator<Item = (TokenHash, TokenRecord)>) {
-        self.records.insert_all(records.into_iter().map(|(hash, record)| (hash.0, Arc::new(record))));
+        self.records.insert_all(records.into_iter().map(|(hash, record)| (hash.0, Arc::new(record))).collect());
     }
 
     pub(super) fn insert(&self, hash: TokenHash, record: TokenRecord) {
-        self.records.insert(hash.0, Arc::new(record));
+        self.records.insert((hash.0, Arc::new(record)));
     }
 
     pub(super) fn remove(&self, hash: &TokenHash) {

@@ -23,13 +23,13 @@ async fn a_device_that_presents_a_claim_code_is_its_accounts_within_the_session(
 
     let wrong = driver.publish("spark/device/claim/code", &[b'a'; 63]);
     driver.run_until(Duration::from_secs(5), |driver| driver.published(wrong));
-    assert_eq!(registry.devices().find(id(1)).unwrap().owner, None);
+    assert_eq!(registry.devices().find(id(1)).unwrap().owner(), None);
 
     let code = registry.create_claim_code(running.owner).await.unwrap();
     let claim = driver.publish("spark/device/claim/code", code.reveal().as_bytes());
     let response = DeviceEvent::EventReceived { name: "spark/device/claim/response".into(), data: vec![], content_format: 0 };
     driver.run_until(Duration::from_secs(5), |driver| driver.published(claim) && driver.events.contains(&response));
-    assert_eq!(registry.devices().find(id(1)).unwrap().owner, Some(running.owner));
+    assert_eq!(registry.devices().find(id(1)).unwrap().owner(), Some(running.owner));
     let publish = driver.publish("temperature", b"21.5");
     driver.run_until(Duration::from_secs(5), |driver| driver.published(publish));
     assert_eq!(stream.next().await.unwrap().1.name, "spark/status");

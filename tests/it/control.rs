@@ -160,7 +160,7 @@ async fn an_unknown_key_can_be_taken_from_the_list() {
     assert_eq!(desk.ask(take(Some(keys[1].key_hash.to_uppercase()))).await, Response::Added { added: 1, unchanged: 0 });
     let device: DeviceId = id(NEW_DEVICE);
     let registered = desk.rig.registry.devices().find(device).unwrap();
-    assert_eq!((registered.key, registered.platform_id, registered.owner), (Some(second.hash()), Some(32), None));
+    assert_eq!((registered.key(), registered.platform_id(), registered.owner()), (Some(second.hash()), Some(32), None));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use super::users::{owner_id, to_i64, to_u64};
 use super::{Registry, RegistryError};
 use crate::dates;
 use crate::store::claim_code::{ClaimRecord, LIFE_MS};
-use crate::store::{ClaimCode, ClaimHash, Device};
+use crate::store::{ClaimCode, ClaimHash, Device, DeviceRecord};
 
 /// Codes of one account that are good at the same time.
 const CODES_PER_USER_MAX: i64 = 100;
@@ -47,7 +47,7 @@ impl Registry {
                 .bind(to_i64(now.0))
                 .execute(registry.pool())
                 .await?;
-            registry.claims().insert(code.hash().0, record);
+            registry.claims().insert((code.hash().0, record));
             Ok(code)
         })
         .await
@@ -66,18 +66,18 @@ impl Registry {
         self.change(move |registry| async move {
             let before = registry.known(id)?;
             let Some(record) = registry.good_claim(&code) else { return Ok(Claimed::Refused) };
-            let owner = before.owner.unwrap_or(record.user);
+            let owner = before.owner().unwrap_or(record.user);
             if owner != record.user {
                 return Ok(Claimed::Refused);
             }
             let mut transaction = registry.pool().begin().await?;
             sqlx::query("DELETE FROM claim_codes WHERE code_hash = $1").bind(&code.0[..]).execute(&mut *transaction).await?;
-            if before.owner.is_some() {
+            if before.owner().is_some() {
                 transaction.commit().await?;
                 registry.claims().remove(&code.0);
                 return Ok(Claimed::Before(before));
             }
-            let name = before.name.clone().filter(|name| registry.devices().find_named(owner, name).is_none());
+            let name = before.name().filter(|name| registry.devices().find_named(owner, name).is_none()).map(str::to_owned);
             sqlx::query("UPDATE devices SET owner = $1, name = $2 WHERE id = $3 AND owner IS NULL")
                 .bind(to_i64(owner.0))
                 .bind(&name)
@@ -86,7 +86,7 @@ impl Registry {
                 .await?;
             transaction.commit().await?;
             registry.claims().remove(&code.0);
-            Ok(Claimed::Now(registry.remember(Device { owner: Some(owner), name, ..Device::clone(&before) })))
+            Ok(Claimed::Now(registry.remember(DeviceRecord { owner: Some(owner), name, ..before.record() })))
         })
         .await
     }
@@ -110,7 +110,7 @@ impl Registry {
     }
 
     fn good_claim(&self, code: &ClaimHash) -> Option<ClaimRecord> {
-        self.claims().get(&code.0).filter(|record| record.expires_at > dates::now())
+        self.claims().find(&code.0, |(_, record)| *record).filter(|record| record.expires_at > dates::now())
     }
 
     async fn forget_claim_codes(&self, now: UnixMillis) -> Result<usize, RegistryError> {

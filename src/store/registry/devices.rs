@@ -5,12 +5,13 @@ use std::sync::Arc;
 use firmware_protocol::crypto::DevicePublicKey;
 use firmware_protocol::id::{DeviceId, KeyHash, OwnerId, ProductId};
 use firmware_protocol::time::UnixMillis;
+use futures_util::TryStreamExt;
 use sqlx::{FromRow, SqliteConnection};
 
 use super::users::{is_taken, owner_id, to_i64, to_u64};
 use super::{Registry, RegistryError};
 use crate::dates;
-use crate::store::{Device, PublicKey};
+use crate::store::{Device, DeviceRecord, PublicKey};
 
 /// Longest name of a device.
 const NAME_LEN_MAX: usize = 64;
@@ -37,8 +38,8 @@ pub struct NewDevice {
 }
 
 impl NewDevice {
-    fn row(&self) -> Device {
-        Device {
+    fn record(&self) -> DeviceRecord {
+        DeviceRecord {
             id: self.id,
             owner: self.owner,
             product: self.product,
@@ -100,9 +101,9 @@ impl Registry {
                 if registry.is_there(&device)? {
                     unchanged += 1;
                 } else {
-                    let row = device.row();
-                    insert(&mut transaction, &row, &device.key).await?;
-                    new.push(row);
+                    let record = device.record();
+                    insert(&mut transaction, &record, &device.key).await?;
+                    new.push(record);
                 }
             }
             transaction.commit().await?;
@@ -127,7 +128,7 @@ impl Registry {
             sqlx::query("DELETE FROM devices WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
             transaction.commit().await?;
             registry.devices().remove(id);
-            registry.keys().replace(before.identity(), None);
+            registry.keys().replace(Some(&before), None);
             Ok(())
         })
         .await
@@ -145,7 +146,7 @@ impl Registry {
             sqlx::query("DELETE FROM device_keys WHERE device = $1").bind(id.to_string()).execute(&mut *transaction).await?;
             insert_key(&mut transaction, id, &key).await?;
             transaction.commit().await?;
-            registry.remember(Device { key: Some(key.hash()), rsa_key: key.rsa(), ..Device::clone(&before) });
+            registry.remember(DeviceRecord { key: Some(key.hash()), rsa_key: key.rsa(), ..before.record() });
             Ok(())
         })
         .await
@@ -160,7 +161,7 @@ impl Registry {
             let before = registry.known(id)?;
             let update = sqlx::query("UPDATE devices SET owner = $1 WHERE id = $2").bind(owner.map(|owner| to_i64(owner.0)));
             written(update.bind(id.to_string()).execute(registry.pool()).await)?;
-            registry.remember(Device { owner, ..Device::clone(&before) });
+            registry.remember(DeviceRecord { owner, ..before.record() });
             Ok(())
         })
         .await
@@ -177,12 +178,12 @@ impl Registry {
         }
         self.change(move |registry| async move {
             let before = registry.known(id)?;
-            let name = edit.name.or_else(|| before.name.clone());
-            let notes = edit.notes.unwrap_or_else(|| before.notes.clone());
-            let update =
-                sqlx::query("UPDATE devices SET name = $1, notes = $2 WHERE id = $3").bind(&name).bind(&notes).bind(id.to_string());
-            written(update.execute(registry.pool()).await)?;
-            Ok(registry.remember(Device { name, notes, ..Device::clone(&before) }))
+            let mut record = before.record();
+            record.name = edit.name.or(record.name);
+            record.notes = edit.notes.unwrap_or(record.notes);
+            let update = sqlx::query("UPDATE devices SET name = $1, notes = $2 WHERE id = $3");
+            written(update.bind(&record.name).bind(&record.notes).bind(id.to_string()).execute(registry.pool()).await)?;
+            Ok(registry.remember(record))
         })
         .await
     }
@@ -201,19 +202,22 @@ impl Registry {
         let select = "SELECT d.id, d.owner, d.product, d.platform_id, d.name, d.notes, d.created_at, k.key_hash, \
                       CASE k.algorithm WHEN 'rsa' THEN k.spki END AS rsa_spki \
                       FROM devices d LEFT JOIN device_keys k ON k.device = d.id";
-        let rows: Vec<Row> = sqlx::query_as(select).fetch_all(self.pool()).await?;
-        let devices = rows.into_iter().map(Device::try_from).collect::<Result<Vec<_>, _>>()?;
-        self.keys().fill(devices.iter().filter_map(Device::identity));
+        // One at a time, so that what a million of them bring never stands in memory together.
+        let mut rows = sqlx::query_as::<_, Row>(select).fetch(self.pool());
+        let mut devices = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            devices.push(Arc::new(Device::from(DeviceRecord::try_from(row)?)));
+        }
+        self.keys().fill(&devices);
         self.devices().fill(devices);
         Ok(())
     }
 
     /// Puts what the database now says about a device into memory.
-    pub(super) fn remember(&self, device: Device) -> Arc<Device> {
-        let before = self.devices().find(device.id).and_then(|before| before.identity());
-        let device = Arc::new(device);
-        self.devices().put(device.clone());
-        self.keys().replace(before, device.identity());
+    pub(super) fn remember(&self, record: DeviceRecord) -> Arc<Device> {
+        let device = Arc::new(Device::from(record));
+        let before = self.devices().put(Arc::clone(&device));
+        self.keys().replace(before.as_deref(), Some(&device));
         device
     }
 
@@ -226,7 +230,7 @@ impl Registry {
         let key = device.key.hash();
         self.check_key_is_free(device.id, key)?;
         match self.devices().find(device.id) {
-            Some(known) if known.key == Some(key) => Ok(true),
+            Some(known) if known.key() == Some(key) => Ok(true),
             Some(_) => Err(RegistryError::DeviceExists(device.id)),
             None => Ok(false),
         }
@@ -240,7 +244,7 @@ impl Registry {
     }
 }
 
-async fn insert(connection: &mut SqliteConnection, device: &Device, key: &PublicKey) -> Result<(), RegistryError> {
+async fn insert(connection: &mut SqliteConnection, device: &DeviceRecord, key: &PublicKey) -> Result<(), RegistryError> {
     let statement = "INSERT INTO devices (id, owner, product, platform_id, name, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
     let insert = sqlx::query(statement)
         .bind(device.id.to_string())
@@ -280,14 +284,14 @@ fn check_name(name: &str) -> Result<(), RegistryError> {
     Ok(())
 }
 
-impl TryFrom<Row> for Device {
+impl TryFrom<Row> for DeviceRecord {
     type Error = RegistryError;
 
     fn try_from(row: Row) -> Result<Self, Self::Error> {
         use RegistryError::Damaged;
         let product = row.product.map(u32::try_from).transpose().map_err(|_| Damaged("the product of a device"))?;
         let key = row.key_hash.map(<[u8; 32]>::try_from).transpose().map_err(|_| Damaged("the hash of a key"))?;
-        Ok(Device {
+        Ok(DeviceRecord {
             id: row.id.parse().map_err(|_| Damaged("the id of a device"))?,
             owner: row.owner.map(owner_id).transpose()?,
             product: product.map(ProductId),
@@ -295,7 +299,7 @@ impl TryFrom<Row> for Device {
             name: row.name,
             notes: row.notes,
             key: key.map(KeyHash),
-            rsa_key: row.rsa_spki.and_then(|spki| DevicePublicKey::from_spki(&spki)).map(Arc::new),
+            rsa_key: row.rsa_spki.and_then(|spki| DevicePublicKey::from_spki(&spki)),
             created_at: UnixMillis(to_u64(row.created_at)?),
         })
     }

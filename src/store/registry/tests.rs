@@ -92,9 +92,9 @@ async fn what_is_registered_is_there_after_a_restart() {
     assert_eq!((again.devices().all(), again.tokens().find(&issued.access.hash())), before);
     assert_eq!(again.keys().len(), 2);
     let kitchen = again.devices().find_owned(user.id, "kitchen").expect("the device");
-    assert_eq!(kitchen.notes.as_deref(), Some("by the window"));
-    assert_eq!(again.keys().identity(&kitchen.key.expect("a key")), kitchen.identity());
-    assert_eq!(again.device_key(kitchen.id).await.expect("an answer").map(|key| key.hash()), kitchen.key);
+    assert_eq!(kitchen.notes(), Some("by the window"));
+    assert_eq!(again.keys().identity(&kitchen.key().expect("a key")), kitchen.identity());
+    assert_eq!(again.device_key(kitchen.id()).await.expect("an answer").map(|key| key.hash()), kitchen.key());
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn a_name_is_unique_among_the_devices_of_its_owner() {
     let rename = |id, name: &str| registry.edit_device(DeviceId([id; 12]), DeviceEdit { name: Some(name.into()), notes: None });
     assert!(matches!(rename(2, "x").await, Err(RegistryError::NameTaken)));
     assert_eq!(registry.devices().find_named(one, "x"), Some(DeviceId([1; 12])));
-    assert_eq!(rename(2, "My Device").await.expect("a free name").name.as_deref(), Some("My Device"));
+    assert_eq!(rename(2, "My Device").await.expect("a free name").name(), Some("My Device"));
     assert_eq!(registry.devices().find_named(one, "y"), None);
     for bad in ["", "a/b", "events", "null", " x", "x\n", "e00fce68aabbccddeeff0011", &"n".repeat(65)] {
         assert!(matches!(rename(2, bad).await, Err(RegistryError::BadName)), "{bad:?}");
@@ -248,7 +248,7 @@ async fn a_claim_code_makes_a_device_of_nobody_its_accounts_once() {
     let mut changes = registry.keys().subscribe();
 
     let claimed = registry.claim_device(DeviceId([1; 12]), code.hash()).await.expect("an answer");
-    assert!(matches!(&claimed, Claimed::Now(device) if device.owner == Some(user)), "{claimed:?}");
+    assert!(matches!(&claimed, Claimed::Now(device) if device.owner() == Some(user)), "{claimed:?}");
     assert_eq!(changes.next_change(), Some(KeyChange::Changed(DeviceId([1; 12]))));
     assert_eq!(registry.claim_device(DeviceId([2; 12]), code.hash()).await.expect("an answer"), Claimed::Refused);
     registry.close().await;
@@ -271,7 +271,7 @@ async fn a_device_that_has_an_owner_is_never_moved() {
     assert_eq!(registry.claim_device(DeviceId([1; 12]), again.hash()).await.expect("an answer"), Claimed::Refused, "it is used up");
 
     let named = registry.create_claim_code(user).await.expect("a code");
-    assert!(matches!(registry.claim_device(DeviceId([2; 12]), named.hash()).await, Ok(Claimed::Now(device)) if device.name.is_none()));
+    assert!(matches!(registry.claim_device(DeviceId([2; 12]), named.hash()).await, Ok(Claimed::Now(device)) if device.name().is_none()));
     assert!(matches!(registry.claim_device(DeviceId([9; 12]), theirs.hash()).await, Err(RegistryError::NoSuchDevice(_))));
 }
 

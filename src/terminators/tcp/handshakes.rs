@@ -100,7 +100,7 @@ impl RsaHandshakes {
     fn holder(&self, now: Now, device: DeviceId, shown: Option<&DevicePublicKey>) -> Option<(Holder, DevicePublicKey)> {
         let Some(shown) = shown else {
             let registered = self.registry.devices().find(device)?;
-            return Some((Holder::Known(registered.identity()?), **registered.rsa_key.as_ref()?));
+            return Some((Holder::Known(registered.identity()?), *registered.rsa_key()?));
         };
         match self.registry.keys().identity(&shown.hash()).filter(|identity| identity.device == device) {
             Some(identity) => Some((Holder::Known(identity), *shown)),
