@@ -158,7 +158,9 @@ pub enum Dropped {
 #[derive(Debug)]
 pub struct Session {
     device: DeviceId,
-    owner: Option<OwnerId>,
+    /// Means something only if `has_owner` says so: an `Option` takes eight bytes more, and there is one session for each device.
+    owner: OwnerId,
+    has_owner: bool,
     connection: ConnectionId,
     id_on_wire: bool,
     keys: KeyBlock,
@@ -205,7 +207,8 @@ impl Session {
     fn new(stored: &StoredSession, generation: Generation) -> Option<Self> {
         Some(Self {
             device: stored.identity.device,
-            owner: stored.identity.owner,
+            owner: stored.identity.owner.unwrap_or(OwnerId(0)),
+            has_owner: stored.identity.owner.is_some(),
             connection: stored.connection,
             id_on_wire: stored.id_on_wire,
             keys: stored.keys,
@@ -225,12 +228,12 @@ impl Session {
 
     /// Whose device that is.
     pub fn owner(&self) -> Option<OwnerId> {
-        self.owner
+        self.has_owner.then_some(self.owner)
     }
 
     /// The owner changed while the session lives.
     pub fn set_owner(&mut self, owner: Option<OwnerId>) {
-        self.owner = owner;
+        (self.owner, self.has_owner) = (owner.unwrap_or(OwnerId(0)), owner.is_some());
     }
 
     /// Its connection id.

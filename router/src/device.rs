@@ -19,6 +19,7 @@ use firmware_protocol::time::{Now, UnixMillis};
 use crate::presence::Presence;
 use crate::rate::Bucket;
 use crate::shared::Shared;
+use crate::table::Keyed;
 
 /// Most subscriptions that are kept of one device. Firmware has room for six.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
@@ -66,6 +67,14 @@ pub struct Device {
     pub(crate) claiming: bool,
     /// How often it asks the cloud for something.
     pub(crate) wishes: Bucket,
+}
+
+impl Keyed for Device {
+    type Key = DeviceId;
+
+    fn key(&self) -> DeviceId {
+        self.identity.device
+    }
 }
 
 /// What is kept of a Hello.

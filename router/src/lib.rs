@@ -13,4 +13,5 @@ pub mod presence;
 pub mod rate;
 pub mod shard;
 mod shared;
+pub mod table;
 pub mod vitals;

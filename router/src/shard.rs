@@ -27,6 +27,7 @@ use crate::device::{Device, DeviceView, InCommon, Link};
 use crate::errand::{self, Errand};
 use crate::event::{CommittedEvents, NewEvent, Source};
 use crate::journal::{Record, RetireReason};
+use crate::table::Table;
 
 use self::calls::Calls;
 use self::timers::{Due, Look, Timers};
@@ -242,8 +243,7 @@ pub struct Counts {
 
 /// A shard.
 pub struct Shard<R> {
-    /// In boxes: a table has room for twice as many as it holds, and moves them all when it grows.
-    devices: HashMap<DeviceId, Box<Device>>,
+    devices: Table<Box<Device>>,
     common: InCommon,
     /// Devices with subscriptions of their own, by owner.
     subscribers: BTreeMap<OwnerId, BTreeSet<DeviceId>>,
@@ -265,7 +265,7 @@ impl<R> Shard<R> {
     /// An empty shard. `entropy` names events.
     pub fn new(entropy: Box<dyn Entropy + Send>) -> Self {
         Self {
-            devices: HashMap::new(),
+            devices: Table::default(),
             common: InCommon::default(),
             subscribers: BTreeMap::new(),
             new_subscribers: Vec::new(),
@@ -283,7 +283,7 @@ impl<R> Shard<R> {
 
     /// Number of devices that are online.
     pub fn online(&self, now: Millis) -> usize {
-        self.devices.values().filter(|device| device.link.is_some() && device.presence.is_online(now)).count()
+        self.devices.iter().filter(|device| device.link.is_some() && device.presence.is_online(now)).count()
     }
 
     /// When [`Shard::handle_timeout`] wants to be called.
@@ -327,7 +327,7 @@ impl<R> Shard<R> {
             Input::ErrandDone { device, link, outcome } => self.errand_done(now, device, link, outcome, out),
             Input::IdentityChanged(identity) => self.identity_changed(now, identity, out),
             Input::Registered(identities) => {
-                let known: Vec<DeviceId> = self.devices.keys().copied().collect();
+                let known: Vec<DeviceId> = self.devices.iter().map(|device| device.identity.device).collect();
                 for id in known {
                     match identities.get(&id) {
                         Some(identity) => self.identity_changed(now, *identity, out),

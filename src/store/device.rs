@@ -6,6 +6,7 @@ use std::sync::Arc;
 use firmware_protocol::crypto::DevicePublicKey;
 use firmware_protocol::id::{DeviceId, Identity, KeyHash, OwnerId, ProductId};
 use firmware_protocol::time::UnixMillis;
+use router::table::Keyed;
 
 use super::digest_map::{Digest, Digested};
 
@@ -57,6 +58,14 @@ pub struct Device {
 struct Rare {
     notes: Option<Box<str>>,
     rsa_key: Option<DevicePublicKey>,
+}
+
+impl Keyed for Device {
+    type Key = DeviceId;
+
+    fn key(&self) -> DeviceId {
+        self.id
+    }
 }
 
 impl Device {

@@ -4,13 +4,10 @@
 //! have the key ring. What rows are found by stands in the rows alone: tables and shelves hold nothing but references to them.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::mem;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use firmware_protocol::id::{DeviceId, OwnerId};
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+use router::table::Table;
 
 use super::Device;
 use super::shelf::Shelf;
@@ -23,28 +20,21 @@ pub struct DeviceBook {
 
 #[derive(Default)]
 struct Pages {
-    rows: Rows,
+    rows: Table<Arc<Device>>,
     owners: HashMap<OwnerId, Shelf>,
-}
-
-/// The rows of all devices, by id.
-#[derive(Default)]
-struct Rows {
-    table: HashTable<Arc<Device>>,
-    hasher: RandomState,
 }
 
 impl DeviceBook {
     /// The device with this id.
     pub fn find(&self, id: DeviceId) -> Option<Arc<Device>> {
-        self.read().rows.find(id).cloned()
+        self.read().rows.get(&id).cloned()
     }
 
     /// The device of `owner` with this id or, failing that, this name.
     pub fn find_owned(&self, owner: OwnerId, id_or_name: &str) -> Option<Arc<Device>> {
         let pages = self.read();
         match id_or_name.parse() {
-            Ok(id) => pages.rows.find(id).filter(|device| device.owner() == Some(owner)).cloned(),
+            Ok(id) => pages.rows.get(&id).filter(|device| device.owner() == Some(owner)).cloned(),
             Err(_) => pages.named(owner, id_or_name).cloned(),
         }
     }
@@ -61,14 +51,14 @@ impl DeviceBook {
 
     /// All devices, in order of their ids.
     pub fn all(&self) -> Vec<Arc<Device>> {
-        let mut devices: Vec<_> = self.read().rows.table.iter().cloned().collect();
+        let mut devices: Vec<_> = self.read().rows.iter().cloned().collect();
         devices.sort_by_cached_key(|device| device.id());
         devices
     }
 
     /// How many devices there are.
     pub fn len(&self) -> usize {
-        self.read().rows.table.len()
+        self.read().rows.len()
     }
 
     /// Whether there is no device at all.
@@ -87,14 +77,14 @@ impl DeviceBook {
             }
         }
         for device in devices {
-            pages.rows.put(device);
+            pages.rows.insert(device);
         }
     }
 
     /// Puts a device in, and gives back the row that said of it what no longer holds.
     pub(super) fn put(&self, device: Arc<Device>) -> Option<Arc<Device>> {
         let mut pages = self.write();
-        let before = pages.rows.put(Arc::clone(&device));
+        let before = pages.rows.insert(Arc::clone(&device));
         if let Some(before) = &before {
             pages.unshelve(before);
         }
@@ -106,7 +96,7 @@ impl DeviceBook {
 
     pub(super) fn remove(&self, id: DeviceId) {
         let mut pages = self.write();
-        if let Some(device) = pages.rows.take(id) {
+        if let Some(device) = pages.rows.remove(&id) {
             pages.unshelve(&device);
         }
     }
@@ -133,34 +123,6 @@ impl Pages {
         if shelf.is_empty() {
             self.owners.remove(&owner);
         }
-    }
-}
-
-impl Rows {
-    fn find(&self, id: DeviceId) -> Option<&Arc<Device>> {
-        self.table.find(self.hasher.hash_one(id), |row| row.id() == id)
-    }
-
-    fn reserve(&mut self, more: usize) {
-        self.table.reserve(more, |row| self.hasher.hash_one(row.id()));
-    }
-
-    /// Puts a row in and gives back the one that had its id.
-    fn put(&mut self, row: Arc<Device>) -> Option<Arc<Device>> {
-        let id = row.id();
-        match self.table.entry(self.hasher.hash_one(id), |other| other.id() == id, |other| self.hasher.hash_one(other.id())) {
-            Entry::Occupied(mut entry) => Some(mem::replace(entry.get_mut(), row)),
-            Entry::Vacant(entry) => {
-                entry.insert(row);
-                None
-            }
-        }
-    }
-
-    /// Takes out the row with this id.
-    fn take(&mut self, id: DeviceId) -> Option<Arc<Device>> {
-        let entry = self.table.find_entry(self.hasher.hash_one(id), |row| row.id() == id).ok()?;
-        Some(entry.remove().0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The sessions of one terminator, and when each wants to be looked at.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::Identity;
 use firmware_protocol::session::Session;
 use firmware_protocol::time::Millis;
+use router::table::{Keyed, Table};
 
 use super::limits::Allowance;
 use super::liveness::Liveness;
@@ -42,6 +43,14 @@ pub(super) struct Entry {
     pub(super) places: Option<Box<Places>>,
 }
 
+impl Keyed for Entry {
+    type Key = ConnectionId;
+
+    fn key(&self) -> ConnectionId {
+        self.session.connection()
+    }
+}
+
 /// The addresses of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Places {
@@ -52,8 +61,7 @@ pub(super) struct Places {
 /// The table.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    /// In boxes: a table has room for twice as many as it holds, and moves them all when it grows.
-    entries: HashMap<ConnectionId, Box<Entry>>,
+    entries: Table<Box<Entry>>,
     timers: Timers<ConnectionId>,
     strangers: VecDeque<(Millis, ConnectionId)>,
 }
@@ -63,7 +71,7 @@ impl Sessions {
         let connection = session.connection();
         let (allowance, liveness, alarm) = Default::default();
         let entry = Entry { session, standing, allowance, liveness, alarm, places: None };
-        self.entries.insert(connection, Box::new(entry));
+        self.entries.insert(Box::new(entry));
         self.schedule(connection);
     }
 
@@ -85,11 +93,11 @@ impl Sessions {
     }
 
     pub(super) fn entry(&mut self, connection: ConnectionId) -> Option<&mut Entry> {
-        self.entries.get_mut(&connection).map(Box::as_mut)
+        self.entries.get_mut(&connection)
     }
 
     pub(super) fn contains(&self, connection: ConnectionId) -> bool {
-        self.entries.contains_key(&connection)
+        self.entries.contains(&connection)
     }
 
     pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Box<Entry>> {

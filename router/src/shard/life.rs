@@ -25,7 +25,7 @@ impl<R> Shard<R> {
     pub fn restore(&mut self, now: Now, restored: RestoredDevice) {
         let device = Device::restored(restored, &mut self.common);
         let (id, asleep) = (device.identity.device, device.asleep_until(now.unix).is_some());
-        self.devices.insert(id, Box::new(device));
+        self.devices.insert(Box::new(device));
         if !asleep {
             self.renew(now, id);
         }
@@ -33,7 +33,10 @@ impl<R> Shard<R> {
     }
 
     pub(super) fn opened(&mut self, now: Now, link: Link, identity: Identity, ip: IpAddr, out: &mut Vec<Output<R>>) {
-        let device = self.devices.entry(identity.device).or_insert_with(|| Box::new(Device::new(identity)));
+        if !self.devices.contains(&identity.device) {
+            self.devices.insert(Box::new(Device::new(identity)));
+        }
+        let Some(device) = self.devices.get_mut(&identity.device) else { return };
         device.identity = identity;
         device.last_handshake = Moment::at(now.unix);
         device.last_ip = Some(ip);
@@ -54,7 +57,7 @@ impl<R> Shard<R> {
 
     /// The device, if `link` is its session.
     pub(super) fn current(&mut self, id: DeviceId, link: Link) -> Option<&mut Device> {
-        let current = self.devices.get_mut(&id).map(Box::as_mut).filter(|device| device.link == Some(link));
+        let current = self.devices.get_mut(&id).filter(|device| device.link == Some(link));
         if current.is_none() {
             self.counts.stale += 1;
         }
