@@ -18,11 +18,11 @@ const TABLE_WIDTH: u16 = 140;
 pub struct Check {
     /// What it is.
     pub name: &'static str,
-    /// What it must be.
+    /// What it must be, or the most it may be.
     pub want: u64,
     /// What it is.
     pub got: u64,
-    /// Whether these are the same.
+    /// Whether it is so.
     pub ok: bool,
 }
 
@@ -30,6 +30,11 @@ impl Check {
     /// Compares.
     pub fn equal(name: &'static str, want: u64, got: u64) -> Self {
         Self { name, want, got, ok: want == got }
+    }
+
+    /// Compares with the most that may be.
+    pub fn at_most(name: &'static str, most: u64, got: u64) -> Self {
+        Self { name, want: most, got, ok: got <= most }
     }
 }
 
