@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Benchmark;
 use crate::chaos::{Chance, Rules, Weather};
+use crate::fleet::Transport;
+use crate::loud::RATE_MAX_PER_S;
 
 /// Simulated fleets of protocol-true devices, drills and benchmarks. Loopback only.
 #[derive(Parser, Debug)]
@@ -122,6 +124,8 @@ pub enum Drill {
     Chaos(ChaosDrillArguments),
     /// Forged ClientHellos as fast as the machine sends them, while devices with sessions publish.
     Flood(FloodArguments),
+    /// A device with valid keys that sends as fast as it can, while its neighbours publish.
+    Loud(LoudArguments),
 }
 
 /// What all drills know.
@@ -306,6 +310,32 @@ pub struct FloodArguments {
     pub drill: DrillArguments,
 }
 
+/// `drill loud`
+#[derive(Args, Debug)]
+pub struct LoudArguments {
+    /// What carries the messages of all devices.
+    #[arg(long, value_enum, default_value_t = Transport::Udp)]
+    pub transport: Transport,
+    /// How many devices publish.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub devices: u32,
+    /// Seconds from one publish of a device to the next.
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
+    pub every: f64,
+    /// How long the loud device is loud.
+    #[arg(long, value_name = "S", default_value_t = 60.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// Records that it sends in a second.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(RATE_MAX_PER_S)))]
+    pub rate: u32,
+    /// Decides keys and moments.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
+}
+
 /// `bench`
 #[derive(Args, Debug)]
 pub struct BenchArguments {
@@ -360,8 +390,13 @@ mod tests {
         let Command::Chaos(chaos) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not chaos") };
         let weather = chaos.weather();
         assert!(weather.others.iter().all(|(_, rules)| rules.cut_after == Some(5)) && weather.common.stall_every.is_some());
+        let typed = "holdfast-load drill loud --transport tcp --rate 500";
+        let Command::Drill(Drill::Loud(loud)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not loud") };
+        assert_eq!((loud.transport, loud.devices, loud.rate), (Transport::Tcp, 200, 500));
         for bad in [
             "drill chaos --loss 101",
+            "drill loud --rate 0",
+            "drill loud --transport radio",
             "chaos --listen 127.0.0.1:0 --server 127.0.0.1:9 --cut-after 5",
             "bench --only speed",
             "keys --devices 1",

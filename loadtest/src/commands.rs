@@ -11,12 +11,12 @@ use serde_json::json;
 
 use crate::args::{
     Arguments, BenchArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, DrillArguments, FleetArguments, FloodArguments,
-    KeysArguments, KillRestartArguments, NumberArguments,
+    KeysArguments, KillRestartArguments, LoudArguments, NumberArguments,
 };
 use crate::bench::{Bench, bare, bench};
 use crate::chaos::{Proxy, ProxyPlan};
 use crate::dial::allow_sockets;
-use crate::drill::{Chaos, FloodDrill, Ground, KillRestart, chaos, flood, kill_restart};
+use crate::drill::{Chaos, FloodDrill, Ground, KillRestart, LoudDrill, chaos, flood, kill_restart, loud};
 use crate::fleet::{Crew, Devices, Fleet, FleetPlan, Work};
 use crate::keys::{self, DeviceKeys};
 use crate::progress::Progress;
@@ -37,6 +37,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Drill(Drill::KillRestart(arguments)) => drill_kill_restart(arguments),
         Command::Drill(Drill::Chaos(arguments)) => drill_chaos(arguments),
         Command::Drill(Drill::Flood(arguments)) => drill_flood(arguments),
+        Command::Drill(Drill::Loud(arguments)) => drill_loud(arguments),
         Command::Chaos(arguments) => bad_network(&arguments),
         Command::Bench(arguments) => measure(arguments),
         Command::Bare { udp, tcp, http, admin } => bare(Ports { udp, tcp, http, admin }).map(|()| ExitCode::SUCCESS),
@@ -137,6 +138,21 @@ fn drill_flood(arguments: FloodArguments) -> Result<ExitCode> {
         every: Duration::from_secs_f64(arguments.every),
         lasts: Duration::from_secs_f64(arguments.seconds),
         flooders: arguments.flooders.into(),
+        seed: arguments.seed,
+    })?;
+    judged(&report, json.as_deref())
+}
+
+fn drill_loud(arguments: LoudArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
+    let report = loud(&LoudDrill {
+        ground,
+        threads: threads(arguments.devices),
+        transport: arguments.transport,
+        devices: arguments.devices,
+        every: Duration::from_secs_f64(arguments.every),
+        lasts: Duration::from_secs_f64(arguments.seconds),
+        rate_per_s: arguments.rate,
         seed: arguments.seed,
     })?;
     judged(&report, json.as_deref())

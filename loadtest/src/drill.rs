@@ -4,6 +4,7 @@ mod chaos;
 mod flood;
 mod judge;
 mod kill_restart;
+mod loud;
 mod schedule;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use self::chaos::{Chaos, chaos};
 pub use self::flood::{FloodDrill, flood};
 pub use self::judge::{Verdict, judge};
 pub use self::kill_restart::{KillRestart, kill_restart};
+pub use self::loud::{LoudDrill, loud};
 
 /// The server that a drill has for itself.
 #[derive(Clone, Default, Debug)]

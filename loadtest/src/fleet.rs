@@ -11,6 +11,7 @@ mod line;
 mod member;
 mod orders;
 mod plan;
+mod shout;
 mod tally;
 mod tcp;
 pub mod text;
@@ -25,13 +26,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use firmware_protocol::crypto::digest64;
-use firmware_protocol::device::Simulated;
 use firmware_protocol::entropy::SeededEntropy;
 use firmware_protocol::time::Millis;
 use serde_json::{Value, json};
 
 use crate::dial::allow_sockets;
 use crate::keys::DeviceKey;
+use crate::stats::Latencies;
 
 pub use self::member::{Fate, Ledger, Work};
 pub use self::plan::{Crew, Devices, FleetPlan, PER_SOCKET_MAX, TcpDevices, Transport, UdpDevices};
@@ -39,6 +40,7 @@ pub use self::tally::{Moment, Tally};
 
 use self::member::{Job, Member};
 use self::orders::{Orders, Post};
+use self::shout::Shouts;
 use self::tcp::TcpLines;
 use self::udp::UdpSockets;
 use self::worker::{Carrier, Deck, Legacy, Worker};
@@ -118,11 +120,19 @@ impl Fleet {
 
     /// Tells all devices to work or to rest, and returns when all have heard it.
     pub fn work(&self, working: bool) -> Result<()> {
-        self.order(if working { Orders::WORK } else { Orders::REST })
+        self.order(|post| post.order(if working { Orders::WORK } else { Orders::REST }))
     }
 
-    fn order(&self, kind: u64) -> Result<()> {
-        let expected: Vec<Orders> = self.posts.iter().map(|post| post.order(kind)).collect();
+    /// How long publishes took whose end came since the start, or since the last call. The report is of those that end from now on.
+    pub fn take_latencies(&self) -> Result<Latencies> {
+        self.order(Post::order_latencies)?;
+        let mut latencies = Latencies::default();
+        self.posts.iter().for_each(|post| latencies.merge(&post.take_latencies()));
+        Ok(latencies)
+    }
+
+    fn order(&self, give: impl Fn(&Post) -> Orders) -> Result<()> {
+        let expected: Vec<Orders> = self.posts.iter().map(|post| give(post)).collect();
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             let mut workers = self.workers.iter().zip(self.posts.iter().zip(&expected));
@@ -198,7 +208,7 @@ impl Arrivals {
     }
 
     /// A member for each key, with the device that `make` makes of a key, a seed and its moment.
-    fn members<Pair, D: Simulated>(
+    fn members<Pair, D: Shouts>(
         &self,
         keys: &[DeviceKey<Pair>],
         job: Job,

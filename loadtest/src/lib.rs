@@ -14,6 +14,8 @@ pub mod fleet;
 pub mod flood;
 mod http;
 pub mod keys;
+pub mod loud;
+mod metrics;
 mod progress;
 pub mod report;
 pub mod server;

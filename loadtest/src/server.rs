@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::cli::Cli;
 use crate::http;
+use crate::metrics::Metrics;
 use crate::threads::{self, Ticks};
 
 /// Longest start.
@@ -24,6 +25,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// Between two questions whether the server is ready.
 const READY_POLL: Duration = Duration::from_micros(500);
+/// A benchmark has few devices that send as much as many.
+const NO_LIMITS: &str = "\n[limits]\ndevice_events_per_s = \"unlimited\"\ndevice_records_per_s = \"unlimited\"\n";
 /// As much of the server's log as an error shows.
 const LOG_SHOWN: u64 = 2000;
 
@@ -59,8 +62,17 @@ impl Server {
         ensure!(program.is_file(), "there is no server at {}: name one with --holdfast", program.display());
         let (dir, ports) = (tempfile::Builder::new().prefix("holdfast-load-").tempdir()?, Ports::free()?);
         let server = Self { program, dir, ports, child: None };
-        std::fs::write(server.config_path(), config(&server.dir.path().join("data"), ports))?;
+        std::fs::write(server.config_path(), server.config() + NO_LIMITS)?;
         Ok(server)
+    }
+
+    /// Limits devices as a server does that nobody told otherwise. For its next start.
+    pub fn limit_devices(&self) -> Result<()> {
+        Ok(std::fs::write(self.config_path(), self.config())?)
+    }
+
+    fn config(&self) -> String {
+        config(&self.dir.path().join("data"), self.ports)
     }
 
     /// Where devices on UDP find it.
@@ -71,6 +83,15 @@ impl Server {
     /// Where devices on TCP find it.
     pub fn tcp_devices(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.ports.tcp).into()
+    }
+
+    fn admin(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.ports.admin).into()
+    }
+
+    /// What it has counted since it was started.
+    pub(crate) fn metrics(&self) -> Result<Metrics> {
+        Ok(Metrics::new(http::body(self.admin(), "/metrics").context("the server does not tell its metrics")?))
     }
 
     /// A directory for files that go with the server and are removed with it.
@@ -97,7 +118,7 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(&self.program);
         command.arg("serve").arg("--config").arg(self.config_path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let admin = (Ipv4Addr::LOCALHOST, self.ports.admin).into();
+        let admin = self.admin();
         let begun = Instant::now();
         self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);
         let child = self.child.as_mut().context("it was started")?;
@@ -231,13 +252,11 @@ impl Ports {
     }
 }
 
-/// A benchmark has few devices that send as much as many.
 fn config(data_dir: &Path, ports: Ports) -> String {
     let Ports { udp, tcp, http, admin } = ports;
     format!(
         "data_dir = {data_dir:?}\n\n[udp]\nlisten = \"127.0.0.1:{udp}\"\n\n[tcp]\nlisten = \"127.0.0.1:{tcp}\"\n\n[http]\nlisten = \"127.0.0.1:{http}\"\n\n\
-         [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n[limits]\ndevice_events_per_s = \"unlimited\"\ndevice_records_per_s = \"unlimited\"\n\n\
-         [log]\nfilter = \"warn\"\n"
+         [admin]\nlisten = \"127.0.0.1:{admin}\"\n\n[log]\nfilter = \"warn\"\n"
     )
 }
 
@@ -253,8 +272,7 @@ mod tests {
     fn the_configuration_names_every_address() {
         let text = config(Path::new("/tmp/a \"b\""), Ports { udp: 1, tcp: 4, http: 2, admin: 3 });
         let expected = "data_dir = \"/tmp/a \\\"b\\\"\"\n\n[udp]\nlisten = \"127.0.0.1:1\"\n\n[tcp]\nlisten = \"127.0.0.1:4\"\n\n[http]\nlisten = \"127.0.0.1:2\"\n\n\
-                        [admin]\nlisten = \"127.0.0.1:3\"\n\n[limits]\ndevice_events_per_s = \"unlimited\"\ndevice_records_per_s = \"unlimited\"\n\n\
-                        [log]\nfilter = \"warn\"\n";
+                        [admin]\nlisten = \"127.0.0.1:3\"\n\n[log]\nfilter = \"warn\"\n";
         assert_eq!(text, expected);
     }
 
@@ -264,6 +282,15 @@ mod tests {
         assert_eq!(field_kib("Name:\tx\n", "VmRSS:"), None);
         assert!(field_kib(&std::fs::read_to_string("/proc/self/status")?, "VmRSS:").is_some());
         assert!(field_kib(&std::fs::read_to_string("/proc/self/smaps_rollup")?, "Pss:").is_some());
+        Ok(())
+    }
+
+    #[test]
+    fn devices_are_limited_only_where_that_is_wanted() -> Result<()> {
+        let server = Server::prepare(Some(Path::new("/bin/ls")))?;
+        assert!(std::fs::read_to_string(server.config_path())?.ends_with(NO_LIMITS));
+        server.limit_devices()?;
+        assert!(!std::fs::read_to_string(server.config_path())?.contains("limits"));
         Ok(())
     }
 

@@ -59,19 +59,24 @@ impl Latencies {
 
     /// The usual percentiles, if anything was counted.
     pub fn percentiles(&self) -> Option<Percentiles> {
-        let at = |share| self.percentile(share);
+        let at = |share| self.percentile_us(share).map(ms);
         Some(Percentiles { p50: at(0.5)?, p90: at(0.9)?, p99: at(0.99)?, p999: at(0.999)?, max: ms(self.max_us) })
     }
 
-    /// What `share` (0 to 1) of all did not exceed, in milliseconds: the upper edge of its bucket.
-    fn percentile(&self, share: f64) -> Option<f64> {
+    /// 99 of 100 took no longer than so many whole milliseconds, if anything was counted.
+    pub fn p99_whole_ms(&self) -> Option<u64> {
+        Some(self.percentile_us(0.99)?.div_ceil(1000))
+    }
+
+    /// What `share` (0 to 1) of all did not exceed, in microseconds: the upper edge of its bucket.
+    fn percentile_us(&self, share: f64) -> Option<u64> {
         let total = self.count();
         let mut below = 0;
         let index = self.counts.iter().position(|count| {
             below += count;
             below > 0 && below as f64 >= share * total as f64
         })?;
-        Some(ms(upper_edge(index as u64).min(self.max_us)))
+        Some(upper_edge(index as u64).min(self.max_us))
     }
 }
 
@@ -157,6 +162,12 @@ mod tests {
         let one = latencies([7]).percentiles().expect("not empty");
         assert_eq!((one.p50, one.p999, one.max), (0.007, 0.007, 0.007));
         assert_eq!(latencies([u64::MAX]).count(), 1, "what is longer than the last bucket counts in it");
+    }
+
+    #[test]
+    fn a_part_of_a_millisecond_counts_as_a_whole_one() {
+        assert_eq!([latencies([1_000]), latencies([25_001])].map(|one| one.p99_whole_ms()), [Some(1), Some(26)]);
+        assert_eq!(Latencies::default().p99_whole_ms(), None);
     }
 
     #[test]

@@ -2,18 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use firmware_protocol::device::{App, DeviceEvent, DeviceTools, Simulated};
+use firmware_protocol::device::{App, DeviceEvent, DeviceTools};
 use firmware_protocol::entropy::SeededEntropy;
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::subscribe::HandlerKind;
 use firmware_protocol::session::variable::Value;
 use firmware_protocol::time::Millis;
 
+use super::shout::{Pace, Shouts};
 use super::tally::Tally;
-use super::text::{EVENT_NAME, EventText, NEWS_PREFIX};
+use super::text::{EVENT_NAME, EventText, LOUD_NAME, NEWS_PREFIX};
 
 /// Silence after which a device pings.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// From one burst of a device that shouts to the next.
+const SHOUT_EVERY: Duration = Duration::from_millis(1);
 /// Most publishes of one device that are open at a time.
 const OPEN_MAX: usize = 8;
 /// A system describe (protobuf `SystemDescribe`): system part 1 in version 6200, user part 1 in version 6, both whole.
@@ -34,6 +37,11 @@ pub enum Work {
     Handshakes,
     /// Connect, then ping, each time as soon as the last ping is answered.
     Pings,
+    /// Send events without acknowledgement, whatever becomes of them.
+    Shout {
+        /// So many of each device.
+        rate_per_s: u32,
+    },
 }
 
 /// What all devices of a fleet have in common.
@@ -88,6 +96,7 @@ pub(super) struct Member<D> {
     job: Job,
     entropy: SeededEntropy,
     next_publish: Option<Millis>,
+    pace: Pace,
     count: u32,
     open: Vec<OpenPublish>,
     fates: Vec<Fate>,
@@ -95,14 +104,14 @@ pub(super) struct Member<D> {
     arrived: bool,
 }
 
-impl<D: Simulated> Member<D> {
+impl<D: Shouts> Member<D> {
     /// With a device that begins to connect by itself, unless it is there for handshakes: then it is off until the fleet works.
     pub(super) fn new(mut device: D, job: Job, entropy: SeededEntropy) -> Self {
         if job.work == Work::Handshakes {
             device.forget_session();
         }
-        let (open, fates) = (Vec::new(), Vec::new());
-        Self { device, job, entropy, next_publish: None, count: 0, open, fates, connected: false, arrived: false }
+        let (pace, open, fates) = (Pace::default(), Vec::new(), Vec::new());
+        Self { device, job, entropy, next_publish: None, pace, count: 0, open, fates, connected: false, arrived: false }
     }
 
     pub(super) fn id(&self) -> DeviceId {
@@ -120,7 +129,7 @@ impl<D: Simulated> Member<D> {
     /// The fleet begins to work, or to rest.
     pub(super) fn told_to_work(&mut self, turn: &mut Turn<'_>) {
         match self.job.work {
-            Work::Publish { .. } => {}
+            Work::Publish { .. } | Work::Shout { .. } => {}
             Work::Handshakes if turn.working => self.device.power_on(turn.now),
             Work::Handshakes => {}
             Work::Pings => self.ping(turn),
@@ -131,7 +140,11 @@ impl<D: Simulated> Member<D> {
         self.device.handle_timeout(turn.now, turn.tools);
         self.follow(turn);
         if self.next_publish.is_some_and(|at| turn.now >= at) {
-            self.publish(turn);
+            match self.job.work {
+                Work::Publish { every } => self.publish(turn, every),
+                Work::Shout { rate_per_s } => self.shout(turn, rate_per_s),
+                Work::Handshakes | Work::Pings => {}
+            }
         }
     }
 
@@ -176,10 +189,14 @@ impl<D: Simulated> Member<D> {
         turn.tally.connected += 1;
         turn.tally.arrived += u64::from(!std::mem::replace(&mut self.arrived, true));
         turn.tally.resumes += u64::from(resumed);
-        if let (Work::Publish { every }, None) = (self.job.work, self.next_publish) {
-            // Anywhere within the first period, so that a fleet that came at once does not publish at once.
-            let phase = self.entropy.below(u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1));
-            self.next_publish = Some(turn.now + Duration::from_millis(phase));
+        match (self.job.work, self.next_publish) {
+            (Work::Publish { every }, None) => {
+                // Anywhere within the first period, so that a fleet that came at once does not publish at once.
+                let phase = self.entropy.below(u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1));
+                self.next_publish = Some(turn.now + Duration::from_millis(phase));
+            }
+            (Work::Shout { .. }, None) => self.next_publish = Some(turn.now),
+            _ => {}
         }
         self.ping(turn);
     }
@@ -195,8 +212,20 @@ impl<D: Simulated> Member<D> {
         }
     }
 
-    fn publish(&mut self, turn: &mut Turn<'_>) {
-        let Work::Publish { every } = self.job.work else { return };
+    fn shout(&mut self, turn: &mut Turn<'_>, rate_per_s: u32) {
+        self.next_publish = Some(turn.now + SHOUT_EVERY);
+        if !turn.working || !self.connected {
+            return self.pace.rest();
+        }
+        for _ in 0..self.pace.due(turn.now, rate_per_s) {
+            let text = EventText { device: self.id(), run: self.job.run, count: self.count }.to_string();
+            self.device.shout(turn.now, turn.tools, LOUD_NAME, text.as_bytes());
+            self.count += 1;
+            turn.tally.shouted += 1;
+        }
+    }
+
+    fn publish(&mut self, turn: &mut Turn<'_>, every: Duration) {
         self.next_publish = Some(turn.now + every.max(Duration::from_millis(1)));
         if !turn.working || !self.connected {
             return;

@@ -1,9 +1,11 @@
 //! What the owner of a fleet and each of its threads tell each other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::plan::Transport;
 use super::tally::Gauges;
+use crate::stats::Latencies;
 
 /// Where a worker finds its orders and shows its counts.
 #[derive(Debug)]
@@ -12,9 +14,10 @@ pub(super) struct Post {
     pub(super) gauges: Gauges,
     given: AtomicU64,
     followed: AtomicU64,
+    latencies: Mutex<Latencies>,
 }
 
-/// A running number of orders, with the last order in its two lowest bits.
+/// A running number of orders, with the last order in its three lowest bits.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Orders(u64);
 
@@ -22,27 +25,51 @@ impl Orders {
     pub(super) const REST: u64 = 0;
     pub(super) const WORK: u64 = 1;
     const STOP: u64 = 2;
+    /// Goes with working and resting.
+    const HAND_OVER: u64 = 4;
+    const BITS: u32 = 3;
 
     pub(super) fn working(self) -> bool {
-        self.0 & 3 == Self::WORK
+        self.0 & Self::WORK != 0
     }
 
     pub(super) fn stop(self) -> bool {
-        self.0 & 3 == Self::STOP
+        self.0 & Self::STOP != 0
+    }
+
+    pub(super) fn hand_over(self) -> bool {
+        self.0 & Self::HAND_OVER != 0
     }
 }
 
 impl Post {
     /// For a worker with devices on `transport`.
     pub(super) fn new(transport: Transport) -> Self {
-        Self { transport, gauges: Gauges::default(), given: AtomicU64::default(), followed: AtomicU64::default() }
+        let (given, followed) = (AtomicU64::default(), AtomicU64::default());
+        Self { transport, gauges: Gauges::default(), given, followed, latencies: Mutex::default() }
     }
 
     /// Gives an order; only the fleet's owner does.
     pub(super) fn order(&self, kind: u64) -> Orders {
-        let number = (self.given.load(Ordering::Acquire) >> 2) + 1;
-        self.given.store(number << 2 | kind, Ordering::Release);
-        Orders(number << 2 | kind)
+        let number = (self.given.load(Ordering::Acquire) >> Orders::BITS) + 1;
+        let orders = number << Orders::BITS | kind;
+        self.given.store(orders, Ordering::Release);
+        Orders(orders)
+    }
+
+    /// Orders to go on, and to leave latencies here.
+    pub(super) fn order_latencies(&self) -> Orders {
+        self.order(Orders::HAND_OVER | self.orders().0 & Orders::WORK)
+    }
+
+    /// Leaves latencies here; the worker does.
+    pub(super) fn leave(&self, latencies: &Latencies) {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).merge(latencies);
+    }
+
+    /// Takes what was left.
+    pub(super) fn take_latencies(&self) -> Latencies {
+        std::mem::take(&mut self.latencies.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn stop(&self) {

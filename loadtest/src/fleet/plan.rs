@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use clap::ValueEnum;
 use firmware_protocol::crypto::{DeviceKeyPair, KeyPair, PublicKey, ServerPublicKey};
 
 use super::member::Work;
@@ -13,7 +14,7 @@ use crate::keys::DeviceKey;
 pub const PER_SOCKET_MAX: usize = 256;
 
 /// What carries a device's messages.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Debug)]
 pub enum Transport {
     /// DTLS over UDP.
     Udp,

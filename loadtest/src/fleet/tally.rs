@@ -32,7 +32,9 @@ pub struct Tally {
     pub open: u64,
     /// Publishes that were left out because too many were open.
     pub left_out: u64,
-    /// From publish to acknowledgement.
+    /// Events sent without acknowledgement.
+    pub shouted: u64,
+    /// From publish to acknowledgement, since the start or since they were last taken.
     #[serde(rename = "publish_latency_ms")]
     pub publish_latency: Latencies,
     /// Messages that devices sent once more.
@@ -87,6 +89,7 @@ impl Tally {
             (&mut self.failed, other.failed),
             (&mut self.open, other.open),
             (&mut self.left_out, other.left_out),
+            (&mut self.shouted, other.shouted),
             (&mut self.retransmissions, other.retransmissions),
             (&mut self.events_received, other.events_received),
             (&mut self.calls_answered, other.calls_answered),
@@ -119,6 +122,7 @@ pub(super) struct Gauges {
     handshakes_finished: AtomicU64,
     acknowledged: AtomicU64,
     open: AtomicU64,
+    shouted: AtomicU64,
     retransmissions: AtomicU64,
     pings_answered: AtomicU64,
     sequences_repeated: AtomicU64,
@@ -139,6 +143,8 @@ pub struct Moment {
     pub acknowledged: u64,
     /// Publishes that are neither acknowledged nor failed.
     pub open: u64,
+    /// Events sent without acknowledgement so far.
+    pub shouted: u64,
     /// Messages that devices sent once more so far.
     pub retransmissions: u64,
     /// Pings answered so far.
@@ -155,6 +161,7 @@ impl Gauges {
         self.handshakes_finished.store(tally.handshakes_finished, Ordering::Relaxed);
         self.acknowledged.store(tally.acknowledged, Ordering::Relaxed);
         self.open.store(tally.open, Ordering::Relaxed);
+        self.shouted.store(tally.shouted, Ordering::Relaxed);
         self.retransmissions.store(tally.retransmissions, Ordering::Relaxed);
         self.pings_answered.store(tally.pings_answered, Ordering::Relaxed);
         self.sequences_repeated.store(tally.sequences_repeated, Ordering::Relaxed);
@@ -167,6 +174,7 @@ impl Gauges {
         moment.handshakes_finished += self.handshakes_finished.load(Ordering::Relaxed);
         moment.acknowledged += self.acknowledged.load(Ordering::Relaxed);
         moment.open += self.open.load(Ordering::Relaxed);
+        moment.shouted += self.shouted.load(Ordering::Relaxed);
         moment.retransmissions += self.retransmissions.load(Ordering::Relaxed);
         moment.pings_answered += self.pings_answered.load(Ordering::Relaxed);
         moment.sequences_repeated += self.sequences_repeated.load(Ordering::Relaxed);

@@ -7,6 +7,8 @@ use firmware_protocol::id::DeviceId;
 
 /// Name of the events that a fleet publishes.
 pub const EVENT_NAME: &str = "fleet/count";
+/// Name of the events that it sends without acknowledgement.
+pub const LOUD_NAME: &str = "loud/count";
 /// Prefix that a fleet's devices subscribe to. The fleet publishes nothing under it: with N devices each event would become N.
 pub const NEWS_PREFIX: &str = "fleet/news";
 

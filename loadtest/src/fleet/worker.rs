@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use firmware_protocol::device::{DeviceTools, Simulated};
+use firmware_protocol::device::DeviceTools;
 use firmware_protocol::time::Millis;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent};
@@ -12,6 +12,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent};
 use super::member::{Ledger, Member, Turn};
 use super::orders::{Orders, Post};
 use super::plan::Transport;
+use super::shout::Shouts;
 use super::tally::Tally;
 use crate::timers::Timers;
 
@@ -24,7 +25,7 @@ const EVENTS: usize = 256;
 /// The sockets of a worker's members. Members are named by their index.
 pub(super) trait Carrier {
     /// The devices that it carries for.
-    type Device: Simulated;
+    type Device: Shouts;
     /// What it is.
     const TRANSPORT: Transport;
 
@@ -63,7 +64,7 @@ pub(super) struct Deck<D> {
     working: bool,
 }
 
-impl<D: Simulated> Deck<D> {
+impl<D: Shouts> Deck<D> {
     pub(super) fn new(origin: Instant, members: Vec<Member<D>>) -> Result<Self> {
         let (epoll, mut timers) = (Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, Timers::new(members.len()));
         members.iter().enumerate().for_each(|(index, member)| timers.set(index, member.timeout_at()));
@@ -145,7 +146,11 @@ impl<C: Carrier> Worker<C> {
 
     fn follow(&mut self, orders: Orders) -> Result<()> {
         self.deck.working = orders.working();
-        if std::mem::replace(&mut self.orders, orders).working() != orders.working() {
+        let before = std::mem::replace(&mut self.orders, orders);
+        if orders != before && orders.hand_over() {
+            self.post.leave(&std::mem::take(&mut self.deck.tally.publish_latency));
+        }
+        if before.working() != orders.working() {
             for index in 0..self.deck.members.len() {
                 self.carrier.call(&mut self.deck, index, Member::told_to_work)?;
             }

@@ -3,12 +3,14 @@
 mod mini_cloud;
 mod stream_cloud;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use holdfast_load::drill::{Verdict, judge};
+use holdfast_load::fleet::text::LOUD_NAME;
 use holdfast_load::fleet::{Crew, Devices, Fleet, FleetPlan, FleetReport, Moment, Transport, Work};
 use holdfast_load::keys::DeviceKeys;
+use holdfast_load::loud::Loud;
 use mini_cloud::{Fault, MiniCloud};
 use stream_cloud::StreamCloud;
 
@@ -220,6 +222,56 @@ fn devices_on_tcp_handshake_or_ping_as_long_as_they_are_told_to() -> Result<()> 
     scene.until(|moment| moment.pings_answered >= 500)?;
     let tally = scene.fleet.stop()?.tally;
     assert_eq!((tally.connected, tally.handshakes), (u64::from(TCP_DEVICES), u64::from(TCP_DEVICES)));
+    Ok(())
+}
+
+#[test]
+fn latencies_of_one_while_are_told_from_those_of_the_next() -> Result<()> {
+    let scene = Scene::mixed()?;
+    scene.until_acknowledged(100)?;
+    let first = scene.fleet.take_latencies()?.count();
+    assert!(first >= 100);
+    scene.until_acknowledged(100)?;
+    let second = scene.fleet.take_latencies()?.count();
+    assert!(second > 0, "the fleet goes on working");
+    let (FleetReport { tally, .. }, _) = scene.end()?;
+    assert_eq!(first + second + tally.publish_latency.count(), tally.acknowledged);
+    Ok(())
+}
+
+/// What a loud device of one transport sent, and how much of it came to its cloud.
+fn shout(udp: u32, tcp: u32) -> Result<(u64, u64)> {
+    const RATE_PER_S: u32 = 2000;
+    let keys = DeviceKeys::derive(udp, tcp, 1)?;
+    let (cloud, stream_cloud) = (MiniCloud::start(&keys.udp, Fault::Nothing)?, StreamCloud::start(&keys.tcp)?);
+    let crew = Crew {
+        udp: (udp > 0).then_some(Devices { server: cloud.address, server_key: cloud.key, keys: keys.udp }),
+        tcp: (tcp > 0).then_some(Devices { server: stream_cloud.address, server_key: stream_cloud.key, keys: keys.tcp }),
+    };
+    let loud = Loud::start(crew, RATE_PER_S, 3, LIMIT)?;
+    ensure!(loud.wait_connected(LIMIT) && loud.sent() == 0, "it is quiet until it is told");
+    let begun = Instant::now();
+    loud.shout(true)?;
+    while loud.sent() < 300 {
+        ensure!(begun.elapsed() < LIMIT, "it is not loud");
+        std::thread::yield_now();
+    }
+    loud.shout(false)?;
+    // Never more than was asked for, however slow this machine is.
+    ensure!(u128::from(loud.sent()) <= begun.elapsed().as_millis() * u128::from(RATE_PER_S) / 1000 + 100, "{} is too much", loud.sent());
+    let tally = loud.stop()?;
+    assert_eq!((tally.handshakes, tally.connected, tally.sent), (1, 1, 0));
+    let accepted = cloud.stop()?.into_iter().chain(stream_cloud.stop()?).filter(|event| event.name == LOUD_NAME).count();
+    Ok((tally.shouted, accepted as u64))
+}
+
+#[test]
+fn a_loud_device_sends_at_its_pace_until_it_is_told_to_be_quiet() -> Result<()> {
+    let (sent, accepted) = shout(1, 0)?;
+    assert!(accepted > 0 && accepted <= sent, "{accepted} of {sent}: datagrams may be lost");
+    let (sent, accepted) = shout(0, 1)?;
+    assert!(accepted > 0 && accepted <= sent, "{accepted} of {sent}: the last ones may be under way");
+    assert!(shout(1, 1).is_err(), "one device is loud");
     Ok(())
 }
 

@@ -1,0 +1,33 @@
+//! What a server says of itself at `/metrics`.
+
+/// All its counts at one moment, as text.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    /// From the text that the server tells.
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The sum over all series of `metric` that have `label`, such as `reason="forged"`; or over all there are. What never happened is not there.
+    pub(crate) fn sum(&self, metric: &str, label: Option<&str>) -> u64 {
+        let series = self.0.lines().filter_map(|line| line.strip_prefix(metric)?.rsplit_once(' '));
+        let named = series.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
+        let wanted = named.filter(|(labels, _)| label.is_none_or(|label| labels.contains(label)));
+        wanted.filter_map(|(_, count)| count.parse::<u64>().ok()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_of_one_metric_add_up() {
+        let text = "# HELP drops Things dropped.\n# TYPE drops counter\ndrops{reason=\"forged\"} 5\ndrops{reason=\"late\"} 2\ndrops_more 9\nplain 3\n";
+        let metrics = Metrics::new(text.to_owned());
+        assert_eq!((metrics.sum("drops", None), metrics.sum("drops", Some("reason=\"late\""))), (7, 2));
+        assert_eq!((metrics.sum("plain", None), metrics.sum("drops", Some("reason=\"never\"")), metrics.sum("absent", None)), (3, 0, 0));
+    }
+}
