@@ -138,3 +138,14 @@ impl Places {
         Self { proved, claimed: Some(answered).filter(|answered| *answered != proved) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_takes_no_more_than_it_says_in_memory() {
+        // The next size that an allocator has is 256: a million sessions are 32 MB.
+        assert!(size_of::<Entry>() <= 224, "{}", size_of::<Entry>());
+    }
+}
