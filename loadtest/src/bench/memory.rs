@@ -15,8 +15,8 @@ use crate::server::Server;
 const SESSIONS: u32 = 100_000;
 /// What a session would take if it were packed without holes, and what its device said kept on disk.
 const PACKED_BYTES: f64 = 200.0;
-/// A restored session remembers the newest messages of its device for this long and some more.
-const SETTLE_MIN: Duration = Duration::from_secs(110);
+/// A restored session remembers the newest messages of its device for a while, and after two minutes the server gives back what its start took.
+const SETTLE_MIN: Duration = Duration::from_secs(135);
 /// Longest time until the memory rests.
 const SETTLE_LIMIT: Duration = Duration::from_secs(240);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
