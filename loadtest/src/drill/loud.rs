@@ -63,6 +63,7 @@ struct Story {
     rss_kib: [u64; 3],
     sent: u64,
     took: Duration,
+    cpu: Duration,
     refused: Refused,
     drops: u64,
 }
@@ -162,7 +163,7 @@ fn play(drill: &LoudDrill, server: &mut Server, fleet: &Fleet, loud: &Loud) -> R
     story.calm = fleet.take_latencies()?;
 
     progress.phase("loud");
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), server.cpu_time()?);
     loud.shout(true)?;
     while begun.elapsed() < drill.lasts {
         fleet.wait(LOOK_EVERY.min(drill.lasts.saturating_sub(begun.elapsed())), |moment| progress.show(moment), |_| false);
@@ -170,7 +171,7 @@ fn play(drill: &LoudDrill, server: &mut Server, fleet: &Fleet, loud: &Loud) -> R
         story.rss_kib[1] = story.rss_kib[1].max(server.rss_kib()?);
     }
     loud.shout(false)?;
-    (story.sent, story.took) = (loud.sent(), begun.elapsed());
+    (story.sent, story.took, story.cpu) = (loud.sent(), begun.elapsed(), server.cpu_time()?.saturating_sub(cpu));
 
     progress.phase("settling");
     fleet.work(false)?;
@@ -225,6 +226,7 @@ fn figures(drill: &LoudDrill, story: &Story, report: &FleetReport, culprit: &Cul
     note("publish_latency_ms_calm", json!(story.calm));
     note("publish_latency_ms_loud", json!(report.tally.publish_latency));
     note("server_socket_drops", story.drops.into());
+    note("server_cpu_percent_loud", json!(100.0 * story.cpu.as_secs_f64() / story.took.as_secs_f64()));
     note("server_rss_kib_calm", story.rss_kib[0].into());
     note("server_rss_kib_most", story.rss_kib[1].into());
     note("server_rss_kib_after", story.rss_kib[2].into());
