@@ -31,6 +31,16 @@ impl Rate {
 }
 
 impl Bucket {
+    /// One that will be full at this moment, in microseconds.
+    pub fn full_at(us: u64) -> Self {
+        Self(us)
+    }
+
+    /// When it will be full, in microseconds.
+    pub fn full_at_us(self) -> u64 {
+        self.0
+    }
+
     /// Takes one. `false` if there is none.
     pub fn take(&mut self, now: Millis, rate: Rate) -> bool {
         let taken = rate.take(microseconds(now), self.0);

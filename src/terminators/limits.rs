@@ -1,33 +1,31 @@
 //! How much one device, and all devices of one account, may send: decided where it comes in, so that one that sends too much costs its neighbours
 //! nothing.
 //!
-//! Events are refused with 4.29, which a device tells its application. Records beyond a device's budget are dropped before they are opened.
+//! Events are refused with 4.29, which a device tells its application. Records beyond a device's budget are dropped before they are opened. What a
+//! device has used up stays used up in its next session.
+
+mod buckets;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use firmware_protocol::id::OwnerId;
+use firmware_protocol::crypto::digest64;
+use firmware_protocol::id::{DeviceId, OwnerId};
 use firmware_protocol::session::Uplink;
 use firmware_protocol::session::describe::DescribeKind;
 use firmware_protocol::time::Millis;
-use router::rate::{Bucket, Rate, microseconds};
+use router::rate::{Bucket, Rate};
 
+use self::buckets::Buckets;
 use crate::config::{self, Limit};
-
-/// Places for accounts that sent something a moment ago.
-const OWNERS: usize = 1 << 14;
-/// Places that are looked at for one account.
-const PROBES: usize = 8;
-/// Bits of a place that tell when its bucket is full again; the rest tells whose it is.
-const TIME_BITS: u32 = 48;
-const TIME: u64 = (1 << TIME_BITS) - 1;
 
 /// The limits, as all terminators share them.
 #[derive(Clone, Debug)]
 pub struct Limits {
     device_events: Option<Rate>,
-    owner_events: Option<(Rate, Arc<OwnerBuckets>)>,
+    owner_events: Option<(Rate, Arc<Buckets>)>,
     device_records: Option<Rate>,
+    /// What sessions that have ended had used up.
+    left: Arc<Buckets>,
 }
 
 /// What one session has left. A device has one session.
@@ -47,7 +45,7 @@ pub enum Over {
 }
 
 impl Limits {
-    /// The limits that are configured. `salt` keeps accounts from choosing their places.
+    /// The limits that are configured. `salt` keeps accounts and devices from choosing their places.
     pub fn new(config: &config::Limits, salt: u64) -> Self {
         let rate = |limit: Limit| match limit {
             Limit::Unlimited => None,
@@ -55,10 +53,30 @@ impl Limits {
         };
         Self {
             device_events: rate(config.device_events_per_s),
-            owner_events: rate(config.owner_events_per_s).map(|rate| (rate, Arc::new(OwnerBuckets::new(salt)))),
+            owner_events: rate(config.owner_events_per_s).map(|rate| (rate, Arc::new(Buckets::new(salt)))),
             device_records: rate(config.device_records_per_s),
+            left: Arc::new(Buckets::new(salt)),
         }
     }
+
+    /// What `device` has left as it begins a session.
+    pub(super) fn resume(&self, now: Millis, device: DeviceId) -> Allowance {
+        let [events, records] = keys(device).map(|key| self.left.kept(key, now));
+        Allowance { events, records }
+    }
+
+    /// Keeps what `device` has left as a session of it ends.
+    pub(super) fn suspend(&self, now: Millis, device: DeviceId, allowance: Allowance) {
+        let [events, records] = keys(device);
+        self.left.keep(events, now, allowance.events);
+        self.left.keep(records, now, allowance.records);
+    }
+}
+
+/// Under which its two buckets are kept.
+fn keys(device: DeviceId) -> [u64; 2] {
+    let key = digest64(&device.0);
+    [key, !key]
 }
 
 /// Whether a message counts as an event: vitals become one.
@@ -73,7 +91,7 @@ impl Allowance {
             return Err(Over::Device);
         }
         match (&limits.owner_events, owner) {
-            (Some((rate, buckets)), Some(owner)) if !buckets.take(owner, now, *rate) => Err(Over::Owner),
+            (Some((rate, buckets)), Some(owner)) if !buckets.take(owner.0, now, *rate) => Err(Over::Owner),
             _ => Ok(()),
         }
     }
@@ -89,46 +107,6 @@ impl Allowance {
             self.records.owe(now, count, rate);
         }
     }
-}
-
-/// Buckets of accounts, in a table that never grows. A bucket that is full again needs no place, so places free themselves. If none of the places
-/// of an account is free it is let through: its devices have limits of their own.
-#[derive(Debug)]
-pub(super) struct OwnerBuckets {
-    places: Box<[AtomicU64]>,
-    salt: u64,
-}
-
-impl OwnerBuckets {
-    fn new(salt: u64) -> Self {
-        Self { places: (0..OWNERS).map(|_| AtomicU64::new(0)).collect(), salt }
-    }
-
-    fn take(&self, owner: OwnerId, now: Millis, rate: Rate) -> bool {
-        let now = microseconds(now) & TIME;
-        let hash = (owner.0 ^ self.salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let hash = (hash ^ hash >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let tag = hash >> TIME_BITS;
-        let first = usize::try_from(hash & TIME).unwrap_or_default();
-        let places = (0..PROBES).map(|probe| &self.places[(first + probe) % OWNERS]);
-        let own = places.clone().find(|place| is_of(place.load(Ordering::Relaxed), tag, now));
-        let free = || places.clone().find(|place| place.load(Ordering::Relaxed) & TIME <= now);
-        let Some(place) = own.or_else(free) else { return true };
-        let mut present = place.load(Ordering::Relaxed);
-        loop {
-            let full_at = if is_of(present, tag, now) { present & TIME } else { 0 };
-            let Some(full_at) = rate.take(now, full_at) else { return false };
-            match place.compare_exchange_weak(present, tag << TIME_BITS | full_at & TIME, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(other) => present = other,
-            }
-        }
-    }
-}
-
-/// Whether a place holds a bucket of this tag that is not full again.
-fn is_of(place: u64, tag: u64, now: u64) -> bool {
-    place >> TIME_BITS == tag && place & TIME > now
 }
 
 #[cfg(test)]
@@ -180,14 +158,18 @@ mod tests {
     }
 
     #[test]
-    fn many_owners_are_kept_apart_and_too_many_are_let_through() {
-        let (buckets, rate) = (OwnerBuckets::new(3), Rate::per_second(1));
-        let burst = |owner| (0..5).filter(|_| buckets.take(OwnerId(owner), NOW, rate)).count();
-        assert!((1..=1_000).all(|owner| burst(owner) == 2));
-        assert!((1..=1_000).all(|owner| burst(owner) == 0), "each is remembered");
-        let through = (1_001..=100_000).filter(|owner| burst(*owner) == 5).count();
-        assert!(through > 80_000, "{through}");
-        assert!((1..=1_000).all(|owner| burst(owner) == 0));
-        assert_eq!((0..5).filter(|_| buckets.take(OwnerId(1), Millis(60_000), rate)).count(), 2);
+    fn a_new_session_has_what_the_last_one_left() {
+        let limits = limits(Limit::AtMost(10), Limit::Unlimited, Limit::AtMost(100));
+        let (device, other) = (DeviceId([1; 12]), DeviceId([2; 12]));
+        let mut allowance = limits.resume(NOW, device);
+        assert_eq!(taken(&mut allowance, NOW, &limits, 50), 20);
+        allowance.take_records(NOW, 200, &limits);
+        limits.suspend(NOW, device, allowance);
+        let mut next = limits.resume(NOW, device);
+        assert_eq!((taken(&mut next, NOW, &limits, 50), next.has_records(NOW, &limits)), (0, false));
+        let mut neighbour = limits.resume(NOW, other);
+        assert_eq!((taken(&mut neighbour, NOW, &limits, 50), neighbour.has_records(NOW, &limits)), (20, true));
+        let mut later = limits.resume(Millis(6_000), device);
+        assert_eq!((taken(&mut later, Millis(6_000), &limits, 50), later.has_records(Millis(6_000), &limits)), (10, true));
     }
 }

@@ -67,9 +67,9 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn insert(&mut self, session: Session, standing: Standing) {
+    pub(super) fn insert(&mut self, session: Session, standing: Standing, allowance: Allowance) {
         let connection = session.connection();
-        let (allowance, liveness, alarm) = Default::default();
+        let (liveness, alarm) = Default::default();
         let entry = Entry { session, standing, allowance, liveness, alarm, places: None };
         self.entries.insert(Box::new(entry));
         self.schedule(connection);
@@ -78,7 +78,7 @@ impl Sessions {
     /// A session that ends by itself if its holder says no Hello.
     pub(super) fn insert_stranger(&mut self, now: Millis, session: Session, key: PublicKey) {
         self.strangers.push_back((now, session.connection()));
-        self.insert(session, Standing::Stranger(Box::new(key)));
+        self.insert(session, Standing::Stranger(Box::new(key)), Allowance::default());
     }
 
     /// The next stranger that said nothing for too long.

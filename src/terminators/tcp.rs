@@ -350,7 +350,8 @@ impl TcpWorker {
             generation: self.shared.generations.current(),
             patience: Patience::default(),
         };
-        connection.stage = Stage::Live(Box::new(Live::new(TcpSession::new(now, &opening), standing)));
+        let allowance = self.shared.limits.resume(now.at, device);
+        connection.stage = Stage::Live(Box::new(Live::new(TcpSession::new(now, &opening), standing, allowance)));
         self.by_id.insert(id, serial);
         self.metrics.handshakes.inc();
         self.send(serial, &established.reply);
@@ -490,6 +491,7 @@ impl TcpWorker {
         let (device, id, known) = (live.session.device(), live.session.connection(), live.standing == Standing::Known);
         let retired = self.by_id.remove(&id).is_none();
         if known {
+            self.shared.limits.suspend(self.now.at, device, live.allowance);
             self.shared.metrics.sessions.dec();
             if !retired {
                 self.lanes.shards.tell(device, Input::Closed { device, link: self.link(id) });

@@ -32,7 +32,7 @@ use crate::entropy::SystemEntropy;
 use crate::mailbox::{Lane, Mailbox};
 use crate::shards::ToShards;
 use crate::terminators::awaited::Awaited;
-use crate::terminators::limits;
+use crate::terminators::limits::{self, Allowance};
 use crate::terminators::sessions::{Sessions, Standing};
 use crate::terminators::udp::{Queue, Udp};
 use crate::terminators::{Holder, Shared, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
@@ -120,7 +120,7 @@ impl Worker {
         }
         let (connection, peer, device) = (session.connection(), session.path().peer, session.device());
         let buried = retired && !session.id_on_wire();
-        self.sessions.insert(session, standing);
+        self.sessions.insert(session, standing, Allowance::default());
         match buried {
             true => self.unlabelled.bury(peer, device, connection),
             false => self.enter(connection),
@@ -353,11 +353,19 @@ impl Worker {
                 self.lanes.shards.tell(device, Input::DescribeLost { device, kind });
             }
             Output::Closed => {
+                self.keep_allowance(connection);
                 self.remove(connection);
                 self.shared.metrics.sessions.dec();
                 self.lanes.shards.tell(device, Input::Closed { device, link });
             }
             Output::Transmit { .. } => {}
+        }
+    }
+
+    /// For the device's next session.
+    fn keep_allowance(&mut self, connection: ConnectionId) {
+        if let Some(entry) = self.sessions.entry(connection) {
+            self.shared.limits.suspend(self.now.at, entry.session.device(), entry.allowance);
         }
     }
 
@@ -449,7 +457,8 @@ impl Worker {
                 // A full journal lane leaves the device without an answer; it gives up after 45 seconds and begins anew.
                 if self.append(Record::SessionOpened(stored), After::Opened { terminator: self.index, connection }) {
                     self.shared.metrics.sessions.inc();
-                    self.sessions.insert(session, Standing::Opening(Box::new(identity)));
+                    let allowance = self.shared.limits.resume(self.now.at, identity.device);
+                    self.sessions.insert(session, Standing::Opening(Box::new(identity)), allowance);
                 }
             }
             Holder::Stranger => {
@@ -490,6 +499,7 @@ impl Worker {
         tracing::debug!(device = %entry.session.device(), session = %connection, ?reason, "session retired");
         if entry.standing == Standing::Live {
             self.shared.metrics.sessions.dec();
+            self.keep_allowance(connection);
         }
         let Some(entry) = self.sessions.entry(connection) else { return };
         entry.standing = Standing::Tombstone;

@@ -186,7 +186,7 @@ impl AsFd for Connection {
 }
 
 impl Live {
-    pub(super) fn new(session: TcpSession, standing: Standing) -> Self {
-        Self { session, standing, allowance: Allowance::default(), messages: 0, liveness: Liveness::default() }
+    pub(super) fn new(session: TcpSession, standing: Standing, allowance: Allowance) -> Self {
+        Self { session, standing, allowance, messages: 0, liveness: Liveness::default() }
     }
 }
