@@ -40,6 +40,8 @@ struct HalfOpen {
 pub struct Handshakes {
     handshaker: Handshaker,
     half_open: HashMap<SocketAddr, HalfOpen>,
+    /// Where the hello came from for which an id was given out: a device's address may change before its second flight.
+    by_connection: HashMap<ConnectionId, SocketAddr>,
     /// Half-open handshakes in the order they began; entries of those that ended are skipped.
     order: VecDeque<(Millis, SocketAddr)>,
     admission: Arc<Admission>,
@@ -76,6 +78,7 @@ impl Handshakes {
         Ok(Self {
             handshaker: Handshaker::new(key, ServerCertificate::Omitted)?,
             half_open: HashMap::new(),
+            by_connection: HashMap::new(),
             order: VecDeque::new(),
             admission,
             life,
@@ -122,6 +125,7 @@ impl Handshakes {
             let Ok(pending) = self.handshaker.begin(&hello, Some(connection), &mut SystemEntropy) else {
                 return self.metrics.refused("internal");
             };
+            self.by_connection.insert(connection, path.peer);
             self.half_open.insert(path.peer, HalfOpen { pending, terminator, connection, since: now.at, _place: place });
             self.order.push_back((now.at, path.peer));
         }
@@ -132,7 +136,8 @@ impl Handshakes {
     }
 
     fn flight(&mut self, now: Now, path: Path, datagram: &[u8]) {
-        let Some(half_open) = self.half_open.get(&path.peer) else { return self.metrics.refused("no_handshake") };
+        let peer = self.peer_of(path, datagram);
+        let Some(half_open) = self.half_open.get(&peer) else { return self.metrics.refused("no_handshake") };
         let (keys, strangers) = (&self.keys, &self.strangers);
         let lookup = |key: &PublicKey| match keys.identity(&key.hash()) {
             Some(identity) => Some(Holder::Known(identity)),
@@ -141,11 +146,19 @@ impl Handshakes {
         match self.handshaker.finish(&half_open.pending, datagram, lookup) {
             Ok(established) => {
                 let connection = half_open.connection;
-                self.forget(path.peer);
+                self.forget(peer);
                 let owner = owner_of(connection, self.terminators.len());
                 self.tell_terminator(owner, ToTerminator::Established { path, connection, established: Box::new(established) });
             }
             Err(refusal) => self.metrics.refusal(refusal),
+        }
+    }
+
+    /// Under which address the handshake is kept that a flight ends.
+    fn peer_of(&self, path: Path, datagram: &[u8]) -> SocketAddr {
+        match demux(datagram) {
+            Datagram::Flight { connection: Some(connection) } => self.by_connection.get(&connection).copied().unwrap_or(path.peer),
+            _ => path.peer,
         }
     }
 
@@ -170,6 +183,8 @@ impl Handshakes {
     }
 
     fn forget(&mut self, peer: SocketAddr) {
-        self.half_open.remove(&peer);
+        if let Some(ended) = self.half_open.remove(&peer) {
+            self.by_connection.remove(&ended.connection);
+        }
     }
 }

@@ -10,6 +10,7 @@ mod control;
 mod device_driver;
 mod drive;
 mod fake_gateway;
+mod nat;
 mod publish_limits;
 mod rig;
 mod sessions;

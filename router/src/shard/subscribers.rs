@@ -28,7 +28,7 @@ impl<R> Shard<R> {
         }
     }
 
-    /// Owners of devices that have begun to subscribe since the last call. Only their events need to come back by [`Input::Committed`].
+    /// Owners of devices that have begun to subscribe since the last call. Only their events need to come back by [`Input::Committed`](super::Input::Committed).
     pub fn take_new_subscribers(&mut self) -> Vec<OwnerId> {
         std::mem::take(&mut self.new_subscribers)
     }
