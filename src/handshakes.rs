@@ -104,7 +104,7 @@ impl Handshakes {
                     ToHandshakes::Hello { terminator, path, datagram, connection } => {
                         self.hello(now, terminator, path, &datagram, connection);
                     }
-                    ToHandshakes::Flight { path, datagram } => self.flight(now, path, &datagram),
+                    ToHandshakes::Flight { connection, path, datagram } => self.flight(now, connection, path, &datagram),
                 }
             }
             self.terminators.iter_mut().for_each(Lane::ring);
@@ -135,8 +135,8 @@ impl Handshakes {
         self.tell_terminator(terminator, ToTerminator::Flight { path, datagram });
     }
 
-    fn flight(&mut self, now: Now, path: Path, datagram: &[u8]) {
-        let peer = self.peer_of(path, datagram);
+    fn flight(&mut self, now: Now, connection: Option<ConnectionId>, path: Path, datagram: &[u8]) {
+        let peer = connection.and_then(|connection| self.by_connection.get(&connection).copied()).unwrap_or(path.peer);
         let Some(half_open) = self.half_open.get(&peer) else { return self.metrics.refused("no_handshake") };
         let (keys, strangers) = (&self.keys, &self.strangers);
         let lookup = |key: &PublicKey| match keys.identity(&key.hash()) {
@@ -151,14 +151,6 @@ impl Handshakes {
                 self.tell_terminator(owner, ToTerminator::Established { path, connection, established: Box::new(established) });
             }
             Err(refusal) => self.metrics.refusal(refusal),
-        }
-    }
-
-    /// Under which address the handshake is kept that a flight ends.
-    fn peer_of(&self, path: Path, datagram: &[u8]) -> SocketAddr {
-        match demux(datagram) {
-            Datagram::Flight { connection: Some(connection) } => self.by_connection.get(&connection).copied().unwrap_or(path.peer),
-            _ => path.peer,
         }
     }
 

@@ -182,6 +182,8 @@ pub enum ToHandshakes {
     },
     /// A device's second flight.
     Flight {
+        /// The id that was given out for the handshake, if the device knows of such: its address may have changed since.
+        connection: Option<ConnectionId>,
         /// From where.
         path: Path,
         /// The datagram.

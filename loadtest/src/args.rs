@@ -287,24 +287,32 @@ pub struct KillRestartArguments {
     pub drill: DrillArguments,
 }
 
-/// `drill flood`
+/// What drills know that do something to a server while devices publish.
 #[derive(Args, Debug)]
-pub struct FloodArguments {
+pub struct BystanderArguments {
     /// How many devices publish.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub devices: u32,
     /// Seconds from one publish of a device to the next.
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
     pub every: f64,
-    /// How long the flood lasts.
+    /// How long the flood lasts, or the loud device is loud.
     #[arg(long, value_name = "S", default_value_t = 60.0, value_parser = seconds)]
     pub seconds: f64,
+    /// Decides keys, moments and whatever else is random.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// `drill flood`
+#[derive(Args, Debug)]
+pub struct FloodArguments {
+    /// Who publishes.
+    #[command(flatten)]
+    pub bystanders: BystanderArguments,
     /// Threads that flood.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub flooders: u8,
-    /// Decides keys, moments and forged randoms.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
     /// What all drills know.
     #[command(flatten)]
     pub drill: DrillArguments,
@@ -316,21 +324,12 @@ pub struct LoudArguments {
     /// What carries the messages of all devices.
     #[arg(long, value_enum, default_value_t = Transport::Udp)]
     pub transport: Transport,
-    /// How many devices publish.
-    #[arg(long, value_name = "N", default_value_t = 200)]
-    pub devices: u32,
-    /// Seconds from one publish of a device to the next.
-    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
-    pub every: f64,
-    /// How long the loud device is loud.
-    #[arg(long, value_name = "S", default_value_t = 60.0, value_parser = seconds)]
-    pub seconds: f64,
+    /// Who publishes.
+    #[command(flatten)]
+    pub bystanders: BystanderArguments,
     /// Records that it sends in a second.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(RATE_MAX_PER_S)))]
     pub rate: u32,
-    /// Decides keys and moments.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
     /// What all drills know.
     #[command(flatten)]
     pub drill: DrillArguments,
@@ -392,7 +391,7 @@ mod tests {
         assert!(weather.others.iter().all(|(_, rules)| rules.cut_after == Some(5)) && weather.common.stall_every.is_some());
         let typed = "holdfast-load drill loud --transport tcp --rate 500";
         let Command::Drill(Drill::Loud(loud)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not loud") };
-        assert_eq!((loud.transport, loud.devices, loud.rate), (Transport::Tcp, 200, 500));
+        assert_eq!((loud.transport, loud.bystanders.devices, loud.rate), (Transport::Tcp, 200, 500));
         for bad in [
             "drill chaos --loss 101",
             "drill loud --rate 0",

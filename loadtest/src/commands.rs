@@ -10,13 +10,13 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::args::{
-    Arguments, BenchArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, DrillArguments, FleetArguments, FloodArguments,
-    KeysArguments, KillRestartArguments, LoudArguments, NumberArguments,
+    Arguments, BenchArguments, BystanderArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, DrillArguments, FleetArguments,
+    FloodArguments, KeysArguments, KillRestartArguments, LoudArguments, NumberArguments,
 };
 use crate::bench::{Bench, bare, bench};
 use crate::chaos::{Proxy, ProxyPlan};
 use crate::dial::allow_sockets;
-use crate::drill::{Chaos, FloodDrill, Ground, KillRestart, LoudDrill, chaos, flood, kill_restart, loud};
+use crate::drill::{Bystanders, Chaos, FloodDrill, Ground, KillRestart, LoudDrill, chaos, flood, kill_restart, loud};
 use crate::fleet::{Crew, Devices, Fleet, FleetPlan, Work};
 use crate::keys::{self, DeviceKeys};
 use crate::progress::Progress;
@@ -131,15 +131,7 @@ fn drill_chaos(arguments: ChaosDrillArguments) -> Result<ExitCode> {
 
 fn drill_flood(arguments: FloodArguments) -> Result<ExitCode> {
     let (ground, json) = ground(arguments.drill);
-    let report = flood(&FloodDrill {
-        ground,
-        threads: threads(arguments.devices),
-        devices: arguments.devices,
-        every: Duration::from_secs_f64(arguments.every),
-        lasts: Duration::from_secs_f64(arguments.seconds),
-        flooders: arguments.flooders.into(),
-        seed: arguments.seed,
-    })?;
+    let report = flood(&FloodDrill { ground, bystanders: bystanders(&arguments.bystanders), flooders: arguments.flooders.into() })?;
     judged(&report, json.as_deref())
 }
 
@@ -147,15 +139,21 @@ fn drill_loud(arguments: LoudArguments) -> Result<ExitCode> {
     let (ground, json) = ground(arguments.drill);
     let report = loud(&LoudDrill {
         ground,
-        threads: threads(arguments.devices),
         transport: arguments.transport,
+        bystanders: bystanders(&arguments.bystanders),
+        rate_per_s: arguments.rate,
+    })?;
+    judged(&report, json.as_deref())
+}
+
+fn bystanders(arguments: &BystanderArguments) -> Bystanders {
+    Bystanders {
         devices: arguments.devices,
         every: Duration::from_secs_f64(arguments.every),
         lasts: Duration::from_secs_f64(arguments.seconds),
-        rate_per_s: arguments.rate,
+        threads: threads(arguments.devices),
         seed: arguments.seed,
-    })?;
-    judged(&report, json.as_deref())
+    }
 }
 
 /// The server of a drill, and where its report goes.

@@ -1,5 +1,6 @@
 //! Drills: something is done to a real server while a fleet uses it, and afterwards it is checked what became of every message.
 
+mod bystanders;
 mod chaos;
 mod flood;
 mod judge;
@@ -17,6 +18,7 @@ use crate::keys::{self, DeviceKeys};
 use crate::report::DrillReport;
 use crate::server::Server;
 
+pub use self::bystanders::Bystanders;
 pub use self::chaos::{Chaos, chaos};
 pub use self::flood::{FloodDrill, flood};
 pub use self::judge::{Verdict, judge};

@@ -80,6 +80,15 @@ impl<P: DerefMut<Target: Keyed>> Table<P> {
     }
 }
 
+impl<T: Keyed> Table<Box<T>> {
+    /// The thing with this key, made if there is none.
+    pub fn get_or_insert_with(&mut self, key: T::Key, make: impl FnOnce() -> T) -> &mut T {
+        let hasher = &self.hasher;
+        let entry = self.entries.entry(hasher.hash_one(key), |entry| entry.key() == key, |other| hasher.hash_one(other.key()));
+        entry.or_insert_with(|| Box::new(make())).into_mut()
+    }
+}
+
 impl<P> Default for Table<P> {
     fn default() -> Self {
         Self { entries: HashTable::new(), hasher: RandomState::new() }
@@ -107,12 +116,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_behaves_like_a_map(steps in prop::collection::vec((0..3u8, any::<u8>(), any::<u32>()), 0..300)) {
+        fn it_behaves_like_a_map(steps in prop::collection::vec((0..4u8, any::<u8>(), any::<u32>()), 0..300)) {
             let (mut table, mut model) = (Table::default(), HashMap::new());
             for (what, key, value) in steps {
                 match what {
                     0 => prop_assert_eq!(table.insert(Box::new(Thing(key, value))).map(|old| old.1), model.insert(key, value)),
-                    1 => prop_assert_eq!(table.remove(&key).map(|old| old.1), model.remove(&key)),
+                    1 => prop_assert_eq!(table.get_or_insert_with(key, || Thing(key, value)).1, *model.entry(key).or_insert(value)),
+                    2 => prop_assert_eq!(table.remove(&key).map(|old| old.1), model.remove(&key)),
                     _ => {
                         table.get_mut(&key).into_iter().for_each(|thing| thing.1 = value);
                         model.get_mut(&key).into_iter().for_each(|present| *present = value);

@@ -181,7 +181,7 @@ impl Worker {
                 if !self.shared.ids.gave_out(connection) {
                     return self.shared.metrics.dropped("unknown_connection");
                 }
-                self.pass_to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() });
+                self.pass_to_handshakes(ToHandshakes::Flight { connection: Some(connection), path, datagram: datagram.to_vec() });
             }
             Datagram::Flight { connection: Some(connection) } => self.handle_record(connection, datagram, path),
             Datagram::Flight { connection: None } | Datagram::Unlabelled => {

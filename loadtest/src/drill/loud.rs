@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
+use super::bystanders::{Bystanders, CONNECT_LIMIT, RUN, Record, Watch};
 use super::judge::{Verdict, judge};
 use super::{Ground, register};
 use crate::fleet::text::LOUD_NAME;
-use crate::fleet::{Crew, Fleet, FleetPlan, FleetReport, Tally, Transport, Work};
+use crate::fleet::{Crew, FleetReport, Tally, Transport};
 use crate::keys::DeviceKeys;
 use crate::loud::Loud;
 use crate::metrics::Metrics;
-use crate::progress::Progress;
 use crate::report::{Check, DrillReport};
 use crate::server::Server;
 use crate::socket_drops::socket_drops;
@@ -26,14 +26,8 @@ use crate::stats::Latencies;
 const P99_MOST_MS: u64 = 25;
 /// Of 100 records that the loud device should send over UDP, so many may be missing: it shares the machine.
 const UNSENT_MOST_PERCENT: u64 = 10;
-const CONNECT_LIMIT: Duration = Duration::from_secs(60);
-/// Longest time for publishes that are open at the end: a device gives one up after 20 s.
-const SETTLE_LIMIT: Duration = Duration::from_secs(40);
-/// Between two looks at the server's memory.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The server's default limit on the events of one device (docs/configuration.md); twice as many may come at once.
 const EVENTS_PER_S: u64 = 20;
-const RUN: u32 = 1;
 
 /// What to drill.
 #[derive(Clone, Debug)]
@@ -42,27 +36,16 @@ pub struct LoudDrill {
     pub ground: Ground,
     /// What carries the messages of all devices.
     pub transport: Transport,
-    /// How many devices publish.
-    pub devices: u32,
-    /// From one publish of a device to the next.
-    pub every: Duration,
-    /// How long the loud device is loud. Before it, the fleet works for a quarter of that without it.
-    pub lasts: Duration,
+    /// Its neighbours.
+    pub bystanders: Bystanders,
     /// Records that it sends in a second.
     pub rate_per_s: u32,
-    /// Threads of the fleet.
-    pub threads: usize,
-    /// Decides everything random.
-    pub seed: u64,
 }
 
 /// What happened besides what devices saw.
 #[derive(Default)]
 struct Story {
-    connected: u64,
-    handshakes: u64,
     calm: Latencies,
-    rss_kib: [u64; 3],
     sent: u64,
     took: Duration,
     cpu: Duration,
@@ -103,35 +86,25 @@ pub fn loud(drill: &LoudDrill) -> Result<DrillReport> {
 }
 
 fn run(drill: &LoudDrill, server: &mut Server) -> Result<DrillReport> {
-    let everybody = drill.devices.saturating_add(1);
+    let (everybody, seed) = (drill.bystanders.devices.saturating_add(1), drill.bystanders.seed);
     let keys = match drill.transport {
-        Transport::Udp => DeviceKeys::derive(everybody, 0, drill.seed)?,
-        Transport::Tcp => DeviceKeys::derive(0, everybody, drill.seed)?,
+        Transport::Udp => DeviceKeys::derive(everybody, 0, seed)?,
+        Transport::Tcp => DeviceKeys::derive(0, everybody, seed)?,
     };
     server.limit_devices()?;
     server.start()?;
     let (neighbours, culprit) = part(register(server, keys)?).context("there are no neighbours")?;
-    let lasts = CONNECT_LIMIT * 2 + drill.lasts * 2 + SETTLE_LIMIT * 2;
-    let fleet = Fleet::start(FleetPlan {
-        crew: neighbours,
-        work: Work::Publish { every: drill.every },
-        seed: drill.seed,
-        run: RUN,
-        per_socket: 1,
-        audit: true,
-        threads: drill.threads,
-        lasts,
-    })?;
-    let loud = Loud::start(culprit, drill.rate_per_s, drill.seed, lasts)?;
-    let story = play(drill, server, &fleet, &loud)?;
-    let (report, mut culprit) = (fleet.stop()?, Culprit { tally: loud.stop()?, accepted: 0 });
+    let mut watch = drill.bystanders.come(neighbours)?;
+    let loud = Loud::start(culprit, drill.rate_per_s, seed, drill.bystanders.longest())?;
+    let story = play(server, &mut watch, &loud)?;
+    let ((record, report), mut culprit) = (watch.stop()?, Culprit { tally: loud.stop()?, accepted: 0 });
     server.stop()?;
     let cli = server.cli();
     let events = cli.accepted_events()?.inspect(|event| {
         culprit.accepted += u64::from(event.as_ref().is_ok_and(|event| event.name == LOUD_NAME));
     });
     let verdict = judge(&report.ledgers, RUN, events)?;
-    Ok(conclude(drill, &story, &report, &culprit, verdict))
+    Ok(conclude(drill, &story, &record, &report, &culprit, verdict))
 }
 
 /// The neighbours, and the last device of all on its own.
@@ -146,54 +119,37 @@ fn part(mut neighbours: Crew) -> Option<(Crew, Crew)> {
     Some((neighbours, culprit))
 }
 
-fn play(drill: &LoudDrill, server: &mut Server, fleet: &Fleet, loud: &Loud) -> Result<Story> {
-    let (mut story, progress) = (Story::default(), Progress::new(drill.devices as usize));
-    progress.phase("connecting");
-    fleet.wait(CONNECT_LIMIT, |moment| progress.show(moment), |moment| moment.connected == u64::from(drill.devices));
+fn play(server: &mut Server, watch: &mut Watch, loud: &Loud) -> Result<Story> {
+    let mut story = Story::default();
+    watch.connect(server)?;
     if !loud.wait_connected(CONNECT_LIMIT) {
         bail!("the loud device did not connect within {CONNECT_LIMIT:?}");
     }
-    server.check_alive()?;
-    let connected = fleet.moment();
-    (story.connected, story.handshakes) = (connected.connected, connected.handshakes);
-
-    progress.phase("calm");
-    fleet.work(true)?;
-    fleet.wait(drill.lasts / 4, |moment| progress.show(moment), |_| false);
+    watch.work_in_peace(server)?;
     let drops = socket_drops(server.devices())?;
-    story.rss_kib = [server.rss_kib()?; 3];
-    story.calm = fleet.take_latencies()?;
+    story.calm = watch.fleet.take_latencies()?;
 
-    progress.phase("loud");
     let (begun, cpu) = (Instant::now(), server.cpu_time()?);
     loud.shout(true)?;
-    while begun.elapsed() < drill.lasts {
-        fleet.wait(LOOK_EVERY.min(drill.lasts.saturating_sub(begun.elapsed())), |moment| progress.show(moment), |_| false);
-        server.check_alive()?;
-        story.rss_kib[1] = story.rss_kib[1].max(server.rss_kib()?);
-    }
+    watch.endure("loud", server)?;
     loud.shout(false)?;
     (story.sent, story.took, story.cpu) = (loud.sent(), begun.elapsed(), server.cpu_time()?.saturating_sub(cpu));
 
-    progress.phase("settling");
-    fleet.work(false)?;
-    fleet.wait(SETTLE_LIMIT, |moment| progress.show(moment), |moment| moment.open == 0);
-    server.check_alive()?;
+    watch.settle(server)?;
     story.refused = Refused::from(&server.metrics()?);
     story.drops = socket_drops(server.devices())?.saturating_sub(drops);
-    story.rss_kib[2] = server.rss_kib()?;
     Ok(story)
 }
 
-fn conclude(drill: &LoudDrill, story: &Story, report: &FleetReport, culprit: &Culprit, verdict: Verdict) -> DrillReport {
-    let tally = &report.tally;
+fn conclude(drill: &LoudDrill, story: &Story, record: &Record, report: &FleetReport, culprit: &Culprit, verdict: Verdict) -> DrillReport {
+    let (tally, connected) = (&report.tally, record.connected);
     let mut checks = vec![
-        Check::equal("devices_connected", drill.devices.into(), story.connected),
+        Check::equal("devices_connected", drill.bystanders.devices.into(), connected.connected),
         Check::equal("acknowledged_events_lost", 0, verdict.lost),
         Check::equal("events_accepted_twice", 0, verdict.twice),
         // One that is never acknowledged has no latency.
         Check::equal("events_not_acknowledged", 0, verdict.unacknowledged + tally.left_out),
-        Check::equal("handshakes_after_connecting", 0, tally.handshakes - story.handshakes),
+        Check::equal("handshakes_after_connecting", 0, tally.handshakes - connected.handshakes),
         Check::equal("sequences_seen_twice", 0, tally.sequences_repeated + tally.wire_sequences_repeated),
         Check::at_most("loud_events_accepted", EVENTS_PER_S * (story.took.as_secs() + 1) + 2 * EVENTS_PER_S, culprit.accepted),
         Check::at_most("publish_p99_ms_loud", P99_MOST_MS, tally.publish_latency.p99_whole_ms().unwrap_or(u64::MAX)),
@@ -201,7 +157,9 @@ fn conclude(drill: &LoudDrill, story: &Story, report: &FleetReport, culprit: &Cu
     if drill.transport == Transport::Udp {
         checks.push(Check::at_most("percent_of_records_not_sent", UNSENT_MOST_PERCENT, unsent_percent(drill, story)));
     }
-    DrillReport::new(checks, figures(drill, story, report, culprit))
+    let mut figures = drill.bystanders.figures(record);
+    add_figures(&mut figures, drill, story, report, culprit);
+    DrillReport::new(checks, figures)
 }
 
 /// What is missing of what the loud device should have sent, in whole percents.
@@ -211,13 +169,9 @@ fn unsent_percent(drill: &LoudDrill, story: &Story) -> u64 {
     u64::try_from((missing * 100).div_ceil(wanted.max(1))).unwrap_or(u64::MAX)
 }
 
-fn figures(drill: &LoudDrill, story: &Story, report: &FleetReport, culprit: &Culprit) -> Map<String, Value> {
-    let mut figures = Map::new();
+fn add_figures(figures: &mut Map<String, Value>, drill: &LoudDrill, story: &Story, report: &FleetReport, culprit: &Culprit) {
     let mut note = |name: &str, value| figures.insert(name.to_owned(), value);
     note("transport", drill.transport.name().into());
-    note("devices", drill.devices.into());
-    note("seconds", json!(drill.lasts.as_secs()));
-    note("seed", drill.seed.into());
     note("records_sent", story.sent.into());
     note("records_sent_per_s", json!(story.sent as f64 / story.took.as_secs_f64()));
     note("records_dropped_by_server", story.refused.records.into());
@@ -229,25 +183,24 @@ fn figures(drill: &LoudDrill, story: &Story, report: &FleetReport, culprit: &Cul
     note("publish_latency_ms_loud", json!(report.tally.publish_latency));
     note("server_socket_drops", story.drops.into());
     note("server_cpu_percent_loud", json!(100.0 * story.cpu.as_secs_f64() / story.took.as_secs_f64()));
-    note("server_rss_kib_calm", story.rss_kib[0].into());
-    note("server_rss_kib_most", story.rss_kib[1].into());
-    note("server_rss_kib_after", story.rss_kib[2].into());
     note("fleet", report.figures());
-    figures
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::Moment;
     use std::collections::BTreeMap;
 
     /// The checks that fail after a minute at 10 000 a second in which so many records were sent, and the neighbours saw this.
     fn failed(transport: Transport, sent: u64, tally: Tally, verdict: Verdict) -> Vec<&'static str> {
         let (ground, second, lasts) = (Ground::default(), Duration::from_secs(1), Duration::from_mins(1));
-        let drill = LoudDrill { ground, transport, devices: 9, every: second, lasts, rate_per_s: 10_000, threads: 1, seed: 1 };
-        let story = Story { connected: 9, handshakes: 9, sent, took: lasts, ..Story::default() };
+        let bystanders = Bystanders { devices: 9, every: second, lasts, threads: 1, seed: 1 };
+        let drill = LoudDrill { ground, transport, bystanders, rate_per_s: 10_000 };
+        let story = Story { sent, took: lasts, ..Story::default() };
+        let record = Record { connected: Moment { connected: 9, handshakes: 9, ..Moment::default() }, ..Record::default() };
         let report = FleetReport { tally, parts: BTreeMap::new(), ledgers: Vec::new() };
-        let report = conclude(&drill, &story, &report, &Culprit::default(), verdict);
+        let report = conclude(&drill, &story, &record, &report, &Culprit::default(), verdict);
         report.checks.iter().filter(|check| !check.ok).map(|check| check.name).collect()
     }
 

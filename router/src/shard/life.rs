@@ -33,10 +33,7 @@ impl<R> Shard<R> {
     }
 
     pub(super) fn opened(&mut self, now: Now, link: Link, identity: Identity, ip: IpAddr, out: &mut Vec<Output<R>>) {
-        if !self.devices.contains(&identity.device) {
-            self.devices.insert(Box::new(Device::new(identity)));
-        }
-        let Some(device) = self.devices.get_mut(&identity.device) else { return };
+        let device = self.devices.get_or_insert_with(identity.device, || Device::new(identity));
         device.identity = identity;
         device.last_handshake = Moment::at(now.unix);
         device.last_ip = Some(ip);

@@ -30,7 +30,7 @@ impl Buckets {
     /// Takes one from the bucket of `key`. `false` if there is none.
     pub(super) fn take(&self, key: u64, now: Millis, rate: Rate) -> bool {
         let mut taken = true;
-        self.update(key, microseconds(now) & TIME, |now, full_at| {
+        self.update(key, now, |now, full_at| {
             let after = rate.take(now, full_at);
             taken = after.is_some();
             after
@@ -41,7 +41,7 @@ impl Buckets {
     /// Keeps a bucket, unless one that is emptier is there.
     pub(super) fn keep(&self, key: u64, now: Millis, bucket: Bucket) {
         let full_at = bucket.full_at_us() & TIME;
-        self.update(key, microseconds(now) & TIME, |now, present| (full_at > present.max(now)).then_some(full_at));
+        self.update(key, now, |now, present| (full_at > present.max(now)).then_some(full_at));
     }
 
     /// The bucket of `key`: a full one if there is none.
@@ -52,9 +52,9 @@ impl Buckets {
         own.map_or_else(Bucket::default, |place| Bucket::full_at(place & TIME))
     }
 
-    /// Replaces the moment at which the bucket of `key` is full again, 0 if it is, by what `change` makes of it.
-    fn update(&self, key: u64, now: u64, mut change: impl FnMut(u64, u64) -> Option<u64>) {
-        let (tag, places) = self.places_of(key);
+    /// Replaces the moment at which the bucket of `key` is full again, 0 if it is, by what `change` makes of it and of the moment now.
+    fn update(&self, key: u64, now: Millis, mut change: impl FnMut(u64, u64) -> Option<u64>) {
+        let ((tag, places), now) = (self.places_of(key), microseconds(now) & TIME);
         let own = places.clone().find(|place| is_of(place.load(Ordering::Relaxed), tag, now));
         let free = || places.clone().find(|place| place.load(Ordering::Relaxed) & TIME <= now);
         let Some(place) = own.or_else(free) else { return };

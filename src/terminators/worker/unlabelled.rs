@@ -32,7 +32,9 @@ impl Worker {
             }
         }
         match (demux(datagram), reason) {
-            (Datagram::Flight { .. }, _) if awaited => self.pass_to_handshakes(ToHandshakes::Flight { path, datagram: datagram.to_vec() }),
+            (Datagram::Flight { connection }, _) if awaited => {
+                self.pass_to_handshakes(ToHandshakes::Flight { connection, path, datagram: datagram.to_vec() });
+            }
             (_, Some(dropped)) => self.shared.metrics.session_drop(dropped),
             (Datagram::Resumed { .. }, None) => self.shared.metrics.dropped("unknown_device"),
             (_, None) => self.shared.metrics.dropped("unknown_address"),
