@@ -13,5 +13,6 @@ pub mod presence;
 pub mod rate;
 pub mod shard;
 mod shared;
+pub mod short;
 pub mod table;
 pub mod vitals;

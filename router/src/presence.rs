@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use firmware_protocol::time::Millis;
 
+use crate::short::Short;
+
 /// Platforms that ping every 23 minutes because each byte is paid for.
 const CELLULAR: [u16; 9] = [10, 13, 15, 23, 25, 26, 28, 35, 37];
 
@@ -25,37 +27,37 @@ pub fn lease(platform: Option<u16>) -> Duration {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Presence {
     /// 0 if there is no lease.
-    until: Millis,
+    until: Short,
 }
 
 impl Presence {
     /// Renews the lease. `true` if the device was offline.
     pub fn renew(&mut self, now: Millis, platform: Option<u16>) -> bool {
         let was_online = self.is_online(now);
-        self.until = now + lease(platform);
+        self.until = Short::new((now + lease(platform)).0);
         !was_online
     }
 
     /// The device left, or its session ended. `true` if it was online.
     pub fn end(&mut self, now: Millis) -> bool {
         let was_online = self.is_online(now);
-        self.until = Millis(0);
+        self.until = Short::default();
         was_online
     }
 
     /// The lease ran out.
     pub(crate) fn lapse(&mut self) {
-        self.until = Millis(0);
+        self.until = Short::default();
     }
 
     /// Whether the lease holds.
     pub fn is_online(&self, now: Millis) -> bool {
-        now < self.until
+        now.0 < self.until.get()
     }
 
     /// When the lease ends by itself.
     pub fn until(&self) -> Option<Millis> {
-        Some(self.until).filter(|until| *until != Millis(0))
+        Some(Millis(self.until.get())).filter(|until| *until != Millis(0))
     }
 }
 

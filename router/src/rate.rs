@@ -2,6 +2,8 @@
 
 use firmware_protocol::time::Millis;
 
+use crate::short::Short;
+
 /// A rate with a burst: so many at once, then one for each interval.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
@@ -11,9 +13,10 @@ pub struct Rate {
     pub burst: u64,
 }
 
-/// A bucket, as the moment at which it will be full again, in microseconds. One that is full is no different from a new one.
+/// A bucket, as the moment at which it will be full again, in microseconds: in six bytes, enough for nine years from the start of the clock. One that is
+/// full is no different from a new one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Bucket(u64);
+pub struct Bucket(Short);
 
 impl Rate {
     /// So many a second, and twice as many at once.
@@ -33,29 +36,30 @@ impl Rate {
 impl Bucket {
     /// One that will be full at this moment, in microseconds.
     pub fn full_at(us: u64) -> Self {
-        Self(us)
+        Self(Short::new(us))
     }
 
     /// When it will be full, in microseconds.
     pub fn full_at_us(self) -> u64 {
-        self.0
+        self.0.get()
     }
 
     /// Takes one. `false` if there is none.
     pub fn take(&mut self, now: Millis, rate: Rate) -> bool {
-        let taken = rate.take(microseconds(now), self.0);
-        self.0 = taken.unwrap_or(self.0);
+        let taken = rate.take(microseconds(now), self.full_at_us());
+        taken.into_iter().for_each(|full_at| *self = Self::full_at(full_at));
         taken.is_some()
     }
 
     /// Takes as many as were used already, even if there are not as many: what is owed comes off what comes back.
     pub fn owe(&mut self, now: Millis, count: u64, rate: Rate) {
-        self.0 = self.0.max(microseconds(now)).saturating_add(rate.interval_us.saturating_mul(count));
+        let owed = rate.interval_us.saturating_mul(count);
+        *self = Self::full_at(self.full_at_us().max(microseconds(now)).saturating_add(owed));
     }
 
     /// Whether there is none to take, without taking one.
     pub fn is_empty(&self, now: Millis, rate: Rate) -> bool {
-        rate.take(microseconds(now), self.0).is_none()
+        rate.take(microseconds(now), self.full_at_us()).is_none()
     }
 }
 

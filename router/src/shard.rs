@@ -27,7 +27,7 @@ use crate::device::{Device, DeviceView, InCommon, Link};
 use crate::errand::{self, Errand};
 use crate::event::{CommittedEvents, NewEvent, Source};
 use crate::journal::{Record, RetireReason};
-use crate::table::Table;
+use crate::table::{Slot, Table};
 
 use self::calls::Calls;
 use self::timers::{Due, Look, Timers};
@@ -243,10 +243,10 @@ pub struct Counts {
 
 /// A shard.
 pub struct Shard<R> {
-    devices: Table<Box<Device>>,
+    devices: Table<Device>,
     common: InCommon,
     /// Devices with subscriptions of their own, by owner.
-    subscribers: BTreeMap<OwnerId, BTreeSet<DeviceId>>,
+    subscribers: BTreeMap<OwnerId, BTreeSet<Slot>>,
     /// Owners that were not among them before.
     new_subscribers: Vec<OwnerId>,
     calls: Calls<R>,
@@ -311,7 +311,7 @@ impl<R> Shard<R> {
             Input::Heard { device, link, at } => self.heard(now, device, link, at, out),
             Input::Moved { device, ip } => {
                 if let Some(device) = self.devices.get_mut(&device) {
-                    device.last_ip = Some(ip);
+                    device.last_ip = ip.into();
                 }
             }
             Input::DescribeLost { device, kind } => self.ask_describe(now, device, kind, out),
@@ -327,7 +327,7 @@ impl<R> Shard<R> {
             Input::ErrandDone { device, link, outcome } => self.errand_done(now, device, link, outcome, out),
             Input::IdentityChanged(identity) => self.identity_changed(now, identity, out),
             Input::Registered(identities) => {
-                let known: Vec<DeviceId> = self.devices.iter().map(|device| device.identity.device).collect();
+                let known: Vec<DeviceId> = self.devices.iter().map(Device::id).collect();
                 for id in known {
                     match identities.get(&id) {
                         Some(identity) => self.identity_changed(now, *identity, out),
@@ -340,11 +340,11 @@ impl<R> Shard<R> {
     }
 
     fn publish_status(&mut self, now: Now, id: DeviceId, status: &str, out: &mut Vec<Output<R>>) {
-        let Some(identity) = self.devices.get(&id).map(|device| device.identity) else { return };
-        let Some(owner) = identity.owner else { return };
+        let Some(device) = self.devices.get(&id) else { return };
+        let Some(owner) = device.owner() else { return };
         let event = NewEvent {
             owner,
-            product: identity.product,
+            product: device.product(),
             source: Source::Device(id),
             name: "spark/status".to_owned(),
             content_format: 0,

@@ -1,11 +1,14 @@
-//! A hash table of things that know their key: it holds references or boxes and repeats no key beside them.
+//! A hash table of things that know their key. It holds each once, in pieces of memory that never move, and finds it by a number of four bytes.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::mem;
-use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+
+/// About how large a piece is. Small enough for a table of few things, large enough that an allocator adds nothing to speak of.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// Something that is found by a part of it.
 pub trait Keyed {
@@ -16,86 +19,187 @@ pub trait Keyed {
     fn key(&self) -> Self::Key;
 }
 
-/// The table, of pointers `P`. An entry takes nine bytes, and room for half as many again.
-#[derive(Debug)]
-pub struct Table<P> {
-    entries: HashTable<P>,
-    hasher: RandomState,
+impl<T: Keyed> Keyed for Arc<T> {
+    type Key = T::Key;
+
+    fn key(&self) -> T::Key {
+        (**self).key()
+    }
 }
 
-impl<P: Deref<Target: Keyed>> Table<P> {
-    /// The entry with this key.
-    pub fn get(&self, key: &Key<P>) -> Option<&P> {
-        self.entries.find(self.hasher.hash_one(key), |entry| entry.key() == *key)
+/// The place of a thing in its table: the same for as long as the thing is in it, and another's afterwards.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Slot(u32);
+
+/// The table. Beside itself, a thing takes five bytes, and room for half as many again.
+#[derive(Debug)]
+pub struct Table<T> {
+    slots: HashTable<Slot>,
+    hasher: RandomState,
+    things: Pieces<T>,
+}
+
+impl<T: Keyed> Table<T> {
+    /// Where the thing with this key is.
+    pub fn slot(&self, key: &T::Key) -> Option<Slot> {
+        self.slots.find(self.hasher.hash_one(key), |slot| self.things.has(*slot, *key)).copied()
+    }
+
+    /// The thing in this place.
+    pub fn at(&self, slot: Slot) -> Option<&T> {
+        self.things.get(slot)
+    }
+
+    /// The thing with this key.
+    pub fn get(&self, key: &T::Key) -> Option<&T> {
+        self.at(self.slot(key)?)
+    }
+
+    /// The thing with this key, to be changed.
+    pub fn get_mut(&mut self, key: &T::Key) -> Option<&mut T> {
+        let slot = self.slot(key)?;
+        self.things.get_mut(slot)
     }
 
     /// Whether there is one.
-    pub fn contains(&self, key: &Key<P>) -> bool {
-        self.get(key).is_some()
+    pub fn contains(&self, key: &T::Key) -> bool {
+        self.slot(key).is_some()
     }
 
-    /// Puts an entry in and gives back the one that had its key.
-    pub fn insert(&mut self, entry: P) -> Option<P> {
-        let (key, hasher) = (entry.key(), &self.hasher);
-        match self.entries.entry(hasher.hash_one(key), |other| other.key() == key, |other| hasher.hash_one(other.key())) {
-            Entry::Occupied(mut present) => Some(mem::replace(present.get_mut(), entry)),
-            Entry::Vacant(place) => {
-                place.insert(entry);
+    /// Puts a thing in and gives back the one that had its key.
+    pub fn insert(&mut self, thing: T) -> Option<T> {
+        let key = thing.key();
+        match self.get_mut(&key) {
+            Some(present) => Some(mem::replace(present, thing)),
+            None => {
+                self.put(key, thing);
                 None
             }
         }
     }
 
-    /// Takes the entry with this key out.
-    pub fn remove(&mut self, key: &Key<P>) -> Option<P> {
-        let found = self.entries.find_entry(self.hasher.hash_one(key), |entry| entry.key() == *key).ok()?;
-        Some(found.remove().0)
+    /// The thing with this key, made if there is none. `None` if the table can hold no more, which takes four billion.
+    pub fn get_or_insert_with(&mut self, key: T::Key, make: impl FnOnce() -> T) -> Option<&mut T> {
+        let slot = match self.slot(&key) {
+            Some(slot) => slot,
+            None => self.put(key, make())?,
+        };
+        self.things.get_mut(slot)
+    }
+
+    /// Takes the thing with this key out.
+    pub fn remove(&mut self, key: &T::Key) -> Option<T> {
+        let found = self.slots.find_entry(self.hasher.hash_one(key), |slot| self.things.has(*slot, *key)).ok()?;
+        let (slot, _) = found.remove();
+        self.things.take(slot)
     }
 
     /// Makes room for that many more.
     pub fn reserve(&mut self, more: usize) {
-        self.entries.reserve(more, |entry| self.hasher.hash_one(entry.key()));
+        let (things, hasher) = (&self.things, &self.hasher);
+        self.slots.reserve(more, |slot| things.hash(*slot, hasher));
     }
 
-    /// All entries, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &P> {
-        self.entries.iter()
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.things.iter()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.slots.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.slots.is_empty()
+    }
+
+    /// Puts in a thing whose key is not there.
+    fn put(&mut self, key: T::Key, thing: T) -> Option<Slot> {
+        let slot = self.things.put(thing)?;
+        let (things, hasher) = (&self.things, &self.hasher);
+        if let Entry::Vacant(place) = self.slots.entry(hasher.hash_one(key), |_| false, |other| things.hash(*other, hasher)) {
+            place.insert(slot);
+        }
+        Some(slot)
     }
 }
 
-impl<P: DerefMut<Target: Keyed>> Table<P> {
-    /// The thing with this key, to be changed.
-    pub fn get_mut(&mut self, key: &Key<P>) -> Option<&mut P::Target> {
-        self.entries.find_mut(self.hasher.hash_one(key), |entry| entry.key() == *key).map(P::deref_mut)
-    }
-}
-
-impl<T: Keyed> Table<Box<T>> {
-    /// The thing with this key, made if there is none.
-    pub fn get_or_insert_with(&mut self, key: T::Key, make: impl FnOnce() -> T) -> &mut T {
-        let hasher = &self.hasher;
-        let entry = self.entries.entry(hasher.hash_one(key), |entry| entry.key() == key, |other| hasher.hash_one(other.key()));
-        entry.or_insert_with(|| Box::new(make())).into_mut()
-    }
-}
-
-impl<P> Default for Table<P> {
+impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { entries: HashTable::new(), hasher: RandomState::new() }
+        Self { slots: HashTable::new(), hasher: RandomState::new(), things: Pieces::default() }
     }
 }
 
-type Key<P> = <<P as Deref>::Target as Keyed>::Key;
+/// Where the things are. A piece that was made stays, and its free slots are used again.
+#[derive(Debug)]
+struct Pieces<T> {
+    pieces: Vec<Vec<Option<T>>>,
+    free: Vec<Slot>,
+}
+
+impl<T> Pieces<T> {
+    /// How many things are in a piece.
+    const LEN: usize = if size_of::<Option<T>>() < PIECE_BYTES { PIECE_BYTES / size_of::<Option<T>>() } else { 1 };
+
+    fn get(&self, slot: Slot) -> Option<&T> {
+        let slot = slot.0 as usize;
+        self.pieces.get(slot / Self::LEN)?.get(slot % Self::LEN)?.as_ref()
+    }
+
+    fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
+        self.place(slot)?.as_mut()
+    }
+
+    /// Puts a thing into a free slot.
+    fn put(&mut self, thing: T) -> Option<Slot> {
+        if let Some(slot) = self.free.pop() {
+            *self.place(slot)? = Some(thing);
+            return Some(slot);
+        }
+        if self.pieces.last().is_none_or(|piece| piece.len() == Self::LEN) {
+            self.pieces.push(Vec::with_capacity(Self::LEN));
+        }
+        let before = (self.pieces.len() - 1) * Self::LEN;
+        let piece = self.pieces.last_mut()?;
+        let slot = Slot(u32::try_from(before + piece.len()).ok()?);
+        piece.push(Some(thing));
+        Some(slot)
+    }
+
+    fn take(&mut self, slot: Slot) -> Option<T> {
+        let thing = self.place(slot)?.take()?;
+        self.free.push(slot);
+        Some(thing)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        self.pieces.iter().flatten().flatten()
+    }
+
+    fn place(&mut self, slot: Slot) -> Option<&mut Option<T>> {
+        let slot = slot.0 as usize;
+        self.pieces.get_mut(slot / Self::LEN)?.get_mut(slot % Self::LEN)
+    }
+}
+
+impl<T: Keyed> Pieces<T> {
+    fn has(&self, slot: Slot, key: T::Key) -> bool {
+        self.get(slot).is_some_and(|thing| thing.key() == key)
+    }
+
+    /// Slots in a table are those of things; the hash of another would be that of nothing.
+    fn hash(&self, slot: Slot, hasher: &RandomState) -> u64 {
+        self.get(slot).map_or(0, |thing| hasher.hash_one(thing.key()))
+    }
+}
+
+impl<T> Default for Pieces<T> {
+    fn default() -> Self {
+        Self { pieces: Vec::new(), free: Vec::new() }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -103,8 +207,15 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
+    /// So large that a table of few has several pieces.
     #[derive(Clone, PartialEq, Debug)]
-    struct Thing(u8, u32);
+    struct Thing(u8, u32, [u64; 700]);
+
+    impl Thing {
+        fn new(key: u8, value: u32) -> Self {
+            Self(key, value, [u64::from(value); 700])
+        }
+    }
 
     impl Keyed for Thing {
         type Key = u8;
@@ -119,9 +230,13 @@ mod tests {
         fn it_behaves_like_a_map(steps in prop::collection::vec((0..4u8, any::<u8>(), any::<u32>()), 0..300)) {
             let (mut table, mut model) = (Table::default(), HashMap::new());
             for (what, key, value) in steps {
+                let slot = table.slot(&key);
                 match what {
-                    0 => prop_assert_eq!(table.insert(Box::new(Thing(key, value))).map(|old| old.1), model.insert(key, value)),
-                    1 => prop_assert_eq!(table.get_or_insert_with(key, || Thing(key, value)).1, *model.entry(key).or_insert(value)),
+                    0 => prop_assert_eq!(table.insert(Thing::new(key, value)).map(|old| old.1), model.insert(key, value)),
+                    1 => {
+                        let present = table.get_or_insert_with(key, || Thing::new(key, value)).map(|thing| thing.1);
+                        prop_assert_eq!(present, Some(*model.entry(key).or_insert(value)));
+                    }
                     2 => prop_assert_eq!(table.remove(&key).map(|old| old.1), model.remove(&key)),
                     _ => {
                         table.get_mut(&key).into_iter().for_each(|thing| thing.1 = value);
@@ -130,8 +245,13 @@ mod tests {
                 }
                 prop_assert_eq!(table.get(&key).map(|thing| thing.1), model.get(&key).copied());
                 prop_assert_eq!((table.len(), table.contains(&key)), (model.len(), model.contains_key(&key)));
+                if let (Some(before), Some(now)) = (slot, table.slot(&key)) {
+                    prop_assert_eq!(before, now, "a thing stays where it is");
+                    prop_assert_eq!(table.at(now).map(Keyed::key), Some(key));
+                }
             }
             prop_assert_eq!(table.iter().map(|thing| (thing.0, thing.1)).collect::<HashMap<_, _>>(), model);
+            prop_assert!(table.things.pieces.len() * Pieces::<Thing>::LEN <= 256 + Pieces::<Thing>::LEN, "slots are used again");
         }
     }
 }

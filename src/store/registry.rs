@@ -37,6 +37,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
 /// SQLite has one writer; the rest read.
 const CONNECTIONS: u32 = 4;
+/// Pages that each connection keeps, in KiB, as SQLite wants it said: all is served from memory, so the database needs no more.
+const CACHE: &str = "-256";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The registry. A handle: clones are the same registry.
@@ -69,7 +71,8 @@ impl Registry {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("cache_size", CACHE);
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
         MIGRATIONS.run(&pool).await?;
         let registry = Self {

@@ -10,16 +10,16 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// What the shard of one session was told.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Liveness {
-    /// When the next report is due.
-    due_at: Millis,
+    /// When the next report is due, in seconds.
+    due_at_s: u32,
 }
 
 impl Liveness {
     /// Whether to report that the device was heard just now; it counts as reported.
     pub(super) fn report_due(&mut self, now: Millis) -> bool {
-        let due = now >= self.due_at;
+        let due = now.0 / 1000 >= u64::from(self.due_at_s);
         if due {
-            self.due_at = now + REPORT_EVERY;
+            self.due_at_s = u32::try_from((now + REPORT_EVERY).0 / 1000).unwrap_or(u32::MAX);
         }
         due
     }

@@ -1,6 +1,6 @@
 //! The sessions of one terminator, and when each wants to be looked at.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -19,28 +19,26 @@ use super::timers::{Alarm, Timers};
 const STRANGER_LIFE: Duration = Duration::from_secs(60);
 
 /// What a session is at the moment.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Standing {
-    /// Its record is on the way to the disk; the device, which this is, does not know yet that it has a session.
-    Opening(Box<Identity>),
+    /// Its record is on the way to the disk; the device does not know yet that it has a session.
+    Opening,
     /// In use.
     Live,
     /// Over on our side. Whoever still speaks with its keys is told to make a new one.
     Tombstone,
     /// A stranger's, until its Hello.
-    Stranger(Box<PublicKey>),
+    Stranger,
 }
 
-/// A session and what its terminator keeps beside it.
+/// A session and what its terminator keeps beside it. What few have is kept elsewhere: there is one of these for each device of a fleet.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) session: Session,
-    pub(super) standing: Standing,
     pub(super) allowance: Allowance,
-    pub(super) liveness: Liveness,
     alarm: Alarm,
-    /// Where the table of sessions without connection id on the wire says that it is, if it is in it.
-    pub(super) places: Option<Box<Places>>,
+    pub(super) liveness: Liveness,
+    pub(super) standing: Standing,
 }
 
 impl Keyed for Entry {
@@ -61,31 +59,61 @@ pub(super) struct Places {
 /// The table.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    entries: Table<Box<Entry>>,
+    entries: Table<Entry>,
     timers: Timers<ConnectionId>,
-    strangers: VecDeque<(Millis, ConnectionId)>,
+    /// Who holds the sessions that are being opened.
+    opening: HashMap<ConnectionId, Identity>,
+    strangers: HashMap<ConnectionId, PublicKey>,
+    /// Strangers in the order in which they came.
+    came: VecDeque<(Millis, ConnectionId)>,
+    /// Where the table of sessions without connection id on the wire says that they are.
+    pub(super) places: HashMap<ConnectionId, Places>,
 }
 
 impl Sessions {
+    /// Makes room for that many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.entries.reserve(more);
+    }
+
     pub(super) fn insert(&mut self, session: Session, standing: Standing, allowance: Allowance) {
         let connection = session.connection();
         let (liveness, alarm) = Default::default();
-        let entry = Entry { session, standing, allowance, liveness, alarm, places: None };
-        self.entries.insert(Box::new(entry));
+        self.entries.insert(Entry { session, allowance, alarm, liveness, standing });
         self.schedule(connection);
+    }
+
+    /// A session that `holder` learns of when its record is durable.
+    pub(super) fn insert_opening(&mut self, session: Session, holder: Identity, allowance: Allowance) {
+        self.opening.insert(session.connection(), holder);
+        self.insert(session, Standing::Opening, allowance);
+    }
+
+    /// Its record is durable: who holds it.
+    pub(super) fn opened(&mut self, connection: ConnectionId) -> Option<Identity> {
+        let entry = self.entries.get_mut(&connection).filter(|entry| entry.standing == Standing::Opening)?;
+        entry.standing = Standing::Live;
+        self.opening.remove(&connection)
     }
 
     /// A session that ends by itself if its holder says no Hello.
     pub(super) fn insert_stranger(&mut self, now: Millis, session: Session, key: PublicKey) {
-        self.strangers.push_back((now, session.connection()));
-        self.insert(session, Standing::Stranger(Box::new(key)), Allowance::default());
+        let connection = session.connection();
+        self.came.push_back((now, connection));
+        self.strangers.insert(connection, key);
+        self.insert(session, Standing::Stranger, Allowance::default());
+    }
+
+    /// The key of the stranger who holds this session.
+    pub(super) fn stranger(&self, connection: ConnectionId) -> Option<&PublicKey> {
+        self.strangers.get(&connection)
     }
 
     /// The next stranger that said nothing for too long.
     pub(super) fn pop_silent_stranger(&mut self, now: Millis) -> Option<ConnectionId> {
-        while let Some((_, connection)) = self.strangers.front().copied().filter(|(since, _)| now.since(*since) >= STRANGER_LIFE) {
-            self.strangers.pop_front();
-            if self.entries.get(&connection).is_some_and(|entry| matches!(entry.standing, Standing::Stranger(_))) {
+        while let Some((_, connection)) = self.came.front().copied().filter(|(since, _)| now.since(*since) >= STRANGER_LIFE) {
+            self.came.pop_front();
+            if self.strangers.contains_key(&connection) {
                 return Some(connection);
             }
         }
@@ -100,7 +128,10 @@ impl Sessions {
         self.entries.contains(&connection)
     }
 
-    pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Box<Entry>> {
+    /// Takes a session out, but not its places.
+    pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Entry> {
+        self.opening.remove(&connection);
+        self.strangers.remove(&connection);
         self.entries.remove(&connection)
     }
 
@@ -145,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_session_takes_no_more_than_it_says_in_memory() {
-        // The next size that an allocator has is 256: a million sessions are 32 MB.
-        assert!(size_of::<Entry>() <= 224, "{}", size_of::<Entry>());
+        // There is one for each device of a fleet: eight bytes more are eight megabytes for a million.
+        assert!(size_of::<Option<Entry>>() <= 176, "{}", size_of::<Option<Entry>>());
     }
 }

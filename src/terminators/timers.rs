@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use firmware_protocol::time::Millis;
+use router::short::Short;
 
 /// All alarms of one terminator. An alarm that was set to an earlier time leaves its former entry behind, which then wakes nobody.
 #[derive(Debug)]
@@ -14,19 +15,19 @@ pub(super) struct Timers<K> {
 /// The alarm of one session, kept beside it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Alarm {
-    /// [`NEVER`] if it is not set.
-    at: Millis,
+    at: Short,
 }
 
-const NEVER: Millis = Millis(u64::MAX);
+/// An alarm that is not set.
+const NEVER: Short = Short::MAX;
 /// Room for entries that is kept however few there are.
 const ROOM_MIN: usize = 1_024;
 
 impl<K: Copy + Ord> Timers<K> {
     /// Makes `alarm`, which is `key`'s, go off at `at` or before.
     pub(super) fn set(&mut self, key: K, alarm: &mut Alarm, at: Millis) {
-        if at < alarm.at {
-            alarm.at = at;
+        if at.0 < alarm.at.get() {
+            alarm.at = Short::new(at.0);
             self.entries.push(Reverse((at, key)));
         }
     }
@@ -63,7 +64,7 @@ impl Default for Alarm {
 impl Alarm {
     /// `true` if the entry of `at` is the one that counts. The alarm is not set then.
     pub(super) fn go_off(&mut self, at: Millis) -> bool {
-        let goes_off = self.at == at;
+        let goes_off = self.at == Short::new(at.0);
         if goes_off {
             self.at = NEVER;
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use firmware_protocol::coap::Code;
-use firmware_protocol::crypto::{Aead, PublicKey};
+use firmware_protocol::crypto::Aead;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::dtls::cookie::Cookies;
 use firmware_protocol::dtls::demux::{Datagram, demux};
@@ -110,6 +110,11 @@ impl Worker {
             now,
             outputs: Vec::new(),
         })
+    }
+
+    /// Makes room for so many sessions that are to be taken over.
+    pub fn reserve(&mut self, sessions: usize) {
+        self.sessions.reserve(sessions);
     }
 
     /// Takes over a session of a former process. `retired` ones stay as tombstones.
@@ -244,7 +249,7 @@ impl Worker {
             let reason = if self.shared.ids.gave_out(connection) { "orphan" } else { "unknown_connection" };
             return self.shared.metrics.dropped(reason);
         };
-        if matches!(entry.standing, Standing::Opening(_)) {
+        if entry.standing == Standing::Opening {
             return self.shared.metrics.dropped("opening");
         }
         if !entry.allowance.has_records(self.now.at, &self.shared.limits) {
@@ -279,7 +284,7 @@ impl Worker {
                 }
             }
             Standing::Tombstone => self.with_session(connection, |session, cx| session.close(cx)),
-            Standing::Opening(_) | Standing::Stranger(_) => {}
+            Standing::Opening | Standing::Stranger => {}
         }
     }
 
@@ -289,7 +294,7 @@ impl Worker {
 
     fn with_session(&mut self, connection: ConnectionId, action: impl FnOnce(&mut Session, &mut Context<'_>)) {
         let Some(entry) = self.sessions.entry(connection) else { return };
-        let (device, standing) = (entry.session.device(), entry.standing.clone());
+        let (device, standing) = (entry.session.device(), entry.standing);
         let mut outputs = std::mem::take(&mut self.outputs);
         if entry.session.needs_generation() {
             self.shared.generations.renew(&mut entry.session, self.now.unix);
@@ -300,21 +305,21 @@ impl Worker {
         // Before anything is sent: the answer may come to another worker.
         self.follow(connection);
         for output in outputs.drain(..) {
-            match (output, &standing) {
+            match (output, standing) {
                 (Output::Transmit { path, datagram }, _) => self.transmit(path, &datagram),
                 (output, Standing::Live) => self.handle_output(connection, device, output),
-                (Output::Received { uplink: Uplink::Hello { hello, .. }, .. }, Standing::Stranger(key)) => {
-                    self.stranger_said_hello(connection, **key, &hello);
+                (Output::Received { uplink: Uplink::Hello { hello, .. }, .. }, Standing::Stranger) => {
+                    self.stranger_said_hello(connection, &hello);
                 }
-                (_, Standing::Opening(_) | Standing::Tombstone | Standing::Stranger(_)) => {}
+                (_, Standing::Opening | Standing::Tombstone | Standing::Stranger) => {}
             }
         }
         self.outputs = outputs;
     }
 
     /// What an operator wanted to see of an unknown key. There the session ends: nothing of it was written down.
-    fn stranger_said_hello(&mut self, connection: ConnectionId, key: PublicKey, hello: &Hello) {
-        if let Some(device) = hello.device {
+    fn stranger_said_hello(&mut self, connection: ConnectionId, hello: &Hello) {
+        if let Some((device, key)) = hello.device.zip(self.sessions.stranger(connection)) {
             let seen = StrangerSeen { spki: key.spki().to_vec(), device, platform: hello.platform, system_version: hello.system_version };
             self.shared.strangers.seen(seen, self.now.unix);
         }
@@ -458,7 +463,7 @@ impl Worker {
                 if self.append(Record::SessionOpened(stored), After::Opened { terminator: self.index, connection }) {
                     self.shared.metrics.sessions.inc();
                     let allowance = self.shared.limits.resume(self.now.at, identity.device);
-                    self.sessions.insert(session, Standing::Opening(Box::new(identity)), allowance);
+                    self.sessions.insert_opening(session, identity, allowance);
                 }
             }
             Holder::Stranger => {
@@ -470,9 +475,9 @@ impl Worker {
     }
 
     fn opened(&mut self, connection: ConnectionId) {
+        let Some(identity) = self.sessions.opened(connection) else { return };
         let Some(entry) = self.sessions.entry(connection) else { return };
-        let Standing::Opening(identity) = std::mem::replace(&mut entry.standing, Standing::Live) else { return };
-        let (identity, ip) = (*identity, entry.session.path().peer.ip());
+        let ip = entry.session.path().peer.ip();
         tracing::debug!(device = %identity.device, session = %connection, peer = %entry.session.path().peer, "session established");
         // The shard must know the session before its first message; a full lane means that it is not told, and the device starts over.
         if self.lanes.shards.tell(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {

@@ -59,7 +59,6 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Conversation {
     ids: MessageIds,
-    generation: Generation,
     message_max: u16,
     carrier: Carrier,
     open: Option<Box<Exchanges>>,
@@ -77,7 +76,7 @@ struct Exchanges {
 impl Conversation {
     /// With nothing open. `message_max` is what a device takes that says nothing, in bytes.
     pub(crate) fn new(carrier: Carrier, generation: Generation, message_max: u16) -> Self {
-        Self { ids: MessageIds::new(generation), generation, message_max, carrier, open: None }
+        Self { ids: MessageIds::new(generation), message_max, carrier, open: None }
     }
 
     /// The device's Hello allows messages of this many bytes.
@@ -273,7 +272,7 @@ impl Conversation {
     }
 
     fn open(&mut self) -> &mut Exchanges {
-        self.open.get_or_insert_with(|| Exchanges::new(self.generation, self.carrier))
+        self.open.get_or_insert_with(|| Exchanges::new(self.ids.token_quarter(), self.carrier))
     }
 
     fn with_outbound(&mut self, turn: &mut Turn<'_>, action: impl FnOnce(&mut Outbound, &mut MessageIds, &mut Turn<'_>)) {
@@ -284,10 +283,10 @@ impl Conversation {
 }
 
 impl Exchanges {
-    fn new(generation: Generation, carrier: Carrier) -> Box<Self> {
+    fn new(token_quarter: u8, carrier: Carrier) -> Box<Self> {
         Box::new(Self {
             inbound: Inbound::default(),
-            outbound: Outbound::new(Tokens::new(generation), carrier),
+            outbound: Outbound::new(Tokens::new(token_quarter), carrier),
             assembly: None,
             assembly_since: Millis::default(),
         })

@@ -22,24 +22,29 @@ const HALF: u16 = RANGE_LEN / 2;
 pub(crate) struct MessageIds {
     base: u16,
     next: u16,
-    /// From when on each half of the range may be entered again.
-    free_at: [Millis; 2],
+    /// From when on each half of the range may be entered again, in seconds.
+    free_at_s: [u32; 2],
 }
 
 impl MessageIds {
     pub(crate) fn new(generation: Generation) -> Self {
         let range = u16::try_from(generation.0 % RANGES).unwrap_or_default();
-        Self { base: range * RANGE_LEN, next: 0, free_at: [Millis(0); 2] }
+        Self { base: range * RANGE_LEN, next: 0, free_at_s: [0; 2] }
+    }
+
+    /// Which quarter of the tokens requests of this process have.
+    pub(crate) fn token_quarter(&self) -> u8 {
+        u8::try_from(u32::from(self.base / RANGE_LEN) % TOKEN_QUARTERS).unwrap_or_default()
     }
 
     /// An id that has not been used for 45 seconds, or `None` if there is none just now.
     pub(crate) fn take(&mut self, now: Millis) -> Option<u16> {
         let half = usize::from(self.next / HALF);
         let entering = self.next.is_multiple_of(HALF);
-        if entering && now < self.free_at[half] {
+        if entering && now.0 / 1000 < u64::from(self.free_at_s[half]) {
             return None;
         }
-        self.free_at[half] = now + SPAN;
+        self.free_at_s[half] = u32::try_from((now + SPAN).0.div_ceil(1000)).unwrap_or(u32::MAX);
         let id = self.base + self.next;
         self.next = (self.next + 1) % RANGE_LEN;
         Some(id)
@@ -49,6 +54,8 @@ impl MessageIds {
 /// How long a token stays out of use after its exchange ended without a response, which may still come.
 const QUARANTINE: Duration = Duration::from_secs(300);
 const TOKENS: u8 = 64;
+/// All token values, in parts of [`TOKENS`]. Generations that take turns with them take turns with the ranges of message ids as well.
+const TOKEN_QUARTERS: u32 = 4;
 
 /// One-byte tokens of one session in one process (docs/protocol.md: longer ones drop the connection). Two bits name the generation, so that an answer to a
 /// former process is not taken for one to this.
@@ -61,9 +68,9 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    pub(crate) fn new(generation: Generation) -> Self {
-        let quarter = u8::try_from(generation.0 % 4).unwrap_or_default();
-        Self { base: quarter * TOKENS, next: 0, open: 0, resting: Vec::new() }
+    /// Those of one of the four quarters.
+    pub(crate) fn new(quarter: u8) -> Self {
+        Self { base: quarter % 4 * TOKENS, next: 0, open: 0, resting: Vec::new() }
     }
 
     /// A token no open or recent exchange has; `None` if all 64 are taken.
@@ -139,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_token_rests_after_a_timeout_and_generations_differ() {
-        let mut tokens = Tokens::new(Generation(5));
+        let mut tokens = Tokens::new(1);
         let all: Vec<_> = (0..64).map(|_| tokens.take(Millis(0)).unwrap()).collect();
         assert_eq!(tokens.take(Millis(0)), None);
         tokens.free(all[3]);
@@ -147,6 +154,6 @@ mod tests {
         tokens.rest(all[9], Millis(0));
         assert_eq!(tokens.take(Millis(299_999)), None);
         assert_eq!(tokens.take(Millis(300_000)), Some(all[9]));
-        assert!(!all.contains(&Tokens::new(Generation(6)).take(Millis(0)).unwrap()));
+        assert!(!all.contains(&Tokens::new(2).take(Millis(0)).unwrap()));
     }
 }

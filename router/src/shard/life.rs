@@ -20,12 +20,18 @@ const DESCRIBE_SPAN: Duration = Duration::from_secs(45);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl<R> Shard<R> {
+    /// Makes room for so many devices that are to be taken over, and no more than that.
+    pub fn reserve(&mut self, devices: usize) {
+        self.devices.reserve(devices);
+        self.timers.reserve(devices);
+    }
+
     /// Takes over a device that a former process served. It counts as online for one lease, because it does not know that anything happened,
     /// unless it sleeps.
     pub fn restore(&mut self, now: Now, restored: RestoredDevice) {
         let device = Device::restored(restored, &mut self.common);
-        let (id, asleep) = (device.identity.device, device.asleep_until(now.unix).is_some());
-        self.devices.insert(Box::new(device));
+        let (id, asleep) = (device.id(), device.asleep_until(now.unix).is_some());
+        self.devices.insert(device);
         if !asleep {
             self.renew(now, id);
         }
@@ -33,10 +39,10 @@ impl<R> Shard<R> {
     }
 
     pub(super) fn opened(&mut self, now: Now, link: Link, identity: Identity, ip: IpAddr, out: &mut Vec<Output<R>>) {
-        let device = self.devices.get_or_insert_with(identity.device, || Device::new(identity));
-        device.identity = identity;
+        let Some(device) = self.devices.get_or_insert_with(identity.device, || Device::new(identity)) else { return };
+        device.identify(identity);
         device.last_handshake = Moment::at(now.unix);
-        device.last_ip = Some(ip);
+        device.last_ip = ip.into();
         (device.restored, device.claiming) = (false, false);
         if let Some(old) = device.link.replace(link).filter(|old| *old != link) {
             self.counts.replaced += 1;
@@ -148,18 +154,16 @@ impl<R> Shard<R> {
 
     pub(super) fn identity_changed(&mut self, now: Now, identity: Identity, out: &mut Vec<Output<R>>) {
         let Some(device) = self.devices.get_mut(&identity.device) else { return };
-        if device.identity.key != identity.key {
+        if !device.has_key(identity.key) {
             // Its session was made with a key that is no longer the device's.
             return self.revoked(now, identity.device, out);
         }
-        if device.identity == identity {
+        let (owner, link) = (device.owner(), device.link);
+        if !device.identify(identity) {
             return;
         }
-        if let Some(owner) = device.identity.owner {
-            self.subscribers.entry(owner).or_default().remove(&identity.device);
-        }
-        device.identity = identity;
-        if let Some(link) = device.link {
+        self.unindex(owner, identity.device);
+        if let Some(link) = link {
             out.push(Output::Identify { link, identity });
         }
         self.index(identity.device);
@@ -169,10 +173,9 @@ impl<R> Shard<R> {
         if let Some(link) = self.devices.get(&id).and_then(|device| device.link) {
             self.end_session(now, id, link, RetireReason::Revoked, out);
         }
-        let Some(device) = self.devices.remove(&id) else { return };
-        if let Some(owner) = device.identity.owner {
-            self.subscribers.entry(owner).or_default().remove(&id);
-        }
+        let owner = self.devices.get(&id).and_then(Device::owner);
+        self.unindex(owner, id);
+        self.devices.remove(&id);
     }
 }
 

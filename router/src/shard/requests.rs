@@ -81,7 +81,7 @@ impl<R> Shard<R> {
             Wish::Name => out.push(errand(Task::Name { event: publish.name })),
             Wish::Random => out.push(errand(Task::Random { event: publish.name })),
             Wish::Address => {
-                let address = device.last_ip.map(|address| address.to_canonical().to_string());
+                let address = device.last_ip.get().map(|address| address.to_string());
                 self.tell_device(now, id, link, &publish.name, address.as_deref(), out);
             }
             Wish::Owner => {}
@@ -107,7 +107,7 @@ impl<R> Shard<R> {
             return out.push(Output::Acknowledge { link, receipt, code: Code::UNAVAILABLE });
         }
         if let Verdict::Owned(identity) = verdict {
-            let is_new = self.devices.get(&id).is_some_and(|device| device.identity.owner != identity.owner);
+            let is_new = self.devices.get(&id).is_some_and(|device| device.owner() != identity.owner);
             self.identity_changed(now, identity, out);
             self.tell_device(now, id, link, CLAIM_RESPONSE, None, out);
             if is_new {

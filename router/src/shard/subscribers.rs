@@ -17,14 +17,23 @@ pub(super) const DELIVERY_SPAN: Duration = Duration::from_secs(45);
 impl<R> Shard<R> {
     /// Keeps the index of subscribers true of one device.
     pub(super) fn index(&mut self, id: DeviceId) {
-        let Some(device) = self.devices.get(&id) else { return };
-        let Some(owner) = device.identity.owner else { return };
-        let wants_events = device.subscribes_to_applications();
-        let of_owner = self.subscribers.entry(owner).or_default();
-        if !wants_events {
-            of_owner.remove(&id);
-        } else if of_owner.insert(id) {
+        let Some(slot) = self.devices.slot(&id) else { return };
+        let Some(device) = self.devices.at(slot) else { return };
+        let Some(owner) = device.owner() else { return };
+        if !device.subscribes_to_applications() {
+            self.unindex(Some(owner), id);
+        } else if self.subscribers.entry(owner).or_default().insert(slot) {
             self.new_subscribers.push(owner);
+        }
+    }
+
+    /// Takes one device out of the index. To be called while its place is still its own.
+    pub(super) fn unindex(&mut self, owner: Option<OwnerId>, id: DeviceId) {
+        let Some((owner, slot)) = owner.zip(self.devices.slot(&id)) else { return };
+        let Some(of_owner) = self.subscribers.get_mut(&owner) else { return };
+        of_owner.remove(&slot);
+        if of_owner.is_empty() {
+            self.subscribers.remove(&owner);
         }
     }
 
@@ -35,12 +44,12 @@ impl<R> Shard<R> {
 
     pub(super) fn fan_out(&mut self, now: Now, event: &Event, out: &mut Vec<Output<R>>) {
         let Some(subscribers) = self.subscribers.get(&event.owner) else { return };
-        for id in subscribers {
-            let Some(device) = self.devices.get(id).filter(|device| device.presence.is_online(now.at)) else { continue };
+        for slot in subscribers {
+            let Some(device) = self.devices.at(*slot).filter(|device| device.presence.is_online(now.at)) else { continue };
             let delivery = delivery(event, &device.subscriptions, device.takes_typed_events());
             let (Some(link), Some(delivery)) = (device.link, delivery) else { continue };
             let deadline = now.at + DELIVERY_SPAN;
-            let request = self.calls.open(*id, Purpose::Delivery);
+            let request = self.calls.open(device.id(), Purpose::Delivery);
             self.timers.end_call(deadline + Duration::from_secs(1), request);
             self.counts.deliveries += 1;
             out.push(Output::Request { link, id: request, request: Request::Deliver(delivery), deadline });

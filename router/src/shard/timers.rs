@@ -7,6 +7,8 @@ use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::request::RequestId;
 use firmware_protocol::time::Millis;
 
+use crate::short::Short;
+
 /// Why to look after a device.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Look {
@@ -25,16 +27,21 @@ pub(super) enum Due {
     Call(RequestId),
 }
 
-/// All timers of a shard. Apart, because there is one for each device: they are three quarters as long by themselves.
+/// All timers of a shard. Apart, because there is one for each device: they are half as long by themselves.
 #[derive(Default, Debug)]
 pub(super) struct Timers {
-    devices: BinaryHeap<Reverse<(Millis, DeviceId, Look)>>,
+    devices: BinaryHeap<Reverse<(Short, DeviceId, Look)>>,
     calls: BinaryHeap<Reverse<(Millis, RequestId)>>,
 }
 
 impl Timers {
+    /// Makes room for so many more devices, and no more than that.
+    pub(super) fn reserve(&mut self, devices: usize) {
+        self.devices.reserve_exact(devices);
+    }
+
     pub(super) fn look(&mut self, at: Millis, device: DeviceId, look: Look) {
-        self.devices.push(Reverse((at, device, look)));
+        self.devices.push(Reverse((Short::new(at.0), device, look)));
     }
 
     /// For a call that ends by itself as a rule.
@@ -60,7 +67,7 @@ impl Timers {
     }
 
     fn next(&self) -> (Option<Millis>, Option<Millis>) {
-        (self.devices.peek().map(|Reverse((at, ..))| *at), self.calls.peek().map(|Reverse((at, _))| *at))
+        (self.devices.peek().map(|Reverse((at, ..))| Millis(at.get())), self.calls.peek().map(|Reverse((at, _))| *at))
     }
 }
 

@@ -89,19 +89,17 @@ impl<R> Shard<R> {
     }
 
     fn published(&mut self, now: Now, id: DeviceId, floor: Floor, publish: Publish, then: Then<R>, out: &mut Vec<Output<R>>) {
-        let Some(identity) = self.devices.get(&id).map(|device| device.identity) else { return };
+        let Some(device) = self.devices.get_mut(&id) else { return };
         let shown = !publish.is_system() || SHOWN.contains(&publish.name.as_str());
-        let Some(owner) = identity.owner.filter(|_| shown) else {
+        let Some(owner) = device.owner().filter(|_| shown) else {
             self.counts.unrouted += 1;
             return out.push(Output::Append { record: Record::Seen { floor }, then });
         };
         self.counts.events += 1;
-        if let Some(device) = self.devices.get_mut(&id) {
-            device.published += 1;
-        }
+        device.published = device.published.saturating_add(1);
         let event = NewEvent {
             owner,
-            product: identity.product,
+            product: device.product(),
             source: Source::Device(id),
             name: publish.name,
             content_format: publish.content_format,

@@ -24,17 +24,17 @@ impl<R> Shard<R> {
         let Some(device) = self.devices.get_mut(&id) else { return };
         let vitals = Vitals::parse(page);
         self.counts.vitals_malformed += u64::from(vitals.is_none());
-        let (Some(vitals), Some(owner)) = (vitals, device.identity.owner) else {
+        let (Some(vitals), Some(owner)) = (vitals, device.owner()) else {
             self.counts.unrouted += 1;
             out.extend(floor.map(|floor| Output::Append { record: Record::Seen { floor }, then }));
             return;
         };
         self.counts.vitals += 1;
         let since = device.online_since.get().map_or(0, |since| now.unix.0.saturating_sub(since.0));
-        let service = Service { uptime_s: since / 1000, published: device.published };
+        let service = Service { uptime_s: since / 1000, published: u64::from(device.published) };
         let event = NewEvent {
             owner,
-            product: device.identity.product,
+            product: device.product(),
             source: Source::Device(id),
             name: vitals::EVENT.to_owned(),
             content_format: format::TEXT,

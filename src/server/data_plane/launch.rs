@@ -75,6 +75,7 @@ impl Launch<'_> {
         for (index, ((mailbox, lanes, subscribed), devices)) in ends.into_iter().zip(shares).enumerate() {
             let bell = mailbox.bell();
             let mut shard = Shard::new(Box::new(SeededEntropy::new(random())));
+            shard.reserve(devices.len());
             devices.into_iter().for_each(|device| shard.restore(clock.now(), device));
             let thread = ShardThread::new(shard, mailbox, lanes, clock, Arc::clone(&metrics), subscribed);
             self.threads.spawn(&format!("shard-{index}"), bell, move |stop| thread.run(stop))?;
@@ -132,6 +133,7 @@ impl Launch<'_> {
             }
             let bell = mailbox.bell();
             let mut worker = Worker::new(number(index), workers, udp, mailbox, lanes, Arc::clone(&unlabelled), self.shared.clone())?;
+            worker.reserve(sessions.len());
             sessions.into_iter().for_each(|(session, retired)| worker.restore(session, retired));
             self.threads.spawn(&format!("terminator-{index}"), bell, move |stop| worker.run(stop))?;
         }

@@ -46,18 +46,18 @@ impl Worker {
         let Some(entry) = self.sessions.entry(connection).filter(|entry| !entry.session.id_on_wire()) else { return };
         let places = Places::of(&entry.session);
         self.unlabelled.prove(places.proved, connection);
-        if !matches!(entry.standing, Standing::Stranger(_)) {
+        if entry.standing != Standing::Stranger {
             self.unlabelled.hold(entry.session.device(), connection);
         }
-        entry.places = Some(Box::new(Places { claimed: None, ..places }));
+        self.sessions.places.insert(connection, Places { claimed: None, ..places });
     }
 
     /// Keeps the table of such sessions true of one to which something was done.
     pub(super) fn follow(&mut self, connection: ConnectionId) {
-        let Some(entry) = self.sessions.entry(connection) else { return };
-        let Some(places) = entry.places.as_deref_mut() else { return };
-        let (old, new) = (*places, Places::of(&entry.session));
-        *places = new;
+        let Some(entry) = self.sessions.entry(connection).filter(|entry| !entry.session.id_on_wire()) else { return };
+        let new = Places::of(&entry.session);
+        let Some(places) = self.sessions.places.get_mut(&connection) else { return };
+        let old = std::mem::replace(places, new);
         if old.proved != new.proved {
             self.unlabelled.leave(old.proved, connection);
             self.unlabelled.prove(new.proved, connection);
@@ -73,7 +73,7 @@ impl Worker {
     /// A session is gone.
     pub(super) fn remove(&mut self, connection: ConnectionId) {
         let Some(entry) = self.sessions.remove(connection) else { return };
-        let Some(places) = entry.places else { return };
+        let Some(places) = self.sessions.places.remove(&connection) else { return };
         [Some(places.proved), places.claimed].into_iter().flatten().for_each(|peer| self.unlabelled.leave(peer, connection));
         self.unlabelled.release(entry.session.device(), connection);
     }
