@@ -181,27 +181,22 @@ impl Session {
         Some(session)
     }
 
-    /// A session of a former process. `floor` is the highest sequence number known to have been accepted, `seen` the messages (id and digest) known
-    /// to have been acted upon, `hello` the device's last.
-    pub fn restored(
-        stored: &StoredSession,
-        floor: Option<u64>,
-        seen: &[(u16, u64)],
-        hello: Option<&Hello>,
-        generation: Generation,
-        now: Now,
-    ) -> Option<Self> {
+    /// A session of a former process. `floor` is the highest sequence number known to have been accepted, `message_max` what the device takes
+    /// if it has said so ([`Hello::message_cap`]).
+    pub fn restored(stored: &StoredSession, floor: Option<u64>, message_max: Option<u16>, generation: Generation) -> Option<Self> {
         let mut session = Self::new(stored, generation)?;
         match floor {
             Some(floor) => session.received = ReplayWindow::above(floor),
             // Nothing was heard after the handshake: the device may still wait for our last flight.
             None => session.final_flight = Some(Box::new(stored.final_flight.after(generation.0 - stored.birth.0))),
         }
-        session.conversation.remember(now.at, seen);
-        if let Some(hello) = hello {
-            session.introduce(hello);
-        }
+        message_max.into_iter().for_each(|max| session.conversation.set_message_max(max));
         Some(session)
+    }
+
+    /// Knows messages (id and digest) that a former process acted upon, which ended before `since`. To be called before the first datagram.
+    pub fn remember(&mut self, since: Millis, seen: &[(u16, u64)]) {
+        self.conversation.remember(since, seen);
     }
 
     fn new(stored: &StoredSession, generation: Generation) -> Option<Self> {

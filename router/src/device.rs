@@ -1,24 +1,23 @@
 //! What a shard knows of one of its devices.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use firmware_protocol::crypto::digest64;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::{DeviceId, Identity, KeyHash, OwnerId, ProductId};
 use firmware_protocol::session::describe::{Application, DescribeKind};
 use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
-use firmware_protocol::session::modules::Modules;
 use firmware_protocol::session::publish::is_system_name;
-use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
+use firmware_protocol::session::subscribe::Subscription;
 use firmware_protocol::session::variable::VariableType;
 use firmware_protocol::time::{Now, UnixMillis};
 
+use crate::in_common::{Described, InCommon};
 use crate::presence::Presence;
 use crate::rate::Bucket;
-use crate::shared::Shared;
 use crate::short::Short;
 use crate::table::Keyed;
 
@@ -162,38 +161,6 @@ impl Left {
     }
 }
 
-/// What devices of the same firmware have in common.
-#[derive(Debug, Default)]
-pub(crate) struct InCommon {
-    applications: Shared<Application>,
-    subscriptions: Shared<Vec<Subscription>>,
-}
-
-impl InCommon {
-    fn application(&mut self, payload: &[u8]) -> Option<Arc<Application>> {
-        Some(self.applications.hold(digest64(payload), Application::parse(payload)?))
-    }
-
-    /// The application's part of a describe of firmware and application together.
-    fn application_within_system(&mut self, payload: &[u8]) -> Option<Arc<Application>> {
-        Some(self.applications.hold(digest64(payload), Application::within_system(payload)?))
-    }
-
-    fn subscriptions(&mut self, subscriptions: Vec<Subscription>) -> Arc<Vec<Subscription>> {
-        let mut text = Vec::new();
-        for Subscription { prefix, handler, publisher } in &subscriptions {
-            text.extend_from_slice(prefix.as_bytes());
-            publisher.iter().for_each(|device| text.extend_from_slice(&device.0));
-            text.push(match handler {
-                HandlerKind::Text => 0,
-                HandlerKind::Binary => 1,
-                HandlerKind::Cbor => 2,
-            });
-        }
-        self.subscriptions.hold(digest64(&text), subscriptions)
-    }
-}
-
 /// What recovery knows of a device.
 #[derive(Clone, Debug)]
 pub struct RestoredDevice {
@@ -205,16 +172,16 @@ pub struct RestoredDevice {
     pub established_at: UnixMillis,
     /// Where it was.
     pub ip: IpAddr,
-    /// Payload of its last Hello.
-    pub hello: Option<Vec<u8>>,
-    /// Payload of its application describe.
-    pub application: Option<Vec<u8>>,
+    /// Its last Hello.
+    pub hello: Option<Hello>,
+    /// Payload of its application describe. Devices that describe the same share it, here and in the next two.
+    pub application: Option<Arc<[u8]>>,
     /// Payload of its system describe.
-    pub system: Option<Vec<u8>>,
+    pub system: Option<Arc<[u8]>>,
     /// Its goodbye, if nothing that begins a session came after it.
     pub left: Option<Left>,
     /// Its subscriptions.
-    pub subscriptions: Vec<Subscription>,
+    pub subscriptions: Arc<BTreeSet<Subscription>>,
 }
 
 /// What the API may know of a device.
@@ -279,9 +246,8 @@ impl Device {
     pub(crate) fn restored(restored: RestoredDevice, common: &mut InCommon) -> Self {
         let mut device = Self {
             link: Some(restored.link),
-            firmware: restored.hello.as_deref().and_then(Hello::parse).map(|hello| Firmware::from(&hello)),
-            safe_mode: restored.system.as_deref().is_some_and(lacks_modules),
-            subscriptions: common.subscriptions(restored.subscriptions),
+            firmware: restored.hello.as_ref().map(Firmware::from),
+            subscriptions: common.subscriptions_again(&restored.subscriptions),
             left: restored.left.map(Box::new),
             last_handshake: Moment::at(restored.established_at),
             last_ip: restored.ip.into(),
@@ -289,8 +255,9 @@ impl Device {
             ..Self::new(restored.identity)
         };
         // A describe of the application alone is newer than what the firmware's says of it: one that has both comes first or comes alone.
-        restored.system.iter().for_each(|payload| device.describe(DescribeKind::System, payload, common));
-        restored.application.iter().for_each(|payload| device.describe(DescribeKind::Application, payload, common));
+        for (kind, payload) in [(DescribeKind::System, &restored.system), (DescribeKind::Application, &restored.application)] {
+            payload.iter().for_each(|payload| device.described(kind, common.described_again(kind, payload)));
+        }
         device
     }
 
@@ -333,12 +300,16 @@ impl Device {
     }
 
     pub(crate) fn describe(&mut self, kind: DescribeKind, payload: &[u8], common: &mut InCommon) {
+        self.described(kind, common.described(kind, payload));
+    }
+
+    fn described(&mut self, kind: DescribeKind, said: Described) {
         match kind {
             DescribeKind::System => {
-                (self.has_system_describe, self.safe_mode) = (true, lacks_modules(payload));
-                self.application = common.application_within_system(payload).or(self.application.take());
+                (self.has_system_describe, self.safe_mode) = (true, said.lacks_modules);
+                self.application = said.application.or(self.application.take());
             }
-            DescribeKind::Application => self.application = common.application(payload),
+            DescribeKind::Application => self.application = said.application,
             DescribeKind::Metrics => {}
         }
     }
@@ -408,11 +379,6 @@ impl Device {
             variables: self.application.as_ref().map(|application| application.variables.clone()),
         }
     }
-}
-
-/// A describe that is none says nothing.
-fn lacks_modules(system: &[u8]) -> bool {
-    Modules::parse(system).is_some_and(|modules| modules.missing().next().is_some())
 }
 
 #[cfg(test)]

@@ -23,9 +23,10 @@ use firmware_protocol::session::{Receipt, Uplink};
 use firmware_protocol::time::{Millis, Now, UnixMillis};
 
 use crate::ask::{Answer, Ask, AskError};
-use crate::device::{Device, DeviceView, InCommon, Link};
+use crate::device::{Device, DeviceView, Link};
 use crate::errand::{self, Errand};
 use crate::event::{CommittedEvents, NewEvent, Source};
+use crate::in_common::InCommon;
 use crate::journal::{Record, RetireReason};
 use crate::table::{Slot, Table};
 

@@ -1,6 +1,7 @@
 //! The reduction of all records: what a restarted server has to know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::DeviceId;
@@ -60,8 +61,8 @@ pub struct Device {
     pub application: Option<Kept>,
     /// Metrics describe.
     pub metrics: Option<Kept>,
-    /// What it subscribes to.
-    pub subscriptions: BTreeSet<Subscription>,
+    /// What it subscribes to. Devices of the same firmware may hold one set together, as they may payloads.
+    pub subscriptions: Arc<BTreeSet<Subscription>>,
     /// Its last goodbye, which may be older than its last Hello.
     pub goodbye: Option<Kept>,
 }
@@ -70,7 +71,7 @@ pub struct Device {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kept {
     /// The bytes.
-    pub payload: Vec<u8>,
+    pub payload: Arc<[u8]>,
     /// When they were accepted.
     pub at: UnixMillis,
 }
@@ -102,7 +103,7 @@ impl State {
             }
             Record::Subscribed { floor, device, subscription } => {
                 self.raise(floor);
-                self.devices.entry(*device).or_default().subscriptions.insert(subscription.clone());
+                self.devices.entry(*device).or_default().subscribe(subscription.clone());
             }
             Record::Goodbye { floor, device, payload, at } => {
                 self.raise(floor);
@@ -157,6 +158,10 @@ impl Device {
         }
     }
 
+    pub(super) fn subscribe(&mut self, subscription: Subscription) {
+        Arc::make_mut(&mut self.subscriptions).insert(subscription);
+    }
+
     fn describe_mut(&mut self, kind: DescribeKind) -> &mut Option<Kept> {
         match kind {
             DescribeKind::System => &mut self.system,
@@ -168,7 +173,7 @@ impl Device {
 
 impl Kept {
     fn some(payload: &[u8], at: UnixMillis) -> Option<Kept> {
-        Some(Kept { payload: payload.to_vec(), at })
+        Some(Kept { payload: payload.into(), at })
     }
 }
 
@@ -246,13 +251,13 @@ mod tests {
             Record::Goodbye { floor, device, payload: vec![2], at: AT },
         ]);
         let told = &state.devices[&device];
-        assert_eq!(told.describe(DescribeKind::Application), Some(&Kept { payload: vec![1], at: AT }));
-        assert_eq!(told.subscriptions, BTreeSet::from([subscription]));
+        assert_eq!(told.describe(DescribeKind::Application), Some(&Kept { payload: [1].into(), at: AT }));
+        assert_eq!(*told.subscriptions, BTreeSet::from([subscription]));
 
         state.apply(&Record::Hello { floor, device, payload: vec![3], at: AT });
         let expected = Device {
-            hello: Some(Kept { payload: vec![3], at: AT }),
-            goodbye: Some(Kept { payload: vec![2], at: AT }),
+            hello: Some(Kept { payload: [3].into(), at: AT }),
+            goodbye: Some(Kept { payload: [2].into(), at: AT }),
             ..Device::default()
         };
         assert_eq!(state.devices[&device], expected);

@@ -66,7 +66,7 @@ impl DataPlane {
             tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, bytes = torn.bytes_cut, what = %torn.what,
                 "the journal's unfinished tail was cut");
         }
-        let restored = restore(recovered.state, registry.keys(), generation, workers, now);
+        let restored = restore(recovered.state, registry.keys(), workers);
         let sessions = restored.sessions.len();
         let sockets = terminators::bind_group(config.udp.listen, workers)?;
         let listener = tcp::bind(config.tcp.listen).map_err(|source| StartError::Listen { address: config.tcp.listen, source })?;

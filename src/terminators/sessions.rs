@@ -8,6 +8,7 @@ use firmware_protocol::crypto::PublicKey;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::Identity;
 use firmware_protocol::session::Session;
+use firmware_protocol::session::stored::StoredSession;
 use firmware_protocol::time::Millis;
 use router::table::{Keyed, Table};
 
@@ -17,6 +18,9 @@ use super::timers::{Alarm, Timers};
 
 /// How long a stranger may take to say Hello.
 const STRANGER_LIFE: Duration = Duration::from_secs(60);
+
+/// For how long a device may repeat what it said to the last process.
+const REPEATED: Duration = Duration::from_secs(90);
 
 /// What a session is at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +33,21 @@ pub(super) enum Standing {
     Tombstone,
     /// A stranger's, until its Hello.
     Stranger,
+}
+
+/// A session of a former process.
+#[derive(Debug)]
+pub struct FormerSession {
+    /// What was written down of it.
+    pub stored: StoredSession,
+    /// The highest sequence number known to have been accepted.
+    pub highest: Option<u64>,
+    /// Id and digest of messages that were acted upon lately.
+    pub recent: Vec<(u16, u64)>,
+    /// Longest message the device takes, if it said so.
+    pub message_max: Option<u16>,
+    /// It is over: only its tombstone is left.
+    pub retired: bool,
 }
 
 /// A session and what its terminator keeps beside it. What few have is kept elsewhere: there is one of these for each device of a fleet.
@@ -66,6 +85,9 @@ pub(super) struct Sessions {
     strangers: HashMap<ConnectionId, PublicKey>,
     /// Strangers in the order in which they came.
     came: VecDeque<(Millis, ConnectionId)>,
+    /// What devices said shortly before the last process ended, of those that have not been heard since. Nothing else of that is made for a device that says nothing.
+    former: HashMap<ConnectionId, Vec<(u16, u64)>>,
+    former_since: Millis,
     /// Where the table of sessions without connection id on the wire says that they are.
     pub(super) places: HashMap<ConnectionId, Places>,
 }
@@ -74,6 +96,20 @@ impl Sessions {
     /// Makes room for that many more.
     pub(super) fn reserve(&mut self, more: usize) {
         self.entries.reserve(more);
+        self.former.reserve(more);
+    }
+
+    /// Messages of a former process's session, which may come again from `since` on.
+    pub(super) fn remember(&mut self, since: Millis, connection: ConnectionId, recent: Vec<(u16, u64)>) {
+        self.former_since = since;
+        self.former.insert(connection, recent);
+    }
+
+    /// Forgets what no device repeats any more.
+    pub(super) fn forget_former(&mut self, now: Millis) {
+        if !self.former.is_empty() && now.since(self.former_since) >= REPEATED {
+            self.former = HashMap::new();
+        }
     }
 
     pub(super) fn insert(&mut self, session: Session, standing: Standing, allowance: Allowance) {
@@ -121,7 +157,13 @@ impl Sessions {
     }
 
     pub(super) fn entry(&mut self, connection: ConnectionId) -> Option<&mut Entry> {
-        self.entries.get_mut(&connection)
+        let entry = self.entries.get_mut(&connection)?;
+        if !self.former.is_empty()
+            && let Some(recent) = self.former.remove(&connection)
+        {
+            entry.session.remember(self.former_since, &recent);
+        }
+        Some(entry)
     }
 
     pub(super) fn contains(&self, connection: ConnectionId) -> bool {
@@ -132,6 +174,7 @@ impl Sessions {
     pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Entry> {
         self.opening.remove(&connection);
         self.strangers.remove(&connection);
+        self.former.remove(&connection);
         self.entries.remove(&connection)
     }
 

@@ -33,7 +33,7 @@ use crate::mailbox::{Lane, Mailbox};
 use crate::shards::ToShards;
 use crate::terminators::awaited::Awaited;
 use crate::terminators::limits::{self, Allowance};
-use crate::terminators::sessions::{Sessions, Standing};
+use crate::terminators::sessions::{FormerSession, Sessions, Standing};
 use crate::terminators::udp::{Queue, Udp};
 use crate::terminators::{Holder, Shared, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
 use crate::writer::{After, Append};
@@ -112,13 +112,17 @@ impl Worker {
         })
     }
 
-    /// Makes room for so many sessions that are to be taken over.
-    pub fn reserve(&mut self, sessions: usize) {
-        self.sessions.reserve(sessions);
+    /// Takes over sessions of a former process, which ended before `since`.
+    pub fn restore(&mut self, since: Millis, sessions: Vec<FormerSession>) {
+        self.sessions.reserve(sessions.len());
+        sessions.into_iter().for_each(|session| self.restore_one(since, session));
     }
 
-    /// Takes over a session of a former process. `retired` ones stay as tombstones.
-    pub fn restore(&mut self, session: Session, retired: bool) {
+    /// One that is over stays as a tombstone.
+    fn restore_one(&mut self, since: Millis, former: FormerSession) {
+        let FormerSession { stored, highest, recent, message_max, retired } = former;
+        let generation = self.shared.generations.current();
+        let Some(session) = Session::restored(&stored, highest, message_max, generation) else { return };
         let standing = if retired { Standing::Tombstone } else { Standing::Live };
         if !retired {
             self.shared.metrics.sessions.inc();
@@ -129,6 +133,9 @@ impl Worker {
         match buried {
             true => self.unlabelled.bury(peer, device, connection),
             false => self.enter(connection),
+        }
+        if !recent.is_empty() {
+            self.sessions.remember(since, connection, recent);
         }
     }
 
@@ -147,6 +154,7 @@ impl Worker {
         while let Some(connection) = self.sessions.pop_silent_stranger(self.now.at) {
             self.remove(connection);
         }
+        self.sessions.forget_former(self.now.at);
         self.receive(Queue::Sessions, SESSION_BATCHES);
         self.receive(Queue::Others, OTHER_BATCHES);
         self.take_messages();

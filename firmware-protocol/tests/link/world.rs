@@ -440,9 +440,9 @@ impl World {
         self.pending.clear();
         self.cookies = Cookies::new(self.now, &mut self.entropy);
         self.handshaker = Handshaker::new(self.server_key.clone(), ServerCertificate::Omitted).unwrap();
-        let (disk, now) = (&self.disk, self.clock());
-        self.session =
-            disk.session.as_ref().and_then(|stored| Session::restored(stored, disk.floor, &disk.seen, None, self.generation, now));
+        let (disk, now) = (&self.disk, self.now);
+        self.session = disk.session.as_ref().and_then(|stored| Session::restored(stored, disk.floor, None, self.generation));
+        self.session.iter_mut().for_each(|session| session.remember(now, &disk.seen));
     }
 
     pub(crate) fn session_path(&self) -> SocketAddr {

@@ -265,7 +265,11 @@ impl Cloud {
         self.pending.clear();
         self.cookies = Cookies::new(now.at, &mut self.entropy);
         let (generation, kept) = (self.generation, self.disk.values());
-        let restored = kept.filter_map(|kept| Session::restored(&kept.stored, kept.floor, &kept.seen, None, generation, now));
+        let restored = kept.filter_map(|kept| {
+            let mut session = Session::restored(&kept.stored, kept.floor, None, generation)?;
+            session.remember(now.at, &kept.seen);
+            Some(session)
+        });
         self.sessions = restored.map(|session| (session.connection(), session)).collect();
     }
 

@@ -20,15 +20,16 @@ const DESCRIBE_SPAN: Duration = Duration::from_secs(45);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl<R> Shard<R> {
-    /// Makes room for so many devices that are to be taken over, and no more than that.
-    pub fn reserve(&mut self, devices: usize) {
-        self.devices.reserve(devices);
-        self.timers.reserve(devices);
+    /// Takes over devices that a former process served.
+    pub fn restore(&mut self, now: Now, devices: Vec<RestoredDevice>) {
+        self.devices.reserve(devices.len());
+        self.timers.reserve(devices.len());
+        devices.into_iter().for_each(|device| self.restore_one(now, device));
+        self.common.end_restoring();
     }
 
-    /// Takes over a device that a former process served. It counts as online for one lease, because it does not know that anything happened,
-    /// unless it sleeps.
-    pub fn restore(&mut self, now: Now, restored: RestoredDevice) {
+    /// It counts as online for one lease, because it does not know that anything happened, unless it sleeps.
+    fn restore_one(&mut self, now: Now, restored: RestoredDevice) {
         let device = Device::restored(restored, &mut self.common);
         let (id, asleep) = (device.id(), device.asleep_until(now.unix).is_some());
         self.devices.insert(device);

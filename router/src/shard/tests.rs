@@ -267,7 +267,7 @@ fn a_restored_device_that_sleeps_is_not_online_until_it_is_heard() {
     let mut bench = Bench::new();
     let goodbye = firmware_protocol::session::goodbye::Goodbye::parse(&[0x05, 0x06, 0x90, 0x1c]).unwrap();
     let at = UnixMillis(bench.now.unix.0 - 60_000);
-    bench.shard.restore(bench.now, RestoredDevice { left: Some(Left { at, goodbye }), ..restored(true, true, true) });
+    bench.shard.restore(bench.now, vec![RestoredDevice { left: Some(Left { at, goodbye }), ..restored(true, true, true) }]);
     assert_eq!(bench.shard.online(bench.now.at), 0);
     assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::AsleepUntil(UnixMillis(at.0 + 3_600_000)))));
     let out = bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
@@ -287,7 +287,7 @@ fn a_device_whose_application_lacks_something_is_in_safe_mode() {
     bench.uplink(1, DEVICE, Uplink::Describe { kind: DescribeKind::System, payload: sound });
     assert!(!view_of(&mut bench).safe_mode);
     let mut bench = Bench::new();
-    bench.shard.restore(bench.now, RestoredDevice { system: Some(payload), ..restored(true, true, true) });
+    bench.shard.restore(bench.now, vec![RestoredDevice { system: Some(payload.into()), ..restored(true, true, true) }]);
     assert!(view_of(&mut bench).safe_mode);
 }
 
@@ -298,11 +298,11 @@ fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDev
         link: link(1),
         established_at: UnixMillis(5),
         ip: [127, 0, 0, 1].into(),
-        hello: hello_known.then(|| hello(DEVICE).encode()),
-        application: described.then(|| b"{}".to_vec()),
-        system: Some(vec![1]),
+        hello: hello_known.then(|| hello(DEVICE)),
+        application: described.then(|| b"{}"[..].into()),
+        system: Some([1].into()),
         left: None,
-        subscriptions: subscribed.then_some(subscription).into_iter().collect(),
+        subscriptions: Arc::new(subscribed.then_some(subscription).into_iter().collect()),
     }
 }
 
@@ -310,7 +310,7 @@ fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDev
 fn a_restored_session_is_online_and_complete_or_completed() {
     for (hello_known, described, subscribed) in [(true, true, true), (true, false, true), (true, true, false), (false, false, false)] {
         let mut bench = Bench::new();
-        bench.shard.restore(bench.now, restored(hello_known, described, subscribed));
+        bench.shard.restore(bench.now, vec![restored(hello_known, described, subscribed)]);
         assert_eq!(bench.shard.online(bench.now.at), 1);
         assert!(bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix }).is_empty(), "nothing to announce");
         let out = bench.later(Duration::from_secs(15));
@@ -337,7 +337,9 @@ fn a_combined_describe_says_functions_and_variables_also_after_a_restart() {
     assert_eq!(answer_of(&bench.ask(call("other"))), Some(&Err(AskError::NoSuchFunction)));
 
     let mut bench = Bench::new();
-    bench.shard.restore(bench.now, RestoredDevice { application: None, system: Some(combined), ..restored(true, false, true) });
+    bench
+        .shard
+        .restore(bench.now, vec![RestoredDevice { application: None, system: Some(combined.into()), ..restored(true, false, true) }]);
     bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
     assert!(bench.later(Duration::from_secs(15)).is_empty(), "nothing is missing");
     assert!(matches!(bench.ask(call("fn"))[..], [Output::Request { request: Request::Call { .. }, .. }]));

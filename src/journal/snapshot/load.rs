@@ -1,9 +1,10 @@
 //! Reading a snapshot. Everything is checked against what is left of the file before it is believed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::DeviceId;
@@ -22,6 +23,8 @@ use crate::journal::wire::{Malformed, Take};
 
 /// The largest entry: five payloads, each at most a record long.
 const ENTRY_BYTES_MAX: usize = 6 * record::BODY_BYTES_MAX;
+/// How many payloads are looked for among those of other devices.
+const ALIKE_MAX: usize = 1 << 14;
 /// What the next position can be, with room to count on.
 const POSITIONS: std::ops::Range<u64> = 1..1 << 62;
 
@@ -165,7 +168,7 @@ impl Source<'_> {
                 Ok((device, Subscription { publisher: Some(from.device()?), ..subscription }))
             };
             source.sized(count, take, |(device, subscription)| {
-                state.devices.entry(device).or_default().subscriptions.insert(subscription);
+                state.devices.entry(device).or_default().subscribe(subscription);
             })
         })
     }
@@ -258,9 +261,11 @@ impl Source<'_> {
     }
 
     fn devices(&mut self, devices: &mut BTreeMap<DeviceId, Device>, count: u64) -> Result<(), LoadError> {
-        self.sized(count, take_device, |(id, device)| {
-            devices.insert(id, device);
-        })
+        let (mut alike, mut listed) = (Alike::default(), Vec::new());
+        self.sized(count, |from| alike.take_device(from), |device| listed.push(device))?;
+        // They are in order, so that this is one pass.
+        devices.extend(listed);
+        Ok(())
     }
 }
 
@@ -285,26 +290,65 @@ fn take_recent(from: &mut Take<'_>) -> Result<(ConnectionId, Vec<(u16, u64)>), M
     Ok((connection, recent))
 }
 
-fn take_device(from: &mut Take<'_>) -> Result<(DeviceId, Device), Malformed> {
-    let id = from.device()?;
-    let mut device = Device {
-        hello: take_kept(from)?,
-        system: take_kept(from)?,
-        application: take_kept(from)?,
-        metrics: take_kept(from)?,
-        goodbye: take_kept(from)?,
-        ..Device::default()
-    };
-    for _ in 0..from.u16()? {
-        device.subscriptions.insert(record::take_subscription(from)?);
-    }
-    Ok((id, device))
+/// What was read before, and may be that of a device that comes later: a fleet has few kinds of firmware.
+#[derive(Default)]
+struct Alike {
+    payloads: HashSet<Arc<[u8]>>,
+    subscriptions: HashMap<Box<[u8]>, Arc<BTreeSet<Subscription>>>,
 }
 
-fn take_kept(from: &mut Take<'_>) -> Result<Option<Kept>, Malformed> {
+impl Alike {
+    fn take_device(&mut self, from: &mut Take<'_>) -> Result<(DeviceId, Device), Malformed> {
+        let id = from.device()?;
+        // A Hello has the device's id in it.
+        let hello = take_kept(from, |payload| payload.into())?;
+        let mut alike = |payload: &[u8]| self.payload(payload);
+        let mut device = Device {
+            hello,
+            system: take_kept(from, &mut alike)?,
+            application: take_kept(from, &mut alike)?,
+            metrics: take_kept(from, |payload| payload.into())?,
+            goodbye: take_kept(from, |payload| payload.into())?,
+            ..Device::default()
+        };
+        device.subscriptions = self.subscriptions(from)?;
+        Ok((id, device))
+    }
+
+    fn payload(&mut self, payload: &[u8]) -> Arc<[u8]> {
+        if let Some(known) = self.payloads.get(payload) {
+            return Arc::clone(known);
+        }
+        let new: Arc<[u8]> = payload.into();
+        if self.payloads.len() < ALIKE_MAX {
+            self.payloads.insert(Arc::clone(&new));
+        }
+        new
+    }
+
+    /// All that is left of an entry.
+    fn subscriptions(&mut self, from: &mut Take<'_>) -> Result<Arc<BTreeSet<Subscription>>, Malformed> {
+        let bytes = from.0;
+        if let Some(known) = self.subscriptions.get(bytes) {
+            from.0 = &[];
+            return Ok(Arc::clone(known));
+        }
+        let mut taken = BTreeSet::new();
+        for _ in 0..from.u16()? {
+            taken.insert(record::take_subscription(from)?);
+        }
+        let taken = Arc::new(taken);
+        if from.is_empty() && self.subscriptions.len() < ALIKE_MAX {
+            self.subscriptions.insert(bytes.into(), Arc::clone(&taken));
+        }
+        Ok(taken)
+    }
+}
+
+fn take_kept(from: &mut Take<'_>, hold: impl FnOnce(&[u8]) -> Arc<[u8]>) -> Result<Option<Kept>, Malformed> {
     if !from.bool()? {
         return Ok(None);
     }
     let at = from.time()?;
-    Ok(Some(Kept { payload: from.bytes()?.to_vec(), at }))
+    Ok(Some(Kept { payload: hold(from.bytes()?), at }))
 }

@@ -8,7 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
-use firmware_protocol::session::Session;
 use firmware_protocol::time::UnixMillis;
 use prometheus::IntCounter;
 use router::device::RestoredDevice;
@@ -27,7 +26,7 @@ use crate::server::{Opened, StartError};
 use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners, shard_of};
 use crate::store::Registry;
 use crate::terminators::tcp::{RsaHandshakes, TcpDoor, TcpLanes, TcpWorker, ToRsaHandshakes};
-use crate::terminators::{Shared, ToHandshakes, ToTerminator, Udp, Unlabelled, Worker, WorkerLanes, owner_of};
+use crate::terminators::{FormerSession, Shared, ToHandshakes, ToTerminator, Udp, Unlabelled, Worker, WorkerLanes, owner_of};
 use crate::writer::{Append, Writer, WriterLanes};
 
 /// How much handshakes give way: at 5 a thread gets a third of what one at 0 gets.
@@ -75,10 +74,11 @@ impl Launch<'_> {
         for (index, ((mailbox, lanes, subscribed), devices)) in ends.into_iter().zip(shares).enumerate() {
             let bell = mailbox.bell();
             let mut shard = Shard::new(Box::new(SeededEntropy::new(random())));
-            shard.reserve(devices.len());
-            devices.into_iter().for_each(|device| shard.restore(clock.now(), device));
-            let thread = ShardThread::new(shard, mailbox, lanes, clock, Arc::clone(&metrics), subscribed);
-            self.threads.spawn(&format!("shard-{index}"), bell, move |stop| thread.run(stop))?;
+            let metrics = Arc::clone(&metrics);
+            self.threads.spawn(&format!("shard-{index}"), bell, move |stop| {
+                shard.restore(clock.now(), devices);
+                ShardThread::new(shard, mailbox, lanes, clock, metrics, subscribed).run(stop);
+            })?;
         }
         Ok(())
     }
@@ -118,24 +118,25 @@ impl Launch<'_> {
         Ok(admission)
     }
 
-    /// The terminators on UDP, each with its share of `sessions`, of which some are over.
+    /// The terminators on UDP, each with its share of `sessions`. They are taken over by their threads, all at once; what devices send meanwhile waits.
     pub(super) fn workers(
         &mut self,
         sockets: Vec<Udp>,
         ends: Vec<(Mailbox<ToTerminator>, WorkerLanes)>,
-        sessions: Vec<(Session, bool)>,
+        sessions: Vec<FormerSession>,
     ) -> Result<(), StartError> {
-        let (workers, unlabelled) = (ends.len(), Arc::new(Unlabelled::default()));
-        let shares = shared_out(sessions, workers, |(session, _)| owner_of(session.connection(), workers));
+        let (workers, unlabelled, since) = (ends.len(), Arc::new(Unlabelled::default()), self.shared.clock.now().at);
+        let shares = shared_out(sessions, workers, |session| owner_of(session.stored.connection, workers));
         for (index, ((udp, (mailbox, lanes)), sessions)) in sockets.into_iter().zip(ends).zip(shares).enumerate() {
             for socket in udp.sockets() {
                 mailbox.watch(socket)?;
             }
             let bell = mailbox.bell();
             let mut worker = Worker::new(number(index), workers, udp, mailbox, lanes, Arc::clone(&unlabelled), self.shared.clone())?;
-            worker.reserve(sessions.len());
-            sessions.into_iter().for_each(|(session, retired)| worker.restore(session, retired));
-            self.threads.spawn(&format!("terminator-{index}"), bell, move |stop| worker.run(stop))?;
+            self.threads.spawn(&format!("terminator-{index}"), bell, move |stop| {
+                worker.restore(since, sessions);
+                worker.run(stop);
+            })?;
         }
         Ok(())
     }
