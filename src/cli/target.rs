@@ -35,13 +35,13 @@ impl Target {
         let response = loop {
             match DataDir::lock(&self.path) {
                 Ok(data) => break perform(&data, request)?,
-                Err(error @ DataDirError::Io { .. }) => return Err(error.into()),
                 Err(taken @ DataDirError::Taken { .. }) => match control::ask(&control_socket(&self.path), &request) {
                     Ok(response) => break response,
                     Err(ClientError::Unreachable { .. }) if begun.elapsed() < BUSY_PATIENCE => thread::sleep(BUSY_PAUSE),
                     Err(error @ ClientError::Unreachable { .. }) => return Err(anyhow!(taken).context(error)),
                     Err(error) => return Err(error.into()),
                 },
+                Err(error) => return Err(error.into()),
             }
         };
         match response {

@@ -87,6 +87,7 @@ impl DataPlane {
 
         // The journal first, which is so the last to end: what shards passed on is still written.
         let mut launch = Launch { config, opened, shared, threads: Threads::default() };
+        let mark = journal.latest_mark();
         let (history, feed) = launch.journal(journal, wiring.writer, missed)?;
         launch.shards(wiring.shards, restored.devices)?;
         let admission = launch.handshakes(wiring.handshakes, wiring.rsa_handshakes)?;
@@ -96,7 +97,7 @@ impl DataPlane {
         let streaming = Arc::clone(&streams);
         tokio::spawn(async move { streaming.run(wiring.streams, Some(feed)).await });
         let to_shards = wiring.api.into_iter().map(Mutex::new).collect();
-        let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, history, clock: *clock });
+        let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, history, mark, clock: *clock });
         launch.key_changes(&handle, registry)?;
         tokio::spawn(errands::run(Registry::clone(registry), Arc::clone(&handle), wiring.errands));
         let took_ms = began.elapsed().as_millis();

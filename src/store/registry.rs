@@ -4,6 +4,7 @@
 //! database first and to memory after, one change at a time, and runs to its end even when its caller goes away.
 
 mod claims;
+mod copy;
 mod devices;
 mod error;
 mod tokens;
