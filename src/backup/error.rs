@@ -39,6 +39,12 @@ pub enum BackupError {
         /// The data directory.
         path: PathBuf,
     },
+    /// What sessions depend on is not there.
+    #[error("{path} is missing; without it a backup would be of no use, and no server starts in this data directory", path = path.display())]
+    Incomplete {
+        /// What is missing.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("cannot {doing} {path}: {source}", path = path.display())]
     Io {

@@ -92,6 +92,9 @@ impl Staging {
         }
         let made_by = env!("CARGO_PKG_VERSION").to_owned();
         let manifest = Manifest { format: FORMAT, data_format: data_dir::FORMAT, made_by, made_at, journal, files: self.entries };
+        if let Some(absent) = manifest.absent() {
+            return Err(BackupError::Incomplete { path: data.join(absent) });
+        }
         manifest.write(&self.root)?;
         Ok(manifest)
     }
@@ -164,4 +167,88 @@ impl Staging {
 /// The place in a backup of a file of the journal, whose names are digits and dots.
 fn place(path: &Path) -> String {
     format!("{JOURNAL}/{}", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use firmware_protocol::id::OwnerId;
+    use firmware_protocol::time::UnixMillis;
+    use router::event::{NewEvent, Position, Source};
+    use router::journal::Record;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::data_dir::DataDir;
+    use crate::journal::{CompactionOptions, Journal, Options, compact};
+    use crate::keys::ServerKeys;
+    use crate::terminators::cid_keys;
+
+    /// A data directory whose journal has dropped its first segments, with a mark from before and one from after.
+    async fn data() -> (TempDir, DataDir, [Mark; 2]) {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::lock(&directory.path().join("data")).unwrap();
+        ServerKeys::open(&data).unwrap();
+        Registry::open(&data.registry_file()).await.unwrap().close().await;
+        generation::raise(data.path(), dates::now()).unwrap();
+        cid_keys::load(&data.keys_dir(), 1, true).unwrap();
+        let options = Options { segment_bytes: 500, ..Options::new(1) };
+        let (mut journal, _) = Journal::open(&data.journal_dir(), options).unwrap();
+        let early = journal.latest_mark().get();
+        let new = NewEvent {
+            owner: OwnerId(1),
+            product: None,
+            source: Source::Api,
+            name: "count".into(),
+            content_format: 0,
+            data: Some(vec![b'x'; 200]),
+            ttl_s: 60,
+        };
+        for number in 0..20 {
+            let event = Arc::new(new.clone().accept(UnixMillis(number), [0; 10]));
+            journal.commit(&[Record::Event { floor: None, event }]).unwrap();
+        }
+        let options = CompactionOptions { forget_retired_before: UnixMillis(0) };
+        let covered = compact(&data.journal_dir(), journal.sealed_segments(), options).unwrap().unwrap();
+        journal.drop_segments(&covered, Position(10)).unwrap();
+        let late = journal.latest_mark().get();
+        (directory, data, [early, late])
+    }
+
+    fn names(directory: &TempDir) -> Vec<String> {
+        let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "data").collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_dropped_while_it_was_copied_is_copied_up_to_a_newer_mark() {
+        let (directory, data, [early, late]) = data().await;
+        let mut marks = [early, late].into_iter();
+        let to = directory.path().join("backup");
+        let manifest = make(data.path(), &to, || Ok(marks.next())).await.unwrap();
+        assert_eq!(manifest.journal.unwrap().next_position, late.next.0);
+        assert_eq!(Manifest::read(&to).unwrap(), manifest);
+        let (_, recovered) = Journal::open(&to.join(JOURNAL), Options::new(2)).unwrap();
+        assert_eq!(recovered.next_position, Position(21));
+    }
+
+    #[tokio::test]
+    async fn a_backup_that_cannot_be_made_leaves_nothing_behind() {
+        let (directory, data, [early, late]) = data().await;
+        let to = directory.path().join("backup");
+        let made = make(data.path(), &to, || Ok(Some(early))).await;
+        assert!(matches!(made, Err(BackupError::Restless)), "{made:?}");
+        let made = make(data.path(), &to, || Err("the server is gone".to_owned())).await;
+        assert!(matches!(made, Err(BackupError::NoMark(_))), "{made:?}");
+        fs::remove_file(data.path().join(generation::FILE)).unwrap();
+        let made = make(data.path(), &to, || Ok(Some(late))).await;
+        assert!(matches!(&made, Err(BackupError::Incomplete { path }) if path.ends_with(generation::FILE)), "{made:?}");
+        assert!(names(&directory).is_empty());
+
+        fs::create_dir(to.with_extension("unfinished")).unwrap();
+        let made = make(data.path(), &to, || Ok(Some(late))).await;
+        assert!(matches!(made, Err(BackupError::LeftOver { .. })), "{made:?}");
+        assert_eq!(names(&directory), ["backup.unfinished"], "what somebody else left is not touched");
+    }
 }

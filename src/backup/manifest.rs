@@ -82,6 +82,12 @@ impl Manifest {
         self.files.iter().map(|entry| entry.bytes).sum()
     }
 
+    /// What must be in it and is not.
+    pub(super) fn absent(&self) -> Option<&'static str> {
+        let mut needed = [REGISTRY].into_iter().chain(OF_SESSIONS.into_iter().filter(|_| self.journal.is_some()));
+        needed.find(|needed| self.files.iter().all(|entry| entry.path != *needed))
+    }
+
     pub(super) fn write(&self, backup: &Path) -> Result<(), BackupError> {
         let path = backup.join(FILE);
         let written = serde_json::to_vec_pretty(self).map_err(io::Error::from).and_then(|text| durable::replace_file(&path, &text));
@@ -113,8 +119,7 @@ impl Manifest {
         if let Some(entry) = manifest.files.iter().find(|entry| !has_place(&entry.path)) {
             return Err(damaged(format!("it names {:?}, which no backup has", entry.path)));
         }
-        let needed = [REGISTRY].into_iter().chain(OF_SESSIONS.into_iter().filter(|_| manifest.journal.is_some()));
-        match needed.into_iter().find(|needed| manifest.files.iter().all(|entry| entry.path != *needed)) {
+        match manifest.absent() {
             Some(absent) => Err(damaged(format!("it does not name {absent}"))),
             None => Ok(manifest),
         }

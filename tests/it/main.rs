@@ -13,6 +13,7 @@ mod drive;
 mod fake_gateway;
 mod nat;
 mod publish_limits;
+mod registry_gone;
 mod rig;
 mod sessions;
 mod tcp;
