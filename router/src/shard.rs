@@ -27,6 +27,7 @@ use crate::device::{Device, DeviceView, InCommon, Link};
 use crate::errand::{self, Errand};
 use crate::event::{CommittedEvents, NewEvent, Source};
 use crate::journal::{Record, RetireReason};
+use crate::presence::STATUS_EVENT;
 use crate::table::Table;
 
 use self::calls::Calls;
@@ -346,7 +347,7 @@ impl<R> Shard<R> {
             owner,
             product: identity.product,
             source: Source::Device(id),
-            name: "spark/status".to_owned(),
+            name: STATUS_EVENT.to_owned(),
             content_format: 0,
             data: Some(status.as_bytes().to_vec()),
             ttl_s: 60,

@@ -66,7 +66,7 @@ impl DataPlane {
             tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, bytes = torn.bytes_cut, what = %torn.what,
                 "the journal's unfinished tail was cut");
         }
-        let restored = restore(recovered.state, registry.keys(), generation, workers, now);
+        let restored = restore(recovered.state, registry, generation, workers, now);
         let sessions = restored.sessions.len();
         let sockets = terminators::bind_group(config.udp.listen, workers)?;
         let listener = tcp::bind(config.tcp.listen).map_err(|source| StartError::Listen { address: config.tcp.listen, source })?;
@@ -89,7 +89,7 @@ impl DataPlane {
         let mut launch = Launch { config, opened, shared, threads: Threads::default() };
         let mark = journal.latest_mark();
         let (history, feed) = launch.journal(journal, wiring.writer, missed)?;
-        launch.shards(wiring.shards, restored.devices)?;
+        launch.shards(wiring.shards, restored.devices, restored.awaited)?;
         let admission = launch.handshakes(wiring.handshakes, wiring.rsa_handshakes)?;
         launch.workers(sockets, wiring.workers, restored.sessions)?;
         launch.tcp(workers, listener, admission, wiring.tcp)?;

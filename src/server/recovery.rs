@@ -1,6 +1,6 @@
 //! From what the journal remembers to live sessions and devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::{DeviceId, Identity, KeyHash};
@@ -10,10 +10,10 @@ use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::stored::Generation;
 use firmware_protocol::time::{Now, UnixMillis};
-use router::device::{Left, Link, RestoredDevice};
+use router::device::{AwaitedDevice, Left, Link, RestoredDevice};
 
 use crate::journal::{self, State};
-use crate::store::KeyRing;
+use crate::store::{DeviceBook, KeyRing, Registry};
 use crate::terminators::owner_of;
 
 /// What one process hands to the next.
@@ -23,10 +23,13 @@ pub(super) struct Restored {
     pub(super) sessions: Vec<(Session, bool)>,
     /// Devices with a session.
     pub(super) devices: Vec<RestoredDevice>,
+    /// Devices that were online without a session that outlived the process.
+    pub(super) awaited: Vec<AwaitedDevice>,
 }
 
 /// Takes the state apart. The registry has the last word on who may still have a session, and whose a device is.
-pub(super) fn restore(state: State, keys: &KeyRing, generation: Generation, workers: usize, now: Now) -> Restored {
+pub(super) fn restore(state: State, registry: &Registry, generation: Generation, workers: usize, now: Now) -> Restored {
+    let keys = registry.keys();
     let State { sessions, retired, devices } = state;
     let mut restored = Restored::default();
     let mut newest: BTreeMap<DeviceId, (u64, ConnectionId)> = BTreeMap::new();
@@ -56,6 +59,7 @@ pub(super) fn restore(state: State, keys: &KeyRing, generation: Generation, work
                 system: known.and_then(|known| known.describe(DescribeKind::System)).map(|describe| describe.payload.clone()),
                 left: known.and_then(|known| left(known, stored.established_at)),
                 subscriptions: known.map(|known| known.subscriptions.iter().cloned().collect()).unwrap_or_default(),
+                online: known.and_then(|known| known.online).unwrap_or(true),
             });
         }
         restored.sessions.push((session, !live));
@@ -64,7 +68,19 @@ pub(super) fn restore(state: State, keys: &KeyRing, generation: Generation, work
         let session = Session::restored(&retired.stored, retired.highest, &[], None, generation, now);
         restored.sessions.extend(session.map(|session| (session, true)));
     }
+    restored.awaited = awaited(&devices, &restored.devices, registry.devices());
     restored
+}
+
+/// Devices whose owners were told last that they are online, and that are not `live`. A device of nobody has nobody to be told.
+fn awaited(known: &BTreeMap<DeviceId, journal::Device>, live: &[RestoredDevice], book: &DeviceBook) -> Vec<AwaitedDevice> {
+    let live: HashSet<DeviceId> = live.iter().map(|device| device.identity.device).collect();
+    let online = known.iter().filter(|(id, device)| device.online == Some(true) && !live.contains(id));
+    let awaited = online.filter_map(|(id, device)| {
+        let identity = book.find(*id)?.identity().filter(|identity| identity.owner.is_some())?;
+        Some(AwaitedDevice { identity, hello: device.hello.as_ref().map(|hello| hello.payload.clone()) })
+    });
+    awaited.collect()
 }
 
 /// The device's goodbye, unless a session or a Hello came after it. Whether it woke and resumed its session without a word is not known here.

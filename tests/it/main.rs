@@ -12,6 +12,7 @@ mod device_driver;
 mod drive;
 mod fake_gateway;
 mod nat;
+mod presence;
 mod publish_limits;
 mod registry_gone;
 mod rig;

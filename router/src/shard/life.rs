@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use firmware_protocol::id::{DeviceId, Identity};
 use firmware_protocol::session::describe::DescribeKind;
+use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::request::Request;
 use firmware_protocol::time::{Now, UnixMillis};
 
 use super::calls::Purpose;
 use super::timers::Look;
 use super::{Output, Shard, Then};
-use crate::device::{Device, Link, Moment, RestoredDevice};
+use crate::device::{AwaitedDevice, Device, Link, Moment, RestoredDevice};
 use crate::journal::{Record, RetireReason};
 
 /// How long a device may take to answer a describe that the shard itself asks for.
@@ -20,16 +21,26 @@ const DESCRIBE_SPAN: Duration = Duration::from_secs(45);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl<R> Shard<R> {
-    /// Takes over a device that a former process served. It counts as online for one lease, because it does not know that anything happened,
-    /// unless it sleeps.
+    /// Takes over a device that a former process served. One that was online counts as online for one lease, because it does not know that
+    /// anything happened, unless it sleeps. Its owner is told only what is news.
     pub fn restore(&mut self, now: Now, restored: RestoredDevice) {
+        let online = restored.online;
         let device = Device::restored(restored, &mut self.common);
         let (id, asleep) = (device.identity.device, device.asleep_until(now.unix).is_some());
         self.devices.insert(Box::new(device));
-        if !asleep {
+        if online && !asleep {
             self.renew(now, id);
         }
         self.index(id);
+    }
+
+    /// Gives a device that was online under a former process, and has lost its session with that, one lease to come back in. Only if it
+    /// does not, its owner is told that it went.
+    pub fn expect(&mut self, now: Now, awaited: AwaitedDevice) {
+        let mut device = Device::new(awaited.identity);
+        awaited.hello.as_deref().and_then(Hello::parse).iter().for_each(|hello| device.introduce(hello));
+        self.devices.insert(Box::new(device));
+        self.renew(now, awaited.identity.device);
     }
 
     pub(super) fn opened(&mut self, now: Now, link: Link, identity: Identity, ip: IpAddr, out: &mut Vec<Output<R>>) {
