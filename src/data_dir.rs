@@ -58,6 +58,15 @@ pub enum DataDirError {
         /// Which file.
         path: PathBuf,
     },
+    /// Sessions depend on a database that is not there.
+    #[error(
+        "the registry {path} is missing, but this data directory has been in use. Without it nobody is known, and all sessions would be ended. Put \
+         it back, or restore a backup. If it is lost for good, start with an empty data directory", path = path.display()
+    )]
+    NoRegistry {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A backup was being restored into it, and that was cut off.
     #[error("a restore into {path} was not finished; remove everything in it and restore again", path = path.display())]
     HalfRestored {
@@ -107,6 +116,15 @@ impl DataDir {
     /// The database of users and devices.
     pub fn registry_file(&self) -> PathBuf {
         self.path.join("registry.db")
+    }
+
+    /// The same for whoever opens it, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// It is not there, but sessions are, which belong to the devices in it.
+    pub fn registry_to_open(&self) -> Result<PathBuf, DataDirError> {
+        let path = self.registry_file();
+        if self.has_journal() && !path.exists() { Err(DataDirError::NoRegistry { path }) } else { Ok(path) }
     }
 
     /// Where the server's own keys are.
@@ -213,6 +231,19 @@ mod tests {
         fs::remove_dir_all(data.journal_dir()).expect("removed");
         fs::write(data.registry_file(), "").expect("written");
         assert!(data.has_history());
+    }
+
+    #[test]
+    fn no_new_registry_is_made_beside_a_journal() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let data = DataDir::lock(parent.path()).expect("it is free");
+        assert_eq!(data.registry_to_open().expect("a first start"), data.registry_file());
+        fs::create_dir(data.journal_dir()).expect("created");
+        fs::write(data.journal_dir().join("1"), "").expect("written");
+        let complaint = data.registry_to_open().expect_err("sessions without devices").to_string();
+        assert!(complaint.contains("registry.db is missing") && complaint.contains("restore a backup"), "{complaint}");
+        fs::write(data.registry_file(), "").expect("written");
+        data.registry_to_open().expect("it is there");
     }
 
     #[test]

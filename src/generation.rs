@@ -149,7 +149,7 @@ fn take(directory: &Path, next: u64, now_s: u64) -> Result<Generation, Generatio
 /// Writes a new file that knows its own identity, then puts it in the old one's place.
 fn write(directory: &Path, path: &Path, generation: u32, written_at_s: u64) -> io::Result<()> {
     let temporary = directory.join("generation.new");
-    let mut file = File::create(&temporary)?;
+    let mut file = durable::create_private(&temporary)?;
     let (inode, born_ns) = identity(&file)?;
     let stored = Stored { format: FORMAT, generation, written_at_s, inode, born_ns };
     file.write_all(&serde_json::to_vec(&stored)?)?;

@@ -102,7 +102,7 @@ impl Opened {
         let data = DataDir::lock(&config.data_dir)?;
         let keys = ServerKeys::open(&data)?;
         let metrics = Metrics::new();
-        let registry = Arc::new(Registry::open_counted(&data.registry_file(), metrics.registry()).await?);
+        let registry = Arc::new(Registry::open_counted(&data.registry_to_open()?, metrics.registry()).await?);
         Ok(Self { data, registry, keys, metrics, clock: Clock::start() })
     }
 }

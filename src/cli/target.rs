@@ -54,9 +54,10 @@ impl Target {
 /// Does it here. The server's keys come first, so that a registry is never there without them.
 fn perform(data: &DataDir, request: Request) -> anyhow::Result<Response> {
     ServerKeys::open(data)?;
+    let file = data.registry_to_open()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let registry = Registry::open(&data.registry_file()).await?;
+        let registry = Registry::open(&file).await?;
         let response = control::perform(&registry, &NoSessions, request).await;
         registry.close().await;
         Ok(response)

@@ -33,7 +33,7 @@ pub enum RegistryError {
         known: i64,
     },
     /// The file that was opened is not there any more.
-    #[error("the file of the registry was removed or replaced; put it back, or start the server again")]
+    #[error("the file of the registry was removed or replaced while it was in use; put it back")]
     Gone,
     /// It took too long. What was asked may be done all the same.
     #[error("the registry gave no answer in time")]
