@@ -2,6 +2,7 @@
 //!
 //! Commands that change something work whether or not a server runs: see `target`.
 
+mod backup;
 mod devices;
 mod journal;
 mod key_file;
@@ -64,6 +65,14 @@ enum Command {
     /// Create, list and revoke access tokens
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// Copy the data directory into a new one, while the server runs or not
+    ///
+    /// The copy holds the server's private keys and the keys of all sessions, in clear.
+    Backup(backup::BackupArgs),
+    /// Make the data directory, which must be empty, from a backup
+    ///
+    /// Devices go on with the sessions they have. The server that was backed up must not run any more.
+    Restore(backup::RestoreArgs),
     /// Print the page about configuration, docs/configuration.md
     #[command(hide = true)]
     Configuration,
@@ -126,6 +135,8 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Device(command) => devices::run(command, &target, &mut output),
         Command::User(command) => users::run(command, &target, &mut output),
         Command::Token(command) => tokens::run(command, &target, &mut output),
+        Command::Backup(args) => backup::make(&args, &target, &mut output),
+        Command::Restore(args) => backup::restore(&args, &config.data_dir, &mut output),
         Command::Configuration => Ok(output.bytes(config::page(config::DEFAULT_FILE).as_bytes())?),
         Command::Seed(SeedArgs { devices, seed }) => fill(&config, devices, seed),
         Command::Journal(command) => journal::run(&command, &config.data_dir, &mut output),

@@ -17,6 +17,7 @@ use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use router::device::DeviceView;
 
+use crate::journal::Mark;
 use crate::store::PublicKey;
 
 pub use client::{ClientError, ask};
@@ -40,6 +41,9 @@ pub trait Operations: Send + Sync + 'static {
 
     /// What is known of devices now. Those that never had a session are left out.
     fn views(&self, devices: Vec<DeviceId>) -> Views<'_>;
+
+    /// Up to where the journal is durable; `None` where nobody writes one.
+    fn journal_mark(&self) -> Option<Mark>;
 }
 
 /// Views of devices that come later. `None` where there are no sessions at all.
@@ -75,5 +79,9 @@ impl Operations for NoSessions {
 
     fn views(&self, _: Vec<DeviceId>) -> Views<'_> {
         Box::pin(ready(None))
+    }
+
+    fn journal_mark(&self) -> Option<Mark> {
+        None
     }
 }

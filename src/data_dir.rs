@@ -10,6 +10,18 @@ use thiserror::Error;
 
 use crate::durable;
 
+/// Version of the data directory's format: which files there are, and the form of those that carry no version of their own, the keys. It stands in
+/// the file `format`; a directory without that file has version 1.
+pub const FORMAT: u32 = 1;
+/// Name of the file that is locked.
+pub const LOCK: &str = "lock";
+/// What is there while a restore is not finished.
+pub const UNFINISHED_RESTORE: &str = "restore.unfinished";
+/// Name of the file with the version.
+pub const FORMAT_FILE: &str = "format";
+/// Longest version that is read.
+const FORMAT_LEN_MAX: u64 = 16;
+
 /// A data directory that this process has for itself, until it is dropped.
 #[derive(Debug)]
 pub struct DataDir {
@@ -29,6 +41,38 @@ pub enum DataDirError {
         /// Who has it, as far as it said so.
         holder: String,
     },
+    /// A newer version worked in it.
+    #[error(
+        "the data directory {path} is of format version {found}; this program knows versions up to {FORMAT}. Start the version of Holdfast that \
+         worked in it, or a newer one", path = path.display()
+    )]
+    Newer {
+        /// Which directory.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// Its version cannot be read.
+    #[error("{path} should hold the version of the data directory's format, and is damaged; put it back from a backup", path = path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Sessions depend on a database that is not there.
+    #[error(
+        "the registry {path} is missing, but this data directory has been in use. Without it nobody is known, and all sessions would be ended. Put \
+         it back, or restore a backup. If it is lost for good, start with an empty data directory", path = path.display()
+    )]
+    NoRegistry {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A backup was being restored into it, and that was cut off.
+    #[error("a restore into {path} was not finished; remove everything in it and restore again", path = path.display())]
+    HalfRestored {
+        /// Which directory.
+        path: PathBuf,
+    },
     /// It cannot be created, opened or locked.
     #[error("cannot use the data directory {path}: {source}", path = path.display())]
     Io {
@@ -43,7 +87,7 @@ impl DataDir {
     /// Creates the directory durably if need be, and locks it.
     ///
     /// # Errors
-    /// Another process has it, or it cannot be created or written.
+    /// Another process has it, a newer version worked in it, a restore into it was cut off, or it cannot be created or written.
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
         let io = |source| DataDirError::Io { path: path.to_owned(), source };
         let created = durable::create_directory(path, 0o700).map_err(io)?;
@@ -52,9 +96,10 @@ impl DataDir {
             durable::sync_name(&path).map_err(io)?;
         }
         let mut lock =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join("lock")).map_err(io)?;
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK)).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {
+                check_format(&path)?;
                 sign(&mut lock).map_err(io)?;
                 Ok(Self { path, _lock: lock })
             }
@@ -71,6 +116,15 @@ impl DataDir {
     /// The database of users and devices.
     pub fn registry_file(&self) -> PathBuf {
         self.path.join("registry.db")
+    }
+
+    /// The same for whoever opens it, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// It is not there, but sessions are, which belong to the devices in it.
+    pub fn registry_to_open(&self) -> Result<PathBuf, DataDirError> {
+        let path = self.registry_file();
+        if self.has_journal() && !path.exists() { Err(DataDirError::NoRegistry { path }) } else { Ok(path) }
     }
 
     /// Where the server's own keys are.
@@ -112,6 +166,26 @@ pub fn keys_dir(path: &Path) -> PathBuf {
 /// The socket of whichever server works in the data directory at `path`.
 pub fn control_socket(path: &Path) -> PathBuf {
     path.join("control.sock")
+}
+
+/// Makes sure that this program knows everything in the directory, and notes that it does.
+fn check_format(path: &Path) -> Result<(), DataDirError> {
+    let file = path.join(FORMAT_FILE);
+    let io = |source| DataDirError::Io { path: path.to_owned(), source };
+    if path.join(UNFINISHED_RESTORE).exists() {
+        return Err(DataDirError::HalfRestored { path: path.to_owned() });
+    }
+    let mut text = String::new();
+    match File::open(&file).and_then(|opened| opened.take(FORMAT_LEN_MAX).read_to_string(&mut text)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => durable::replace_file(&file, format!("{FORMAT}\n").as_bytes()).map_err(io),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(DataDirError::Damaged { path: file }),
+        Err(error) => Err(io(error)),
+        Ok(_) => match text.trim().parse() {
+            Ok(FORMAT) => Ok(()),
+            Ok(found @ 2..) => Err(DataDirError::Newer { path: path.to_owned(), found }),
+            Ok(0) | Err(_) => Err(DataDirError::Damaged { path: file }),
+        },
+    }
 }
 
 fn sign(lock: &mut File) -> io::Result<()> {
@@ -157,6 +231,41 @@ mod tests {
         fs::remove_dir_all(data.journal_dir()).expect("removed");
         fs::write(data.registry_file(), "").expect("written");
         assert!(data.has_history());
+    }
+
+    #[test]
+    fn no_new_registry_is_made_beside_a_journal() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let data = DataDir::lock(parent.path()).expect("it is free");
+        assert_eq!(data.registry_to_open().expect("a first start"), data.registry_file());
+        fs::create_dir(data.journal_dir()).expect("created");
+        fs::write(data.journal_dir().join("1"), "").expect("written");
+        let complaint = data.registry_to_open().expect_err("sessions without devices").to_string();
+        assert!(complaint.contains("registry.db is missing") && complaint.contains("restore a backup"), "{complaint}");
+        fs::write(data.registry_file(), "").expect("written");
+        data.registry_to_open().expect("it is there");
+    }
+
+    #[test]
+    fn a_newer_directory_is_refused_in_words_and_a_damaged_version_too() {
+        let parent = tempfile::tempdir().expect("a directory");
+        drop(DataDir::lock(parent.path()).expect("it is free"));
+        let file = parent.path().join(FORMAT_FILE);
+        assert_eq!(fs::read(&file).expect("written by the first"), b"1\n");
+        fs::write(&file, "2\n").expect("written");
+        let complaint = DataDir::lock(parent.path()).expect_err("it is newer").to_string();
+        assert!(complaint.contains("format version 2") && complaint.contains("up to 1") && complaint.contains("Start"), "{complaint}");
+        for damage in [&b"0"[..], b"", b"one", b"\xff\xff", b"99999999999"] {
+            fs::write(&file, damage).expect("written");
+            assert!(matches!(DataDir::lock(parent.path()), Err(DataDirError::Damaged { .. })), "{damage:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_was_not_restored_to_the_end_is_refused() {
+        let parent = tempfile::tempdir().expect("a directory");
+        fs::create_dir(parent.path().join(UNFINISHED_RESTORE)).expect("created");
+        assert!(matches!(DataDir::lock(parent.path()), Err(DataDirError::HalfRestored { .. })));
     }
 
     #[test]

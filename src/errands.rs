@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use firmware_protocol::entropy::Entropy;
 use firmware_protocol::id::DeviceId;
+use router::device::Link;
 use router::errand::{Claim, Errand, Outcome, Task, Verdict};
 use router::shard::Input;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
 
 use crate::entropy::SystemEntropy;
@@ -16,21 +18,48 @@ use crate::store::{ClaimHash, Registry};
 
 /// Errands that wait.
 pub const WAITING_MAX: usize = 1_024;
+/// Claims under way; more fail at once, and their devices repeat them.
+const CLAIMS_MAX: usize = 64;
+/// How long a claim waits for the registry.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 /// Random bytes for a device that asks; it gets them as twice as many hex digits.
 const RANDOM_BYTES: usize = 20;
 /// How long to wait before a shard whose lane is full is told again.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Runs errands until the shards are gone.
+/// Runs errands until the shards are gone. Claims wait for the registry, each by itself: nothing else waits behind them.
 pub async fn run(registry: Registry, plane: Arc<DataPlaneHandle>, mut errands: Receiver<Errand>) {
-    while let Some(Errand { device, link, deadline, task }) = errands.recv().await {
-        let left = deadline.since(plane.clock.now().at);
-        let failed = task.clone().failed();
-        let outcome = tokio::time::timeout(left, perform(&registry, device, task)).await.unwrap_or(failed);
-        // The shard waits for this answer: without it a device could never be claimed again.
-        while !plane.tell(device, Input::ErrandDone { device, link, outcome: outcome.clone() }) {
-            tokio::time::sleep(PAUSE).await;
+    let (registry, turns) = (registry.with_patience(CLAIM_PATIENCE), Arc::new(Semaphore::new(CLAIMS_MAX)));
+    while let Some(errand) = errands.recv().await {
+        let (registry, plane) = (registry.clone(), Arc::clone(&plane));
+        if !matches!(errand.task, Task::Claim(_)) {
+            attempt(&registry, &plane, errand).await;
+            continue;
         }
+        match Arc::clone(&turns).try_acquire_owned() {
+            Ok(turn) => {
+                tokio::spawn(async move {
+                    let _turn = turn;
+                    attempt(&registry, &plane, errand).await;
+                });
+            }
+            Err(_) => report(&plane, errand.device, errand.link, errand.task.failed()).await,
+        }
+    }
+}
+
+async fn attempt(registry: &Registry, plane: &DataPlaneHandle, errand: Errand) {
+    let Errand { device, link, deadline, task } = errand;
+    let left = deadline.since(plane.clock.now().at);
+    let failed = task.clone().failed();
+    let outcome = tokio::time::timeout(left, perform(registry, device, task)).await.unwrap_or(failed);
+    report(plane, device, link, outcome).await;
+}
+
+/// The shard waits for this: without it a device could never be claimed again.
+async fn report(plane: &DataPlaneHandle, device: DeviceId, link: Link, outcome: Outcome) {
+    while !plane.tell(device, Input::ErrandDone { device, link, outcome: outcome.clone() }) {
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -54,7 +83,8 @@ async fn verdict(registry: &Registry, device: DeviceId, claim: &Claim) -> Verdic
         Ok(Claimed::Refused) => Verdict::Refused,
         Ok(Claimed::Now(known) | Claimed::Before(known)) => known.identity().map_or(Verdict::Refused, Verdict::Owned),
         Err(error) => {
-            tracing::error!(%error, "a claim could not be looked at");
+            // The registry has counted it, and said so once.
+            tracing::debug!(%error, "a claim could not be looked at");
             Verdict::Failed
         }
     }

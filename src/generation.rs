@@ -20,6 +20,10 @@ use thiserror::Error;
 
 use crate::durable;
 
+/// Name of the file.
+pub const FILE: &str = "generation";
+/// The version of its format that is written, and the newest that can be read.
+const FORMAT: u32 = 1;
 /// 2025-01-01, in minutes since 1970.
 const EPOCH_MIN: u64 = 28_928_160;
 const DAY_MIN: u64 = 24 * 60;
@@ -38,11 +42,17 @@ struct Stored {
     born_ns: u64,
 }
 
+/// What all versions of the file have.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
 /// The generation file cannot be used.
 #[derive(Debug, Error)]
 pub enum GenerationError {
     /// Reading or writing failed.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}", path = path.display())]
     Io {
         /// Which file.
         path: PathBuf,
@@ -50,12 +60,21 @@ pub enum GenerationError {
         source: io::Error,
     },
     /// It is not what this program writes.
-    #[error(
-        "{path} is damaged or was written by a newer version; without it record numbers could repeat, so it must be restored from a backup"
-    )]
+    #[error("{path} is damaged; without it record numbers could repeat, so it must be restored from a backup", path = path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,
+    },
+    /// A newer version wrote it.
+    #[error(
+        "{path} is of format version {found}; this program knows versions up to {FORMAT}. Start the version of Holdfast that wrote it, or a \
+         newer one", path = path.display()
+    )]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
     },
     /// 33 million starts.
     #[error("the generation is used up")]
@@ -64,42 +83,75 @@ pub enum GenerationError {
 
 /// Takes the next generation of `directory` and makes it durable.
 pub fn raise(directory: &Path, now: UnixMillis) -> Result<Generation, GenerationError> {
-    let path = directory.join("generation");
+    let path = directory.join(FILE);
     let io = |source| GenerationError::Io { path: path.clone(), source };
-    let damaged = || GenerationError::Damaged { path: path.clone() };
     let now_s = now.0 / 1000;
-    let minutes = (now_s / 60).saturating_sub(EPOCH_MIN);
     let next = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => minutes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => minutes(now_s),
         Err(error) => return Err(io(error)),
         Ok(bytes) => {
-            let stored: Stored = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
-            if stored.format != 1 {
-                return Err(damaged());
-            }
-            let next = minutes.max(u64::from(stored.generation) + 1);
+            let stored = parse(&path, &bytes)?;
             let own = identity(&File::open(&path).map_err(io)?).map_err(io)?;
             match own == (stored.inode, stored.born_ns) {
-                true => next,
+                true => stored.next(now_s),
                 false => {
                     tracing::warn!(path = %path.display(), "the data directory is a copy; record numbers go a day ahead");
-                    thread::sleep(COPY_PAUSE);
-                    next + DAY_MIN + now_s.saturating_sub(stored.written_at_s).min(COPY_SECONDS_MAX)
+                    stored.next_of_copy(now_s)
                 }
             }
         }
     };
+    take(directory, next, now_s)
+}
+
+/// Makes the generation file of `directory` from that of a backup, whose `bytes` these are: a day's worth ahead, as for any copy.
+///
+/// # Errors
+/// The bytes are none of a generation file, or of a newer one, or the file cannot be written.
+pub fn restore(directory: &Path, bytes: &[u8], now: UnixMillis) -> Result<Generation, GenerationError> {
+    let now_s = now.0 / 1000;
+    let next = parse(&directory.join(FILE), bytes)?.next_of_copy(now_s);
+    take(directory, next, now_s)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Stored, GenerationError> {
+    let damaged = || GenerationError::Damaged { path: path.to_owned() };
+    let Version { format } = serde_json::from_slice(bytes).map_err(|_| damaged())?;
+    if format > FORMAT {
+        return Err(GenerationError::Newer { path: path.to_owned(), found: format });
+    }
+    serde_json::from_slice(bytes).ok().filter(|_| format == FORMAT).ok_or_else(damaged)
+}
+
+fn minutes(now_s: u64) -> u64 {
+    (now_s / 60).saturating_sub(EPOCH_MIN)
+}
+
+impl Stored {
+    fn next(&self, now_s: u64) -> u64 {
+        minutes(now_s).max(u64::from(self.generation) + 1)
+    }
+
+    /// Waits, so that the next copy sees another second.
+    fn next_of_copy(&self, now_s: u64) -> u64 {
+        thread::sleep(COPY_PAUSE);
+        self.next(now_s) + DAY_MIN + now_s.saturating_sub(self.written_at_s).min(COPY_SECONDS_MAX)
+    }
+}
+
+fn take(directory: &Path, next: u64, now_s: u64) -> Result<Generation, GenerationError> {
+    let path = directory.join(FILE);
     let generation = u32::try_from(next).map_err(|_| GenerationError::Exhausted)?;
-    write(directory, &path, generation, now_s).map_err(io)?;
+    write(directory, &path, generation, now_s).map_err(|source| GenerationError::Io { path, source })?;
     Ok(Generation(generation))
 }
 
 /// Writes a new file that knows its own identity, then puts it in the old one's place.
 fn write(directory: &Path, path: &Path, generation: u32, written_at_s: u64) -> io::Result<()> {
     let temporary = directory.join("generation.new");
-    let mut file = File::create(&temporary)?;
+    let mut file = durable::create_private(&temporary)?;
     let (inode, born_ns) = identity(&file)?;
-    let stored = Stored { format: 1, generation, written_at_s, inode, born_ns };
+    let stored = Stored { format: FORMAT, generation, written_at_s, inode, born_ns };
     file.write_all(&serde_json::to_vec(&stored)?)?;
     durable::sync_file(&file)?;
     fs::rename(&temporary, path)?;
@@ -139,7 +191,7 @@ mod tests {
         let mut seen = vec![raise(original.path(), later(1)).unwrap().0];
         for seconds in [2, 3] {
             let copy = tempfile::tempdir().unwrap();
-            fs::copy(original.path().join("generation"), copy.path().join("generation")).unwrap();
+            fs::copy(original.path().join(FILE), copy.path().join(FILE)).unwrap();
             let generation = raise(copy.path(), later(seconds)).unwrap().0;
             assert!(generation > first + 1440 && !seen.contains(&generation));
             seen.push(generation);
@@ -150,9 +202,28 @@ mod tests {
     #[test]
     fn a_damaged_file_is_not_taken_for_a_missing_one() {
         let directory = tempfile::tempdir().unwrap();
-        for bytes in [&b""[..], b"{}", b"{\"format\":2,\"generation\":1,\"written_at_s\":1,\"inode\":1,\"born_ns\":1}"] {
-            fs::write(directory.path().join("generation"), bytes).unwrap();
+        for bytes in [&b""[..], b"{}", b"{\"format\":0}", b"{\"format\":1,\"generation\":1}"] {
+            fs::write(directory.path().join(FILE), bytes).unwrap();
             assert!(matches!(raise(directory.path(), NOON), Err(GenerationError::Damaged { .. })));
         }
+    }
+
+    #[test]
+    fn a_newer_file_is_refused_in_words() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(FILE), b"{\"format\":2,\"something\":\"else\"}").unwrap();
+        let error = raise(directory.path(), NOON).unwrap_err().to_string();
+        assert!(error.contains("generation is of format version 2") && error.contains("up to 1") && error.contains("Start"), "{error}");
+    }
+
+    #[test]
+    fn format_version_1_keeps_decoding() {
+        let golden = include_bytes!("../testdata/generation/v1.json");
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(FILE), golden).unwrap();
+        assert_eq!(raise(directory.path(), UnixMillis(0)).unwrap(), Generation(992_909 + 1 + 1440), "it is a copy");
+        let restored = tempfile::tempdir().unwrap();
+        assert_eq!(restore(restored.path(), golden, UnixMillis(1_788_502_605_000)).unwrap(), Generation(992_909 + 1 + 1440 + 5));
+        assert_eq!(raise(restored.path(), UnixMillis(0)).unwrap(), Generation(992_909 + 2 + 1440 + 5), "and then an original");
     }
 }

@@ -72,6 +72,7 @@
 //! An unknown kind or a newer version is refused in words.
 
 mod compaction;
+mod copy;
 mod error;
 mod events;
 mod frame;
@@ -93,6 +94,7 @@ mod format_tests;
 mod test_records;
 
 pub use compaction::{CompactionOptions, Covered, compact, remove_segments};
+pub use copy::{FilesUpTo, LatestMark, Mark, files_up_to};
 pub use error::{CommitError, CompactionError, EventsError, OpenError};
 pub use events::{EventReader, Events};
 pub use log::{Committed, Journal, Options};

@@ -296,6 +296,20 @@ mod tests {
     }
 
     #[test]
+    fn the_form_of_the_files_keeps_being_read() {
+        let (_directory, data) = data();
+        create_directory(&data.keys_dir(), PRIVATE_DIR_MODE).expect("created");
+        for name in [EC_FILE, RSA_FILE] {
+            let golden = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/keys").join(name)).expect("read");
+            replace_file(&data.keys_dir().join(name), &golden).expect("written");
+        }
+        let keys = ServerKeys::read_in(data.path()).expect("keys");
+        let digest = |transport| hex::encode(openssl::sha::sha256(keys.public_der(transport)));
+        assert_eq!(digest(Transport::Udp), "49be22cbebb410dabbe138327ddde8be96b6142769190f0b36fd99171e88ed86");
+        assert_eq!(digest(Transport::Tcp), "3c3c3cd85141d7968e6f5460841669ab4bb6c4a236eb18329ee4de8b4bee53e3");
+    }
+
+    #[test]
     fn an_rsa_key_of_another_length_is_refused() {
         let (_directory, data) = data();
         public(&data);

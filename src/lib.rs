@@ -4,6 +4,7 @@ pub mod admin;
 pub mod admission;
 pub mod allocator;
 pub mod api;
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;

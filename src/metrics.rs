@@ -103,6 +103,14 @@ pub struct HistoryMetrics {
     pub failed: IntGauge,
 }
 
+/// What the registry counts.
+#[derive(Clone, Debug)]
+pub struct RegistryMetrics {
+    /// Whether its database can be changed.
+    pub up: IntGauge,
+    errors: IntCounterVec,
+}
+
 impl Metrics {
     /// No metrics yet.
     pub fn new() -> Self {
@@ -184,6 +192,14 @@ impl Metrics {
         }
     }
 
+    /// Metrics of the registry.
+    pub fn registry(&self) -> RegistryMetrics {
+        RegistryMetrics {
+            up: self.gauge("holdfast_registry_up", "1 if the database of users and devices can be changed."),
+            errors: self.counters("holdfast_registry_errors_total", "Changes and questions that failed because of the database.", "kind"),
+        }
+    }
+
     /// Metrics of the history.
     pub fn history(&self) -> HistoryMetrics {
         HistoryMetrics {
@@ -249,6 +265,13 @@ impl TerminatorMetrics {
             Dropped::Unexpected => "unexpected",
             Dropped::Malformed => "malformed_message",
         });
+    }
+}
+
+impl RegistryMetrics {
+    /// Something failed because of trouble of this `kind`.
+    pub fn failed(&self, kind: &str) {
+        self.errors.with_label_values(&[kind]).inc();
     }
 }
 

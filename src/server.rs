@@ -101,8 +101,9 @@ impl Opened {
     pub async fn new(config: &Config) -> Result<Self, StartError> {
         let data = DataDir::lock(&config.data_dir)?;
         let keys = ServerKeys::open(&data)?;
-        let registry = Arc::new(Registry::open(&data.registry_file()).await?);
-        Ok(Self { data, registry, keys, metrics: Metrics::new(), clock: Clock::start() })
+        let metrics = Metrics::new();
+        let registry = Arc::new(Registry::open_counted(&data.registry_to_open()?, metrics.registry()).await?);
+        Ok(Self { data, registry, keys, metrics, clock: Clock::start() })
     }
 }
 
@@ -137,6 +138,7 @@ impl Server {
         if let Some(certificates) = certificates.clone() {
             tasks.spawn(certificates.keep_fresh(shutdown.clone()));
         }
+        tasks.spawn(Registry::clone(&opened.registry).watch(shutdown.clone()));
         tasks.spawn(api::serve(api, rest, certificates, shutdown.clone()));
         ready.set();
         Ok(Self { opened, plane, http, shutdown, tasks })

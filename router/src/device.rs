@@ -182,6 +182,17 @@ pub struct RestoredDevice {
     pub left: Option<Left>,
     /// Its subscriptions.
     pub subscriptions: Arc<BTreeSet<Subscription>>,
+    /// Whether it was online as far as its owner was told.
+    pub online: bool,
+}
+
+/// A device that was online when the former process ended and whose session is gone: one on TCP, for example.
+#[derive(Clone, Debug)]
+pub struct AwaitedDevice {
+    /// Who it is, as the registry says.
+    pub identity: Identity,
+    /// Its last Hello.
+    pub hello: Option<Hello>,
 }
 
 /// What the API may know of a device.

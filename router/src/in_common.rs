@@ -30,9 +30,12 @@ pub(crate) struct Described {
 /// What was made of what restored devices share, by where that lies. It is held, so that nothing else comes to lie there.
 #[derive(Debug, Default)]
 struct Restored {
-    describes: HashMap<(usize, DescribeKind), (Arc<[u8]>, Described)>,
-    subscriptions: HashMap<usize, (Arc<BTreeSet<Subscription>>, Arc<Vec<Subscription>>)>,
+    describes: ByPlace<(usize, DescribeKind), Arc<[u8]>, Described>,
+    subscriptions: ByPlace<usize, Arc<BTreeSet<Subscription>>, Arc<Vec<Subscription>>>,
 }
+
+/// What lies in a place, and what was made of it.
+type ByPlace<P, T, U> = HashMap<P, (T, U)>;
 
 impl InCommon {
     /// What a describe of this kind says.

@@ -3,9 +3,14 @@
 
 use std::time::Duration;
 
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::Millis;
 
+use crate::event::{Event, Source};
 use crate::short::Short;
+
+/// Name of the event by which an owner is told that a device comes or goes.
+pub const STATUS_EVENT: &str = "spark/status";
 
 /// Platforms that ping every 23 minutes because each byte is paid for.
 const CELLULAR: [u16; 9] = [10, 13, 15, 23, 25, 26, 28, 35, 37];
@@ -20,6 +25,15 @@ pub fn lease(platform: Option<u16>) -> Duration {
     match platform {
         Some(platform) if is_cellular(platform) => Duration::from_secs(2 * 23 * 60),
         _ => Duration::from_secs(25 + 30 + 30),
+    }
+}
+
+/// Which device's owner an event tells that it came (`true`) or went; `None` for any other event.
+pub fn announced(event: &Event) -> Option<(DeviceId, bool)> {
+    match (event.source, event.data.as_deref()) {
+        (Source::Device(device), Some(b"online")) if event.name == STATUS_EVENT => Some((device, true)),
+        (Source::Device(device), Some(b"offline")) if event.name == STATUS_EVENT => Some((device, false)),
+        _ => None,
     }
 }
 

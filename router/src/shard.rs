@@ -28,6 +28,7 @@ use crate::errand::{self, Errand};
 use crate::event::{CommittedEvents, NewEvent, Source};
 use crate::in_common::InCommon;
 use crate::journal::{Record, RetireReason};
+use crate::presence::STATUS_EVENT;
 use crate::table::{Slot, Table};
 
 use self::calls::Calls;
@@ -347,7 +348,7 @@ impl<R> Shard<R> {
             owner,
             product: device.product(),
             source: Source::Device(id),
-            name: "spark/status".to_owned(),
+            name: STATUS_EVENT.to_owned(),
             content_format: 0,
             data: Some(status.as_bytes().to_vec()),
             ttl_s: 60,

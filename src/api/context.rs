@@ -18,6 +18,8 @@ use crate::store::{Device, Registry};
 
 /// The longest silence of an event stream: clients give up after 15 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(9);
+/// How long a request waits for the registry's database. Callers are told within a second that it cannot be used.
+const REGISTRY_PATIENCE: Duration = Duration::from_millis(900);
 /// How long after its deadline an answer of the gateway is still waited for. One that has not come by then never will.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -81,6 +83,7 @@ impl Context {
     pub(super) fn new(registry: Registry, gateway: Arc<dyn Gateway>, settings: Settings, shutdown: CancellationToken) -> Self {
         let throttle = Throttle::new(settings.failed_logins);
         let (open_streams, counters) = Default::default();
+        let registry = registry.with_patience(REGISTRY_PATIENCE);
         Self { inner: Arc::new(Inner { registry, gateway, settings, throttle, open_streams, counters, shutdown }) }
     }
 

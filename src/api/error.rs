@@ -141,6 +141,8 @@ impl From<RegistryError> for ApiError {
             RegistryError::Busy => Self::unavailable("Too many logins at the same time"),
             RegistryError::Interrupted => Self::unavailable("The server is shutting down"),
             error if error.is_callers_fault() => Self::list(StatusCode::BAD_REQUEST, error.to_string().into()),
+            // The registry has counted it, and said so once.
+            error if error.trouble().is_some() => Self::unavailable("The registry cannot be reached now"),
             error => {
                 tracing::error!(%error, "the registry failed");
                 Self::unavailable("The registry cannot be reached now")

@@ -35,13 +35,13 @@ impl Target {
         let response = loop {
             match DataDir::lock(&self.path) {
                 Ok(data) => break perform(&data, request)?,
-                Err(error @ DataDirError::Io { .. }) => return Err(error.into()),
                 Err(taken @ DataDirError::Taken { .. }) => match control::ask(&control_socket(&self.path), &request) {
                     Ok(response) => break response,
                     Err(ClientError::Unreachable { .. }) if begun.elapsed() < BUSY_PATIENCE => thread::sleep(BUSY_PAUSE),
                     Err(error @ ClientError::Unreachable { .. }) => return Err(anyhow!(taken).context(error)),
                     Err(error) => return Err(error.into()),
                 },
+                Err(error) => return Err(error.into()),
             }
         };
         match response {
@@ -54,9 +54,10 @@ impl Target {
 /// Does it here. The server's keys come first, so that a registry is never there without them.
 fn perform(data: &DataDir, request: Request) -> anyhow::Result<Response> {
     ServerKeys::open(data)?;
+    let file = data.registry_to_open()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let registry = Registry::open(&data.registry_file()).await?;
+        let registry = Registry::open(&file).await?;
         let response = control::perform(&registry, &NoSessions, request).await;
         registry.close().await;
         Ok(response)

@@ -60,6 +60,8 @@ pub enum Request {
         /// Its public id, or the token itself.
         token: Secret,
     },
+    /// Say up to where the journal is durable, for a backup beside the server.
+    JournalMark {},
 }
 
 /// An answer.
@@ -101,6 +103,15 @@ pub enum Response {
     Tokens {
         /// The newest first.
         tokens: Vec<TokenLine>,
+    },
+    /// Up to where the journal is durable.
+    JournalMark {
+        /// Number of the segment that is being written.
+        segment: u64,
+        /// How many bytes of it are synced.
+        bytes: u64,
+        /// The position that the next event will get.
+        next_position: u64,
     },
     /// It is done.
     Done {},

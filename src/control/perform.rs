@@ -28,6 +28,7 @@ pub async fn perform(registry: &Registry, operations: &dyn Operations, request: 
         Request::CreateToken { email, client, life_s, scopes } => create_token(registry, email, client, life_s, scopes).await,
         Request::ListTokens { email } => list_tokens(registry, email).await,
         Request::RevokeToken { token } => revoke_token(registry, &token).await,
+        Request::JournalMark {} => journal_mark(operations),
     };
     done.unwrap_or_else(|error| Response::Refused { error })
 }
@@ -180,6 +181,11 @@ async fn revoke_token(registry: &Registry, token: &Secret) -> Result<Response, R
         None => by_id,
     };
     if found { Ok(Response::Done {}) } else { Err("there is no such token".to_owned()) }
+}
+
+fn journal_mark(operations: &dyn Operations) -> Result<Response, Refusal> {
+    let mark = operations.journal_mark().ok_or("no server is running in this data directory any more; try again")?;
+    Ok(Response::JournalMark { segment: mark.segment, bytes: mark.bytes, next_position: mark.next.0 })
 }
 
 async fn owner_id(registry: &Registry, owner: Owner) -> Result<Option<OwnerId>, Refusal> {

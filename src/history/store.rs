@@ -38,7 +38,7 @@ pub enum HistoryError {
     #[error("the history failed: {0}")]
     Database(#[from] fjall::Error),
     /// The database was written by another version.
-    #[error("the history has format {0}")]
+    #[error("the history is of format version {0}; this program knows versions up to {FORMAT}")]
     Format(u64),
     /// The database came upon something it did not expect in its files.
     #[error("the history's database panicked")]

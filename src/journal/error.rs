@@ -60,7 +60,10 @@ pub enum OpenError {
         found: Position,
     },
     /// Written by a newer version of this program.
-    #[error("{} has a {what} of format version {version} at byte {offset}; this program knows versions up to {known}", path.display())]
+    #[error(
+        "{} has a {what} of format version {version} at byte {offset}; this program knows versions up to {known}. Start the version of Holdfast \
+         that wrote it, or a newer one", path.display()
+    )]
     NewerFormat {
         /// The file.
         path: PathBuf,
@@ -74,7 +77,7 @@ pub enum OpenError {
         known: u16,
     },
     /// A record of a kind that this program does not know.
-    #[error("{} has a record of unknown kind {kind} at byte {offset}; it was written by another version of this program", path.display())]
+    #[error("{} has a record of unknown kind {kind} at byte {offset}; it was written by a newer version of Holdfast. Start that", path.display())]
     UnknownKind {
         /// The file.
         path: PathBuf,

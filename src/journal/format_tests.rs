@@ -7,7 +7,7 @@ use firmware_protocol::time::UnixMillis;
 use router::event::Position;
 use router::journal::{Record, RetireReason};
 
-use super::test_records::{event, floor, one_of_each, only_in_version_2, session};
+use super::test_records::{event, floor, one_of_each, only_in_version_2, only_in_version_3, session};
 use super::*;
 
 const OPTIONS: Options = Options { segment_bytes: 1_000, frame_bytes: 700, headroom_bytes: 1, salt: 0x0123_4567_89ab_cdef };
@@ -135,6 +135,43 @@ fn version_2_keeps_decoding_and_is_written_byte_for_byte() {
     let dir = tempfile::tempdir().unwrap();
     write_2(dir.path());
     assert!(files(dir.path()) == files(&golden_2()), "the format has changed: raise its version");
+}
+
+fn golden_3() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/journal/v3")
+}
+
+/// Version 3 of a snapshot. Everything else is as in version 2.
+fn write_3(dir: &Path) {
+    let (mut journal, _) = Journal::open(dir, OPTIONS).unwrap();
+    for batch in [&one_of_each()[..], &only_in_version_3()[..], &only_in_version_2()[..]] {
+        journal.commit(batch).unwrap();
+    }
+    compact(dir, journal.sealed_segments(), CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap().unwrap();
+}
+
+#[test]
+#[ignore = "writes the golden files"]
+fn write_golden_files_of_version_3() {
+    let _ = fs::remove_dir_all(golden_3());
+    write_3(&golden_3());
+}
+
+#[test]
+fn version_3_keeps_decoding_and_is_written_byte_for_byte() {
+    let mut expected = State::default();
+    one_of_each().iter().chain(&only_in_version_3()).chain(&only_in_version_2()).for_each(|record| expected.apply(record));
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in files(&golden_3()) {
+        assert!(!name.ends_with(".snapshot") || bytes[8] == 3);
+        fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    let (_, recovered) = Journal::open(dir.path(), OPTIONS).unwrap();
+    assert!(recovered.report.snapshot.is_some() && recovered.report.damaged_snapshots.is_empty());
+    assert_eq!(recovered.state, expected);
+    let dir = tempfile::tempdir().unwrap();
+    write_3(dir.path());
+    assert!(files(dir.path()) == files(&golden_3()), "the format has changed: raise its version");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use router::event::Position;
 use router::journal::Record;
 
 use super::compaction::{Covered, remove_segments};
+use super::copy::{LatestMark, Mark};
 use super::error::{CommitError, CompactionError, OpenError};
 use super::events::Events;
 use super::frame::{self, FRAME_BYTES_MAX, Place};
@@ -56,6 +57,7 @@ pub struct Journal {
     current: Current,
     next: Position,
     events: Events,
+    mark: LatestMark,
     /// The frames of the batch that is being committed; kept for its memory.
     batch: Vec<u8>,
     /// Why nothing can be committed any more.
@@ -103,7 +105,9 @@ impl Journal {
         };
         let next = recovered.next_position;
         let events = Events::new(dir.to_path_buf(), Position(next.0 - 1));
-        let journal = Journal { dir: dir.to_path_buf(), options, sealed, current, next, events, batch: Vec::new(), broken: None };
+        let mark = LatestMark::new(current.mark(next));
+        let dir = dir.to_path_buf();
+        let journal = Journal { dir, options, sealed, current, next, events, mark, batch: Vec::new(), broken: None };
         Ok((journal, recovered))
     }
 
@@ -141,6 +145,7 @@ impl Journal {
         let first = self.next;
         self.next = Position(first.0 + encoded.events);
         self.events.advance(Position(self.next.0 - 1));
+        self.mark.set(self.current.mark(self.next));
         self.batch.shrink_to(2 * FRAME_BYTES_MAX);
         Ok(Committed { first, events: encoded.events })
     }
@@ -161,6 +166,11 @@ impl Journal {
     /// A handle from which any thread can read events.
     pub fn events(&self) -> Events {
         self.events.clone()
+    }
+
+    /// A handle that says up to where the journal is durable, on any thread.
+    pub fn latest_mark(&self) -> LatestMark {
+        self.mark.clone()
     }
 
     /// The segments that will not change any more, oldest first.
@@ -196,6 +206,11 @@ impl Current {
         let file = segment::create_segment(dir, header)?;
         let (offset, length) = (SEGMENT_HEADER_LEN, SEGMENT_HEADER_LEN);
         Ok(Current { file, id: header.id, salt: header.salt, offset, length, chain: header.chain() })
+    }
+
+    /// Up to where everything is durable, `next` being the position of the next event.
+    fn mark(&self, next: Position) -> Mark {
+        Mark { segment: self.id.number, bytes: self.offset, next }
     }
 
     /// Writes the frames of a batch. If there is no space for them, takes back what was written of them.

@@ -10,7 +10,7 @@
 //! | 12 | 4 | chain value at the end of the last segment covered |
 //! | 16 | 8 | number of that segment |
 //! | 24 | 8 | position of the first event after it |
-//! | 32 | 4 | number of sections: 4 in version 1, 6 in version 2 |
+//! | 32 | 4 | number of sections: 4 in version 1, 6 in version 2, 7 in version 3 |
 //! | 36 | 4 | checksum of bytes 0 to 35 |
 //!
 //! Then the sections, each with a header of 28 bytes: kind u32, number of entries u64, length u64, checksum of the content u32, checksum of
@@ -24,8 +24,9 @@
 //! | 4 | devices | length u32; device 12, hello, system, application, metrics, goodbye (each an option of time u64, payload bytes), subscriptions: count u16, then handler u8, prefix text of each |
 //! | 5 | of sections 1 and 3, those sessions whose devices know no connection id | connection id 8 |
 //! | 6 | subscriptions to events of one device, which are not in section 4 | length u32; device 12, handler u8, prefix text, publisher 12 |
+//! | 7 | devices whose owner was told that they came or went | device 12, u8: 1 if they came last |
 //!
-//! Version 2 is written only if there is anything for sections 5 and 6.
+//! Version 3 is written only if there is anything for section 7, and version 2 only if there is anything for sections 5 and 6.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -49,13 +50,14 @@ mod load;
 pub(super) use load::{LoadError, load_snapshot};
 
 /// The newest version that can be read.
-pub(super) const SNAPSHOT_VERSION: u16 = 2;
+pub(super) const SNAPSHOT_VERSION: u16 = 3;
 
 const MAGIC: [u8; 8] = *b"HOLDFSNP";
 const HEADER: usize = 40;
 const SECTION_HEADER: usize = 28;
 const SESSION_ENTRY: usize = SESSION_BYTES + 8;
 const RETIRED_ENTRY: usize = SESSION_ENTRY + 9;
+const STATUS_ENTRY: usize = DeviceId::LEN + 1;
 /// No sequence number of 48 bits looks like this.
 const NO_SEQUENCE: u64 = u64::MAX;
 const CHUNK_BYTES: usize = 1 << 20;
@@ -99,7 +101,11 @@ fn write_to(file: &mut File, state: &State, extent: Extent) -> io::Result<()> {
     let mut header = Vec::with_capacity(HEADER);
     header.extend_from_slice(&MAGIC);
     let (unlabelled, narrowed) = (unlabelled(state), narrowed(state));
-    let (version, sections) = if unlabelled.is_empty() && narrowed.is_empty() { (1, 4) } else { (2, 6) };
+    let (version, sections) = match (unlabelled.is_empty() && narrowed.is_empty(), statuses(state).next().is_none()) {
+        (true, true) => (1, 4),
+        (false, true) => (2, 6),
+        (_, false) => (3, 7),
+    };
     wire::put_u16(&mut header, version);
     wire::put_u16(&mut header, 0);
     wire::put_u32(&mut header, extent.chain);
@@ -136,7 +142,19 @@ fn write_to(file: &mut File, state: &State, extent: Extent) -> io::Result<()> {
             to.extend_from_slice(&publisher.0);
             Ok(())
         })
+    })?;
+    if version == 2 {
+        return Ok(());
+    }
+    write_section(file, 7, statuses(state), |to, (device, online)| {
+        to.extend_from_slice(&device.0);
+        to.push(online.into());
+        Ok(())
     })
+}
+
+fn statuses(state: &State) -> impl Iterator<Item = (DeviceId, bool)> {
+    state.devices.iter().filter_map(|(id, device)| Some((*id, device.online?)))
 }
 
 fn unlabelled(state: &State) -> BTreeSet<ConnectionId> {
@@ -236,7 +254,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::journal::test_records::{any_record, one_of_each, only_in_version_2};
+    use crate::journal::test_records::{any_record, one_of_each, only_in_version_2, only_in_version_3};
 
     const EXTENT: Extent = Extent { segment: 3, next: Position(17), chain: 0xdead_beef };
 
@@ -249,15 +267,17 @@ mod tests {
 
     fn some_state() -> State {
         let mut state = State::default();
-        one_of_each().iter().chain(&only_in_version_2()).for_each(|record| state.apply(record));
+        one_of_each().iter().chain(&only_in_version_2()).chain(&only_in_version_3()).for_each(|record| state.apply(record));
         state
     }
 
     #[test]
-    fn version_2_is_written_only_of_what_version_1_cannot_say() {
+    fn a_version_is_written_only_of_what_the_one_before_cannot_say() {
         let mut old = State::default();
         one_of_each().iter().for_each(|record| old.apply(record));
-        for (state, version) in [(old, 1), (some_state(), 2)] {
+        let mut second = old.clone();
+        only_in_version_2().iter().for_each(|record| second.apply(record));
+        for (state, version) in [(old, 1), (second, 2), (some_state(), 3)] {
             let (dir, bytes) = stored(&state);
             assert_eq!(bytes[8..10], [version, 0]);
             assert_eq!(load_snapshot(dir.path(), 3).unwrap().0, state);
@@ -292,12 +312,12 @@ mod tests {
     #[test]
     fn a_newer_version_is_refused_and_not_skipped() {
         let (dir, mut bytes) = stored(&some_state());
-        bytes[8] = 3;
+        bytes[8] = 4;
         let checksum = crc32c::crc32c(&bytes[..36]);
         bytes[36..40].copy_from_slice(&checksum.to_le_bytes());
         fs::write(snapshot_path(dir.path(), 3), &bytes).unwrap();
         let Err(LoadError::Refused(error)) = load_snapshot(dir.path(), 3) else { panic!("refused") };
-        assert!(matches!(error, OpenError::NewerFormat { what: "snapshot", version: 3, known: 2, .. }), "{error}");
+        assert!(matches!(error, OpenError::NewerFormat { what: "snapshot", version: 4, known: 3, .. }), "{error}");
     }
 
     proptest! {
@@ -316,13 +336,13 @@ mod tests {
         }
 
         #[test]
-        fn hostile_sections_never_panic(body in proptest::collection::vec(any::<u8>(), 0..400), kind in 1u32..7, count in any::<u64>()) {
+        fn hostile_sections_never_panic(body in proptest::collection::vec(any::<u8>(), 0..400), kind in 1u32..8, count in any::<u64>()) {
             let (dir, bytes) = stored(&State::default());
             let mut bytes = bytes;
-            (bytes[8], bytes[32]) = (2, 6);
+            (bytes[8], bytes[32]) = (3, 7);
             let checksum = crc32c::crc32c(&bytes[..36]);
             bytes[36..40].copy_from_slice(&checksum.to_le_bytes());
-            for kind in [5, 6] {
+            for kind in [5, 6, 7] {
                 let mut empty = Vec::new();
                 wire::put_u32(&mut empty, kind);
                 empty.resize(SECTION_HEADER - 4, 0);

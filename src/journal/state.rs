@@ -8,6 +8,7 @@ use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::stored::{Floor, StoredSession};
 use firmware_protocol::time::UnixMillis;
 use router::journal::{DescribeKind, Record, RetireReason, Subscription};
+use router::presence::announced;
 
 use super::sessions::Sessions;
 
@@ -50,7 +51,7 @@ pub struct Retired {
     pub at: UnixMillis,
 }
 
-/// What a device told about itself since its last Hello.
+/// What a device told about itself since its last Hello, and what was told of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Device {
     /// Its last Hello.
@@ -65,6 +66,8 @@ pub struct Device {
     pub subscriptions: Arc<BTreeSet<Subscription>>,
     /// Its last goodbye, which may be older than its last Hello.
     pub goodbye: Option<Kept>,
+    /// Whether it was online as far as its owner was told last; `None` if he never was.
+    pub online: Option<bool>,
 }
 
 /// A payload as it came, and when.
@@ -95,7 +98,8 @@ impl State {
                 self.raise(floor);
                 let device = self.devices.entry(*device).or_default();
                 // Forget all (docs/protocol.md): what still holds is sent again after the Hello.
-                *device = Device { hello: Kept::some(payload, *at), goodbye: device.goodbye.take(), ..Device::default() };
+                let (goodbye, online) = (device.goodbye.take(), device.online);
+                *device = Device { hello: Kept::some(payload, *at), goodbye, online, ..Device::default() };
             }
             Record::Describe { floor, device, kind, payload, at } => {
                 floor.iter().for_each(|floor| self.raise(floor));
@@ -109,7 +113,12 @@ impl State {
                 self.raise(floor);
                 self.devices.entry(*device).or_default().goodbye = Kept::some(payload, *at);
             }
-            Record::Event { floor, .. } => floor.iter().for_each(|floor| self.raise(floor)),
+            Record::Event { floor, event } => {
+                floor.iter().for_each(|floor| self.raise(floor));
+                if let Some((device, online)) = announced(event) {
+                    self.devices.entry(device).or_default().online = Some(online);
+                }
+            }
             Record::Seen { floor } => self.raise(floor),
         }
     }
@@ -182,7 +191,7 @@ mod tests {
     use router::journal::HandlerKind;
 
     use super::*;
-    use crate::journal::test_records::{event, floor, session};
+    use crate::journal::test_records::{event, floor, session, status};
 
     const AT: UnixMillis = UnixMillis(5_000);
 
@@ -261,6 +270,18 @@ mod tests {
             ..Device::default()
         };
         assert_eq!(state.devices[&device], expected);
+    }
+
+    #[test]
+    fn what_an_owner_was_told_last_outlives_a_hello() {
+        let device = session(1).identity.device;
+        let mut state = State::default();
+        for (text, online) in [("online", Some(true)), ("offline", Some(false)), ("something else", Some(false))] {
+            state.apply(&Record::Event { floor: None, event: status(device, text) });
+            assert_eq!(state.devices[&device].online, online);
+        }
+        state.apply(&Record::Hello { floor: floor(1, 1), device, payload: vec![3], at: AT });
+        assert_eq!(state.devices[&device].online, Some(false));
     }
 
     #[test]

@@ -95,6 +95,18 @@ pub(super) fn only_in_version_2() -> [Record; 4] {
     ]
 }
 
+/// An owner is told that a device comes or goes.
+pub(super) fn status(device: DeviceId, text: &str) -> Arc<Event> {
+    let event = Event { source: Source::Device(device), name: "spark/status".into(), data: Some(text.into()), ..(*event(7)).clone() };
+    Arc::new(event)
+}
+
+/// What only version 3 of a snapshot can say: what owners were told of their devices.
+pub(super) fn only_in_version_3() -> [Record; 2] {
+    [(4, "online"), (5, "offline")]
+        .map(|(number, text)| Record::Event { floor: None, event: status(session(number).identity.device, text) })
+}
+
 /// Any record, of one of a dozen sessions and devices so that records meet.
 pub(super) fn any_record() -> impl Strategy<Value = Record> {
     let number = 0u8..12;
@@ -116,6 +128,8 @@ pub(super) fn any_record() -> impl Strategy<Value = Record> {
             floor, device: session(number).identity.device, payload, at }),
         6 => (proptest::option::of(any_floor()), any_event()).prop_map(|(floor, event)| Record::Event { floor, event: Arc::new(event) }),
         3 => any_floor().prop_map(|floor| Record::Seen { floor }),
+        1 => (0u8..12, any::<bool>()).prop_map(|(number, online)| Record::Event {
+            floor: None, event: status(session(number).identity.device, if online { "online" } else { "offline" }) }),
     ]
 }
 

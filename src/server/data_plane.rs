@@ -66,7 +66,7 @@ impl DataPlane {
             tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, bytes = torn.bytes_cut, what = %torn.what,
                 "the journal's unfinished tail was cut");
         }
-        let restored = restore(recovered.state, registry.keys(), workers);
+        let restored = restore(recovered.state, registry, workers);
         let sessions = restored.sessions.len();
         let sockets = terminators::bind_group(config.udp.listen, workers)?;
         let listener = tcp::bind(config.tcp.listen).map_err(|source| StartError::Listen { address: config.tcp.listen, source })?;
@@ -87,8 +87,9 @@ impl DataPlane {
 
         // The journal first, which is so the last to end: what shards passed on is still written.
         let mut launch = Launch { config, opened, shared, threads: Threads::default() };
+        let mark = journal.latest_mark();
         let (history, feed) = launch.journal(journal, wiring.writer, missed)?;
-        launch.shards(wiring.shards, restored.devices)?;
+        launch.shards(wiring.shards, restored.devices, restored.awaited)?;
         let admission = launch.handshakes(wiring.handshakes, wiring.rsa_handshakes)?;
         launch.workers(sockets, wiring.workers, restored.sessions)?;
         launch.tcp(workers, listener, admission, wiring.tcp)?;
@@ -96,7 +97,7 @@ impl DataPlane {
         let streaming = Arc::clone(&streams);
         tokio::spawn(async move { streaming.run(wiring.streams, Some(feed)).await });
         let to_shards = wiring.api.into_iter().map(Mutex::new).collect();
-        let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, history, clock: *clock });
+        let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, history, mark, clock: *clock });
         launch.key_changes(&handle, registry)?;
         tokio::spawn(errands::run(Registry::clone(registry), Arc::clone(&handle), wiring.errands));
         let took_ms = began.elapsed().as_millis();

@@ -6,6 +6,7 @@ use firmware_protocol::id::DeviceId;
 
 use super::DataPlaneHandle;
 use crate::control::{Operations, UnknownKey, Views};
+use crate::journal::Mark;
 use crate::store::PublicKey;
 use crate::strangers::Stranger;
 
@@ -21,6 +22,10 @@ impl Operations for DataPlaneHandle {
 
     fn views(&self, devices: Vec<DeviceId>) -> Views<'_> {
         Box::pin(async move { Some(DataPlaneHandle::views(self, &devices).await) })
+    }
+
+    fn journal_mark(&self) -> Option<Mark> {
+        Some(self.mark.get())
     }
 }
 

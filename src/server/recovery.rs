@@ -7,10 +7,10 @@ use firmware_protocol::session::describe::DescribeKind;
 use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::time::UnixMillis;
-use router::device::{Left, Link, RestoredDevice};
+use router::device::{AwaitedDevice, Left, Link, RestoredDevice};
 
 use crate::journal::{self, State};
-use crate::store::KeyRing;
+use crate::store::{DeviceBook, KeyRing, Registry};
 use crate::terminators::{FormerSession, owner_of};
 
 /// What one process hands to the next.
@@ -20,49 +20,89 @@ pub(super) struct Restored {
     pub(super) sessions: Vec<FormerSession>,
     /// Devices with a session.
     pub(super) devices: Vec<RestoredDevice>,
+    /// Devices that were online without a session that outlived the process.
+    pub(super) awaited: Vec<AwaitedDevice>,
 }
 
 /// Takes the state apart. The registry has the last word on who may still have a session, and whose a device is.
-pub(super) fn restore(state: State, keys: &KeyRing, workers: usize) -> Restored {
+pub(super) fn restore(state: State, registry: &Registry, workers: usize) -> Restored {
     let State { sessions, retired, devices } = state;
-    let mut restored =
-        Restored { sessions: Vec::with_capacity(sessions.len() + retired.len()), devices: Vec::with_capacity(sessions.len()) };
-    let mut entries: Vec<_> = sessions.into_entries().into_iter().map(Some).collect();
+    let sessions = sessions.into_entries();
+    let mut restored = Restored {
+        sessions: Vec::with_capacity(sessions.len() + retired.len()),
+        devices: Vec::with_capacity(sessions.len()),
+        awaited: Vec::new(),
+    };
     // By device, as the devices are, and each device's newest first.
-    let mut order: Vec<_> = entries.iter().enumerate().filter_map(|(at, entry)| Some((age(entry.as_ref()?), at))).collect();
+    let mut order: Vec<_> = sessions.iter().enumerate().map(|(at, session)| (age(session), at)).collect();
     order.sort_unstable();
-    let (mut devices, mut last) = (devices.into_iter().peekable(), None);
-    for ((id, _), at) in order {
-        let Some(journal::Session { mut stored, highest, recent }) = entries[at].take() else { continue };
-        let current = registered(keys, &stored.identity.key, id);
-        let retired = current.is_none() || last.replace(id) == Some(id);
-        stored.identity = current.unwrap_or(stored.identity);
-        while devices.next_if(|(other, _)| *other < id).is_some() {}
-        let known = devices.peek().filter(|(other, _)| *other == id).map(|(_, known)| known);
-        let hello = known.and_then(|known| known.hello.as_ref()).and_then(|hello| Hello::parse(&hello.payload));
-        let message_max = hello.as_ref().map(Hello::message_cap);
-        if !retired {
-            let terminator = u16::try_from(owner_of(stored.connection, workers)).unwrap_or_default();
-            let describe = |kind| known.and_then(|known| known.describe(kind)).map(|describe| describe.payload.clone());
-            restored.devices.push(RestoredDevice {
-                identity: stored.identity,
-                link: Link { terminator, connection: stored.connection },
-                established_at: stored.established_at,
-                ip: stored.path.peer.ip(),
-                hello,
-                application: describe(DescribeKind::Application),
-                system: describe(DescribeKind::System),
-                left: known.and_then(|known| left(known, stored.established_at)),
-                subscriptions: known.map(|known| known.subscriptions.clone()).unwrap_or_default(),
-            });
+    let (mut sessions, mut devices) = (sessions.into_iter().map(Some).collect::<Vec<_>>(), devices.into_iter().peekable());
+    for own in order.chunk_by(|((one, _), _), ((next, _), _)| one == next) {
+        let ((id, _), _) = own[0];
+        while let Some((other, known)) = devices.next_if(|(other, _)| *other < id) {
+            restored.expect(other, &known, registry.devices());
         }
-        restored.sessions.push(FormerSession { stored, highest, recent, message_max, retired });
+        let known = devices.next_if(|(other, _)| *other == id).map(|(_, known)| known);
+        let own = own.iter().filter_map(|(_, at)| sessions[*at].take());
+        let lives = restored.take_sessions(id, own, known.as_ref(), registry.keys(), workers);
+        known.iter().filter(|_| !lives).for_each(|known| restored.expect(id, known, registry.devices()));
     }
+    devices.for_each(|(id, known)| restored.expect(id, &known, registry.devices()));
     restored.sessions.extend(retired.into_values().map(|retired| {
         let journal::Retired { stored, highest, .. } = retired;
         FormerSession { stored, highest, recent: Vec::new(), message_max: None, retired: true }
     }));
     restored
+}
+
+impl Restored {
+    /// The sessions of one device, of which only the first may live. `true` if it does.
+    fn take_sessions(
+        &mut self,
+        id: DeviceId,
+        sessions: impl Iterator<Item = journal::Session>,
+        known: Option<&journal::Device>,
+        keys: &KeyRing,
+        workers: usize,
+    ) -> bool {
+        let hello = known.and_then(|known| known.hello.as_ref()).and_then(|hello| Hello::parse(&hello.payload));
+        let message_max = hello.as_ref().map(Hello::message_cap);
+        let mut lives = false;
+        for (nth, journal::Session { mut stored, highest, recent }) in sessions.enumerate() {
+            let current = registered(keys, &stored.identity.key, id).filter(|_| nth == 0);
+            if let Some(identity) = current {
+                lives = true;
+                stored.identity = identity;
+                let terminator = u16::try_from(owner_of(stored.connection, workers)).unwrap_or_default();
+                let describe = |kind| known.and_then(|known| known.describe(kind)).map(|describe| describe.payload.clone());
+                self.devices.push(RestoredDevice {
+                    identity,
+                    link: Link { terminator, connection: stored.connection },
+                    established_at: stored.established_at,
+                    ip: stored.path.peer.ip(),
+                    hello,
+                    application: describe(DescribeKind::Application),
+                    system: describe(DescribeKind::System),
+                    left: known.and_then(|known| left(known, stored.established_at)),
+                    subscriptions: known.map(|known| known.subscriptions.clone()).unwrap_or_default(),
+                    online: known.and_then(|known| known.online).unwrap_or(true),
+                });
+            }
+            self.sessions.push(FormerSession { stored, highest, recent, message_max, retired: current.is_none() });
+        }
+        lives
+    }
+
+    /// A device without a session, whose owner may have been told last that it is online. A device of nobody has nobody to be told.
+    fn expect(&mut self, id: DeviceId, known: &journal::Device, book: &DeviceBook) {
+        let identity = || book.find(id)?.identity().filter(|identity| identity.owner.is_some());
+        if known.online == Some(true)
+            && let Some(identity) = identity()
+        {
+            let hello = known.hello.as_ref().and_then(|hello| Hello::parse(&hello.payload));
+            self.awaited.push(AwaitedDevice { identity, hello });
+        }
+    }
 }
 
 /// What orders sessions by device, and then from the newest to the oldest.

@@ -4,8 +4,10 @@
 //! database first and to memory after, one change at a time, and runs to its end even when its caller goes away.
 
 mod claims;
+mod copy;
 mod devices;
 mod error;
+mod health;
 mod tokens;
 mod users;
 
@@ -20,16 +22,20 @@ use std::time::Duration;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
+use self::health::{Health, Home};
 use super::claim_code::ClaimRecord;
 use super::digest_map::{Digest, DigestMap};
 use super::passwords::Passwords;
 use super::{DeviceBook, KeyRing, TokenCache};
 use crate::durable;
+use crate::metrics::{Metrics, RegistryMetrics};
 
 pub use claims::Claimed;
 pub use devices::{Added, DeviceEdit, NewDevice};
 pub use error::RegistryError;
+pub use health::Trouble;
 pub use tokens::{IssuedToken, NewToken, TokenInfo};
 pub use users::User;
 
@@ -39,16 +45,23 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 const CONNECTIONS: u32 = 4;
 /// Pages that each connection keeps, in KiB, as SQLite wants it said: all is served from memory, so the database needs no more.
 const CACHE: &str = "-256";
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a statement waits for another process that has the database locked. Callers of the API wait for less than a second in all.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(400);
+/// How long whoever did not say otherwise waits for an answer: long enough for a list of a million devices.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The registry. A handle: clones are the same registry.
 #[derive(Clone)]
 pub struct Registry {
     inner: Arc<Inner>,
+    /// How long the holder of this handle waits for an answer.
+    patience: Duration,
 }
 
 struct Inner {
     pool: SqlitePool,
+    home: Home,
+    health: Health,
     /// Held from before a change's checks until memory has it, so that memory and database pass through the same states.
     changing: Mutex<()>,
     passwords: Passwords,
@@ -64,8 +77,17 @@ impl Registry {
     /// # Errors
     /// The file cannot be opened, is no registry, or was written by a newer version.
     pub async fn open(file: &Path) -> Result<Self, RegistryError> {
+        Self::open_counted(file, Metrics::new().registry()).await
+    }
+
+    /// [`Registry::open`], with what fails later counted.
+    ///
+    /// # Errors
+    /// As for [`Registry::open`].
+    pub async fn open_counted(file: &Path, metrics: RegistryMetrics) -> Result<Self, RegistryError> {
         create_private(file).map_err(RegistryError::File)?;
         sync_log(file).map_err(RegistryError::File)?;
+        let home = Home::of(file).map_err(RegistryError::File)?;
         let options = SqliteConnectOptions::new()
             .filename(file)
             .journal_mode(SqliteJournalMode::Wal)
@@ -74,10 +96,12 @@ impl Registry {
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("cache_size", CACHE);
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
-        MIGRATIONS.run(&pool).await?;
+        MIGRATIONS.run(&pool).await.map_err(|error| RegistryError::from_migration(error, &MIGRATIONS))?;
         let registry = Self {
             inner: Arc::new(Inner {
                 pool,
+                home,
+                health: Health::new(metrics),
                 changing: Mutex::new(()),
                 passwords: Passwords::new(),
                 keys: Arc::new(KeyRing::new()),
@@ -85,11 +109,17 @@ impl Registry {
                 devices: DeviceBook::default(),
                 claims: DigestMap::default(),
             }),
+            patience: PATIENCE,
         };
         registry.fill_devices().await?;
         registry.fill_tokens().await?;
         registry.fill_claims().await?;
         Ok(registry)
+    }
+
+    /// The same registry for somebody who waits no longer than this for an answer. What has begun by then runs to its end all the same.
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { inner: Arc::clone(&self.inner), patience }
     }
 
     /// The keys of all devices, for the terminators.
@@ -127,13 +157,25 @@ impl Registry {
         T: Send + 'static,
         Work: Future<Output = Result<T, RegistryError>> + Send,
     {
-        let registry = self.clone();
+        let (registry, patience) = (self.clone(), self.patience);
         let task = tokio::spawn(async move {
             let inner = registry.inner.clone();
-            let _alone = inner.changing.lock().await;
+            // Most that fail do so here or at the lock of the database, and have then not begun.
+            let _alone = timeout(patience / 3, inner.changing.lock()).await.map_err(|_| RegistryError::TimedOut)?;
+            inner.home.check().await?;
             work(registry).await
         });
-        task.await.map_err(|_| RegistryError::Interrupted)?
+        let ended = timeout(patience, task).await.unwrap_or(Ok(Err(RegistryError::TimedOut)));
+        let ended = ended.unwrap_or(Err(RegistryError::Interrupted));
+        self.inner.health.note(&ended, true);
+        ended
+    }
+
+    /// Waits for an answer of the database.
+    async fn answer<T>(&self, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, RegistryError> {
+        let answer = timeout(self.patience, answer).await.map_or(Err(RegistryError::TimedOut), |answer| Ok(answer?));
+        self.inner.health.note(&answer, false);
+        answer
     }
 }
 

@@ -33,3 +33,34 @@ pub fn load(directory: &Path, node: u16, first: bool) -> io::Result<ConnectionId
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "cid-keys must hold one or two keys of 32 bytes")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use firmware_protocol::entropy::SeededEntropy;
+
+    use super::*;
+
+    #[test]
+    fn the_form_of_the_file_keeps_being_read() {
+        let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/keys");
+        let ids = load(&golden, 1, false).unwrap();
+        let (current, previous): (TagKey, TagKey) =
+            (std::array::from_fn(|n| u8::try_from(n).unwrap() + 1), std::array::from_fn(|n| u8::try_from(n).unwrap() + 101));
+        let made_by = |key: &TagKey| ConnectionIds::new(1, key, None).allocate(7, &mut SeededEntropy::new(1));
+        assert!(ids.gave_out(made_by(&current)) && ids.gave_out(made_by(&previous)) && !ids.gave_out(made_by(&[9; 32])));
+        assert_eq!(ids.allocate(7, &mut SeededEntropy::new(1)), made_by(&current));
+    }
+
+    #[test]
+    fn keys_of_another_length_are_refused_and_missing_ones_made_only_at_the_first_start() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(load(directory.path(), 1, false).unwrap_err().to_string().contains("the sessions in the journal"));
+        load(directory.path(), 1, true).unwrap();
+        for length in [0, 31, 96] {
+            fs::write(directory.path().join("cid-keys"), vec![1; length]).unwrap();
+            assert_eq!(load(directory.path(), 1, true).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
+}

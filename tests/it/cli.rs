@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -242,4 +243,41 @@ fn a_private_key_is_not_taken() {
     fs::write(shell.path().join("device.pem"), EcKey::generate(&group).unwrap().private_key_to_pem().unwrap()).unwrap();
     let complaint = shell.complaint(&["device", "add", DEVICE, "--key", "device.pem"]);
     assert!(complaint.contains("device.pem") && complaint.contains("private key"), "{complaint}");
+}
+
+#[test]
+fn a_backup_is_made_with_and_without_a_server_and_restored_only_where_nothing_is() {
+    let shell = Shell::new();
+    assert!(shell.complaint(&["backup", "early"]).contains("there is no data directory"));
+    shell.add_user(EMAIL);
+    let said = shell.text(&["backup", "cold"]);
+    assert!(said.contains("private keys") && said.contains("like a password"), "{said}");
+    let server = Server::start(&shell);
+    shell.text(&["device", "add", DEVICE, "--key", &shell.key_file("device.pem")]);
+    let hot = shell.json(&["backup", "hot"]);
+    assert_eq!((&hot["backup"], &hot["next_position"]), (&json!("hot"), &json!(1)));
+    assert!(shell.complaint(&["backup", "hot"]).contains("hot is not empty"));
+    assert!(shell.complaint(&["backup", "data/inside"]).contains("inside the data directory"));
+    assert!(shell.complaint(&["restore", "hot"]).contains("is in use by another Holdfast"));
+    server.stop();
+
+    assert!(shell.complaint(&["restore", "hot"]).contains("is not empty"));
+    assert!(shell.complaint(&["restore", "data", "--data-dir", "new"]).contains("is no backup"));
+    let devices = |data: &str| shell.json(&["device", "list", "--data-dir", data]).as_array().unwrap().len();
+    for (backup, known) in [("cold", 0), ("hot", 1)] {
+        let restored = format!("from-{backup}");
+        assert!(shell.text(&["restore", backup, "--data-dir", &restored]).contains("must not run any more"));
+        assert_eq!(devices(&restored), known);
+        for (path, mode) in [("", 0o700), ("keys", 0o700), ("journal", 0o700), ("registry.db", 0o600), ("keys/cid-keys", 0o600)] {
+            let path = shell.path().join(&restored).join(path);
+            assert!(!path.exists() || fs::metadata(&path).unwrap().permissions().mode() & 0o777 == mode, "{}", path.display());
+        }
+        let key = |data: &str| shell.run(&["keys", "export", "--out", "-", "--data-dir", data], "").stdout;
+        assert_eq!(key(&restored), key("data"));
+    }
+    let generation = |data: &str| {
+        let text = fs::read(shell.path().join(data).join("generation")).unwrap();
+        serde_json::from_slice::<Json>(&text).unwrap()["generation"].as_u64().unwrap()
+    };
+    assert!(generation("from-hot") > generation("data") + 1_440);
 }

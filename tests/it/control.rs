@@ -10,8 +10,10 @@ use std::time::Duration;
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use holdfast::control::{self, ClientError, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, UnknownKey, Views};
+use holdfast::journal::Mark;
 use holdfast::store::{KeyChange, PublicKey, TokenHash};
 use router::device::DeviceView;
+use router::event::Position;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -41,6 +43,10 @@ impl Operations for FakeSessions {
 
     fn views(&self, _: Vec<DeviceId>) -> Views<'_> {
         Box::pin(std::future::ready(Some(self.views.lock().unwrap().clone())))
+    }
+
+    fn journal_mark(&self) -> Option<Mark> {
+        Some(Mark { segment: 3, bytes: 1_000, next: Position(17) })
     }
 }
 

@@ -103,6 +103,13 @@ impl Driver {
         publish
     }
 
+    /// Says that it will restart, and stays quiet.
+    pub(crate) fn say_goodbye(&mut self) {
+        let now = self.now();
+        self.device.goodbye(now, &mut self.tools, 4);
+        self.send();
+    }
+
     /// Names and payloads of the events that came.
     pub(crate) fn heard(&self) -> Vec<(String, Vec<u8>)> {
         let heard = |event: &DeviceEvent| match event {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod api;
+mod backup;
 mod claims;
 mod cli;
 mod client;
@@ -11,7 +12,9 @@ mod device_driver;
 mod drive;
 mod fake_gateway;
 mod nat;
+mod presence;
 mod publish_limits;
+mod registry_gone;
 mod rig;
 mod sessions;
 mod tcp;

@@ -5,9 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use firmware_protocol::device::{Age, DeviceEvent};
+use firmware_protocol::entropy::Entropy;
 use firmware_protocol::id::OwnerId;
 use firmware_protocol::session::subscribe::HandlerKind;
 use holdfast::config::Config;
+use holdfast::entropy::SystemEntropy;
+use holdfast::journal::Options;
 use holdfast::server::{DataPlane, Opened};
 use holdfast::shards::Reply;
 use holdfast::store::PublicKey;
@@ -41,13 +44,23 @@ impl Running {
 
     /// The same with more in the configuration.
     pub(crate) async fn start_with(directory: &Path, listen: &str, more: &str) -> Self {
-        let config = config(directory, listen, more);
+        let options = Options::new(u64::from_be_bytes(SystemEntropy.array()));
+        Self::start_on(config(directory, listen, more), options).await
+    }
+
+    /// The same with segments of a few events.
+    pub(crate) async fn start_small(directory: &Path, listen: &str) -> Self {
+        let options = Options { segment_bytes: 4_000, ..Options::new(u64::from_be_bytes(SystemEntropy.array())) };
+        Self::start_on(config(directory, listen, ""), options).await
+    }
+
+    async fn start_on(config: Config, options: Options) -> Self {
         let opened = Opened::new(&config).await.unwrap();
         let owner = match opened.registry.user_by_email("a@example.com").await.unwrap() {
             Some(user) => user.id,
             None => opened.registry.add_user("a@example.com", "long enough a password").await.unwrap().id,
         };
-        let plane = DataPlane::start(&config, &opened).unwrap();
+        let plane = DataPlane::start_with(&config, &opened, options).unwrap();
         Self { opened, plane, owner }
     }
 

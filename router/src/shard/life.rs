@@ -11,7 +11,7 @@ use firmware_protocol::time::{Now, UnixMillis};
 use super::calls::Purpose;
 use super::timers::Look;
 use super::{Output, Shard, Then};
-use crate::device::{Device, Link, Moment, RestoredDevice};
+use crate::device::{AwaitedDevice, Device, Link, Moment, RestoredDevice};
 use crate::journal::{Record, RetireReason};
 
 /// How long a device may take to answer a describe that the shard itself asks for.
@@ -28,15 +28,26 @@ impl<R> Shard<R> {
         self.common.end_restoring();
     }
 
-    /// It counts as online for one lease, because it does not know that anything happened, unless it sleeps.
+    /// One that was online counts as online for one lease, because it does not know that anything happened, unless it sleeps. Its owner is told only
+    /// what is news.
     fn restore_one(&mut self, now: Now, restored: RestoredDevice) {
+        let online = restored.online;
         let device = Device::restored(restored, &mut self.common);
         let (id, asleep) = (device.id(), device.asleep_until(now.unix).is_some());
         self.devices.insert(device);
-        if !asleep {
+        if online && !asleep {
             self.renew(now, id);
         }
         self.index(id);
+    }
+
+    /// Gives a device that was online under a former process, and has lost its session with that, one lease to come back in. Only if it
+    /// does not, its owner is told that it went.
+    pub fn expect(&mut self, now: Now, awaited: AwaitedDevice) {
+        let mut device = Device::new(awaited.identity);
+        awaited.hello.iter().for_each(|hello| device.introduce(hello));
+        self.devices.insert(device);
+        self.renew(now, awaited.identity.device);
     }
 
     pub(super) fn opened(&mut self, now: Now, link: Link, identity: Identity, ip: IpAddr, out: &mut Vec<Output<R>>) {

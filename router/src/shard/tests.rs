@@ -10,7 +10,7 @@ use firmware_protocol::session::publish::Publish;
 use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
 use firmware_protocol::session::variable::Value;
 
-use crate::device::{Left, RestoredDevice};
+use crate::device::{AwaitedDevice, Left, RestoredDevice};
 use crate::errand::{Claim, Errand, Outcome as Errands, Task, Verdict};
 use crate::event::Position;
 
@@ -303,6 +303,7 @@ fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDev
         system: Some([1].into()),
         left: None,
         subscriptions: Arc::new(subscribed.then_some(subscription).into_iter().collect()),
+        online: true,
     }
 }
 
@@ -323,6 +324,57 @@ fn a_restored_session_is_online_and_complete_or_completed() {
             }
         }
     }
+}
+
+/// What owners are told, in order.
+fn statuses(outputs: &Outputs) -> Vec<String> {
+    let status = |output: &Output<u32>| match output {
+        Output::Append { record: Record::Event { event, .. }, .. } if event.name == "spark/status" => event.data.clone(),
+        _ => None,
+    };
+    outputs.iter().filter_map(status).map(|data| String::from_utf8(data).unwrap()).collect()
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn a_restored_device_that_never_comes_back_goes_once_after_its_lease() {
+    let mut bench = Bench::new();
+    bench.shard.restore(bench.now, vec![restored(true, true, true)]);
+    let lease = crate::presence::lease(Some(32));
+    assert!(bench.later(lease - Duration::from_millis(1)).is_empty());
+    assert_eq!(statuses(&bench.later(Duration::from_millis(1))), ["offline"]);
+    assert!(bench.later(DAY).is_empty());
+    assert_eq!(statuses(&bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix })), ["online"]);
+}
+
+#[test]
+fn a_restored_device_that_was_offline_stays_silent_until_it_is_heard() {
+    let mut bench = Bench::new();
+    bench.shard.restore(bench.now, vec![RestoredDevice { online: false, ..restored(true, true, true) }]);
+    assert_eq!((bench.shard.online(bench.now.at), view_of(&mut bench).online), (0, false));
+    assert!(bench.later(DAY).is_empty());
+    assert_eq!(statuses(&bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix })), ["online"]);
+    assert_eq!(statuses(&bench.later(DAY)), ["offline"]);
+}
+
+#[test]
+fn a_device_that_was_online_without_a_session_may_come_back_within_its_lease() {
+    let awaited = || AwaitedDevice { identity: identity(DEVICE), hello: Some(hello(DEVICE)) };
+    let mut bench = Bench::new();
+    bench.shard.expect(bench.now, awaited());
+    assert_eq!((bench.shard.online(bench.now.at), view_of(&mut bench).online), (0, false), "it cannot be reached");
+    assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::Offline)));
+    bench.later(Duration::from_secs(60));
+    let out = bench.apply(Input::Opened { link: link(1), identity: identity(DEVICE), ip: [127, 0, 0, 1].into() });
+    assert!(statuses(&out).is_empty() && view_of(&mut bench).online);
+
+    let mut bench = Bench::new();
+    bench.shard.expect(bench.now, awaited());
+    assert_eq!(statuses(&bench.later(crate::presence::lease(Some(32)))), ["offline"]);
+    assert!(bench.later(DAY).is_empty());
+    let out = bench.apply(Input::Opened { link: link(1), identity: identity(DEVICE), ip: [127, 0, 0, 1].into() });
+    assert_eq!(statuses(&out), ["online"]);
 }
 
 #[test]

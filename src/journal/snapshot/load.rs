@@ -13,7 +13,8 @@ use router::event::Position;
 use router::journal::Subscription;
 
 use super::{
-    CHUNK_BYTES, Extent, HEADER, MAGIC, NO_SEQUENCE, RETIRED_ENTRY, SECTION_HEADER, SESSION_ENTRY, SNAPSHOT_VERSION, snapshot_path,
+    CHUNK_BYTES, Extent, HEADER, MAGIC, NO_SEQUENCE, RETIRED_ENTRY, SECTION_HEADER, SESSION_ENTRY, SNAPSHOT_VERSION, STATUS_ENTRY,
+    snapshot_path,
 };
 use crate::journal::error::OpenError;
 use crate::journal::record;
@@ -51,6 +52,9 @@ pub(in crate::journal) fn load_snapshot(dir: &Path, segment: u64) -> Result<(Sta
     let mut state = source.state()?;
     if version > 1 {
         source.only_in_version_2(&mut state)?;
+    }
+    if version > 2 {
+        source.only_in_version_3(&mut state)?;
     }
     if source.left != 0 {
         return Err(source.invalid(Malformed("more bytes than the sections need")));
@@ -173,6 +177,13 @@ impl Source<'_> {
         })
     }
 
+    fn only_in_version_3(&mut self, state: &mut State) -> Result<(), LoadError> {
+        let take = |from: &mut Take<'_>| Ok((from.device()?, from.bool()?));
+        self.section(7, |source, _: &mut (), count| {
+            source.fixed(count, STATUS_ENTRY, take, |(device, online)| state.devices.entry(device).or_default().online = Some(online))
+        })
+    }
+
     fn section<T: Default>(
         &mut self,
         kind: u32,
@@ -270,7 +281,11 @@ impl Source<'_> {
 }
 
 fn sections_of(version: u16) -> u32 {
-    if version == 1 { 4 } else { 6 }
+    match version {
+        1 => 4,
+        2 => 6,
+        _ => 7,
+    }
 }
 
 fn take_session(from: &mut Take<'_>) -> Result<(StoredSession, Option<u64>), Malformed> {

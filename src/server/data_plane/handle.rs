@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::history;
+use crate::journal::LatestMark;
 use crate::mailbox::Lane;
 use crate::shards::{Reply, shard_of};
 use crate::store::{DeviceBook, KeyChange};
@@ -28,6 +29,8 @@ pub struct DataPlaneHandle {
     pub strangers: Arc<Strangers>,
     /// What devices said over time, once it is open.
     pub history: history::Shelf,
+    /// Up to where the journal is durable.
+    pub mark: LatestMark,
     /// The clocks all deadlines are on.
     pub clock: Clock,
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
 use firmware_protocol::time::UnixMillis;
 use prometheus::IntCounter;
-use router::device::RestoredDevice;
+use router::device::{AwaitedDevice, RestoredDevice};
 use router::shard::{Input, Shard};
 
 use super::DataPlaneHandle;
@@ -63,20 +63,23 @@ impl Launch<'_> {
         Ok((shelf, feed))
     }
 
-    /// The shards, each with its share of `devices`.
+    /// The shards, each with its share of `devices`, and of those that are `awaited`.
     pub(super) fn shards(
         &mut self,
         ends: Vec<(Mailbox<Input<Reply>>, ShardLanes, Arc<SubscribedOwners>)>,
         devices: Vec<RestoredDevice>,
+        awaited: Vec<AwaitedDevice>,
     ) -> Result<(), StartError> {
         let (clock, metrics) = (self.shared.clock, Arc::new(self.opened.metrics.shards()));
         let shares = shared_out(devices, ends.len(), |device| shard_of(device.identity.device, ends.len()));
-        for (index, ((mailbox, lanes, subscribed), devices)) in ends.into_iter().zip(shares).enumerate() {
+        let awaited = shared_out(awaited, ends.len(), |device| shard_of(device.identity.device, ends.len()));
+        for (index, (((mailbox, lanes, subscribed), devices), awaited)) in ends.into_iter().zip(shares).zip(awaited).enumerate() {
             let bell = mailbox.bell();
             let mut shard = Shard::new(Box::new(SeededEntropy::new(random())));
             let metrics = Arc::clone(&metrics);
             self.threads.spawn(&format!("shard-{index}"), bell, move |stop| {
                 shard.restore(clock.now(), devices);
+                awaited.into_iter().for_each(|device| shard.expect(clock.now(), device));
                 ShardThread::new(shard, mailbox, lanes, clock, metrics, subscribed).run(stop);
             })?;
         }

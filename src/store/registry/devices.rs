@@ -194,7 +194,7 @@ impl Registry {
     /// The database failed, or holds something that is no key.
     pub async fn device_key(&self, id: DeviceId) -> Result<Option<PublicKey>, RegistryError> {
         let select = "SELECT spki FROM device_keys WHERE device = $1";
-        let spki: Option<Vec<u8>> = sqlx::query_scalar(select).bind(id.to_string()).fetch_optional(self.pool()).await?;
+        let spki: Option<Vec<u8>> = self.answer(sqlx::query_scalar(select).bind(id.to_string()).fetch_optional(self.pool())).await?;
         Ok(spki.map(|spki| PublicKey::from_spki(&spki)).transpose()?)
     }
 

@@ -4,8 +4,10 @@ use std::io;
 
 use firmware_protocol::id::DeviceId;
 use openssl::error::ErrorStack;
+use sqlx::migrate::{MigrateError, Migrator};
 use thiserror::Error;
 
+use super::Trouble;
 use crate::store::PublicKeyError;
 
 /// Why the registry did not do what was asked.
@@ -19,7 +21,23 @@ pub enum RegistryError {
     Database(#[from] sqlx::Error),
     /// The tables could not be brought to this version.
     #[error("the registry does not fit this version of Holdfast: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(#[from] MigrateError),
+    /// A newer version worked with the database.
+    #[error(
+        "it is of version {found}; this program knows versions up to {known}. Start the version of Holdfast that worked with it, or a newer one"
+    )]
+    Newer {
+        /// The first of its migrations that is not known.
+        found: i64,
+        /// The newest that is.
+        known: i64,
+    },
+    /// The file that was opened is not there any more.
+    #[error("the file of the registry was removed or replaced while it was in use; put it back")]
+    Gone,
+    /// It took too long. What was asked may be done all the same.
+    #[error("the registry gave no answer in time")]
+    TimedOut,
     /// A row says something that cannot be.
     #[error("the registry is damaged: {0}")]
     Damaged(&'static str),
@@ -85,6 +103,25 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    pub(super) fn from_migration(error: MigrateError, migrations: &Migrator) -> Self {
+        let known = migrations.iter().map(|migration| migration.version).max().unwrap_or_default();
+        match error {
+            MigrateError::VersionMissing(found) if found > known => Self::Newer { found, known },
+            error => error.into(),
+        }
+    }
+
+    /// What is wrong with the database, if that is why.
+    pub fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Database(error) => Trouble::of(error),
+            Self::Gone | Self::File(_) => Some(Trouble::Gone),
+            Self::TimedOut => Some(Trouble::Slow),
+            Self::Damaged(_) => Some(Trouble::Corrupt),
+            _ => None,
+        }
+    }
+
     /// Whether what was asked is at fault, so that asking the same again will fail again. Otherwise it is us.
     pub fn is_callers_fault(&self) -> bool {
         use RegistryError::{

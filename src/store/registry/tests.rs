@@ -289,3 +289,58 @@ async fn claim_codes_are_few_and_short_lived() {
     assert_eq!(registry.claim_device(DeviceId([1; 12]), first.hash()).await.expect("an answer"), Claimed::Refused);
     registry.create_claim_code(user).await.expect("there is room again");
 }
+
+#[tokio::test]
+async fn a_database_whose_file_is_gone_is_not_changed_until_it_is_back() {
+    let (directory, registry) = registry().await;
+    let user = registry.add_user("a@example.com", "password").await.expect("a user").id;
+    let issued = registry.issue_token(token(user)).await.expect("a token");
+    let (file, away) = (directory.path().join("registry.db"), directory.path().join("away.db"));
+    std::fs::rename(&file, &away).expect("moved");
+    for _ in 0..2 {
+        assert!(matches!(registry.issue_token(token(user)).await, Err(RegistryError::Gone)));
+        assert!(!registry.is_up() && registry.tokens().find(&issued.access.hash()).is_some());
+        std::fs::write(&file, "something else").expect("written");
+    }
+    std::fs::rename(&away, &file).expect("moved");
+    registry.issue_token(token(user)).await.expect("a token");
+    assert!(registry.is_up());
+}
+
+#[tokio::test]
+async fn whoever_is_impatient_is_told_and_does_not_begin() {
+    let (_directory, registry) = registry().await;
+    let impatient = registry.with_patience(Duration::from_millis(30));
+    let held = registry.inner.changing.lock().await;
+    assert!(matches!(impatient.add_devices(vec![device(1, key())]).await, Err(RegistryError::TimedOut)));
+    drop(held);
+    registry.add_devices(vec![device(2, key())]).await.expect("added");
+    assert_eq!(registry.devices().len(), 1, "what was refused was not done later");
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused_in_words() {
+    let (directory, registry) = registry().await;
+    let insert = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', TRUE, '', 0)";
+    sqlx::query(insert).execute(registry.pool()).await.expect("inserted");
+    registry.close().await;
+    let error = Registry::open(&directory.path().join("registry.db")).await.err().expect("refused").to_string();
+    assert!(error.contains("of version 99") && error.contains("up to 2") && error.contains("Start"), "{error}");
+}
+
+/// The databases of all versions, with an account of the password "correct horse", a token and a device.
+#[tokio::test]
+async fn every_version_keeps_opening() {
+    for version in ["v1", "v2"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/registry").join(version).with_extension("db");
+        std::fs::copy(golden, directory.path().join("registry.db")).expect("copied");
+        let registry = open(&directory).await;
+        let user = registry.log_in("dev@example.com", "correct horse").await.expect("an answer").expect("the password is right");
+        assert_eq!((registry.tokens().len(), registry.devices().owned_by(user.id).len()), (1, 1), "{version}");
+        let id = "e00fce68aabbccddeeff0011".parse().expect("an id");
+        assert_eq!(registry.devices().find(id).expect("a device").name(), Some("kelp"));
+        assert!(registry.device_key(id).await.expect("an answer").is_some());
+        registry.create_claim_code(user.id).await.expect("a code");
+    }
+}

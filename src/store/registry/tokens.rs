@@ -120,8 +120,8 @@ impl Registry {
     /// # Errors
     /// The database failed.
     pub async fn revoke_token_named(&self, id: &str) -> Result<bool, RegistryError> {
-        let hash: Option<Vec<u8>> =
-            sqlx::query_scalar("SELECT token_hash FROM access_tokens WHERE id = $1").bind(id).fetch_optional(self.pool()).await?;
+        let select = "SELECT token_hash FROM access_tokens WHERE id = $1";
+        let hash: Option<Vec<u8>> = self.answer(sqlx::query_scalar(select).bind(id).fetch_optional(self.pool())).await?;
         match hash {
             Some(hash) => self.revoke_token(token_hash(hash)?).await,
             None => Ok(false),
@@ -135,7 +135,7 @@ impl Registry {
     pub async fn list_tokens(&self, user: Option<OwnerId>) -> Result<Vec<TokenInfo>, RegistryError> {
         let select = "SELECT token_hash, id, user_id, client, scopes, expires_at, created_at FROM access_tokens \
                       WHERE $1 IS NULL OR user_id = $1 ORDER BY created_at DESC, id";
-        let rows: Vec<Row> = sqlx::query_as(select).bind(user.map(|user| to_i64(user.0))).fetch_all(self.pool()).await?;
+        let rows: Vec<Row> = self.answer(sqlx::query_as(select).bind(user.map(|user| to_i64(user.0))).fetch_all(self.pool())).await?;
         rows.into_iter().map(|row| Ok(token(row)?.1)).collect()
     }
 

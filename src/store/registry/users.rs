@@ -54,7 +54,7 @@ impl Registry {
     /// The database failed.
     pub async fn user(&self, id: OwnerId) -> Result<Option<User>, RegistryError> {
         let select = "SELECT id, email, created_at FROM users WHERE id = $1";
-        let row: Option<Row> = sqlx::query_as(select).bind(to_i64(id.0)).fetch_optional(self.pool()).await?;
+        let row: Option<Row> = self.answer(sqlx::query_as(select).bind(to_i64(id.0)).fetch_optional(self.pool())).await?;
         row.map(user).transpose()
     }
 
@@ -64,7 +64,7 @@ impl Registry {
     /// The database failed.
     pub async fn user_by_email(&self, email: &str) -> Result<Option<User>, RegistryError> {
         let select = "SELECT id, email, created_at FROM users WHERE lower(email) = lower($1)";
-        let row: Option<Row> = sqlx::query_as(select).bind(email.trim()).fetch_optional(self.pool()).await?;
+        let row: Option<Row> = self.answer(sqlx::query_as(select).bind(email.trim()).fetch_optional(self.pool())).await?;
         row.map(user).transpose()
     }
 
@@ -73,7 +73,8 @@ impl Registry {
     /// # Errors
     /// The database failed.
     pub async fn users(&self) -> Result<Vec<User>, RegistryError> {
-        let rows: Vec<Row> = sqlx::query_as("SELECT id, email, created_at FROM users ORDER BY id").fetch_all(self.pool()).await?;
+        let select = "SELECT id, email, created_at FROM users ORDER BY id";
+        let rows: Vec<Row> = self.answer(sqlx::query_as(select).fetch_all(self.pool())).await?;
         rows.into_iter().map(user).collect()
     }
 
@@ -96,7 +97,7 @@ impl Registry {
 
     async fn password_hash(&self, id: OwnerId) -> Result<Option<String>, RegistryError> {
         let select = "SELECT password_hash FROM users WHERE id = $1";
-        Ok(sqlx::query_scalar(select).bind(to_i64(id.0)).fetch_optional(self.pool()).await?)
+        self.answer(sqlx::query_scalar(select).bind(to_i64(id.0)).fetch_optional(self.pool())).await
     }
 }
 

@@ -1,0 +1,254 @@
+//! Making a backup, beside a server that goes on or of a data directory that nobody works in.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::files::{self, Content};
+use super::manifest::{FORMAT, JOURNAL, KEYS, REGISTRY};
+use super::{BackupError, Entry, JournalPart, Manifest};
+use crate::data_dir;
+use crate::dates::{self, Iso};
+use crate::durable;
+use crate::generation;
+use crate::journal::{FilesUpTo, Mark, files_up_to};
+use crate::store::Registry;
+
+const PRIVATE_DIR_MODE: u32 = 0o700;
+/// How often the copy of the journal is begun anew because files of it were dropped meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// Copies the data directory at `data` to `to`, which appears when it is complete and durable.
+///
+/// `mark` says up to where the journal is durable now; `None` if there is no journal. It is asked again where what it said is no longer there.
+///
+/// # Errors
+/// There is something at `to`, or nothing to copy, or reading or writing failed. Nothing is left at `to` then.
+pub async fn make(data: &Path, to: &Path, mark: impl FnMut() -> Result<Option<Mark>, String>) -> Result<Manifest, BackupError> {
+    let to = target(data, to)?;
+    let staging = Staging::new(&to)?;
+    let root = staging.root.clone();
+    let made = staging.fill(data, mark).await;
+    let placed = made.and_then(|manifest| {
+        fs::rename(&root, &to).map_err(BackupError::io("rename the finished backup to", &to))?;
+        durable::sync_directory(&durable::parent_of(&to)).map_err(BackupError::io("sync the name of", &to))?;
+        Ok(manifest)
+    });
+    if placed.is_err() {
+        // If this fails too, the next run says what is left over.
+        let _ = fs::remove_dir_all(&root);
+    }
+    placed
+}
+
+/// Where the backup goes, as a full path, if it may go there.
+fn target(data: &Path, to: &Path) -> Result<PathBuf, BackupError> {
+    let parent = durable::parent_of(to);
+    let parent = parent.canonicalize().map_err(BackupError::io("find", &parent))?;
+    let to = to.file_name().map_or_else(|| parent.clone(), |name| parent.join(name));
+    let data = data.canonicalize().map_err(BackupError::io("find", data))?;
+    if to.starts_with(&data) {
+        return Err(BackupError::Inside { path: to });
+    }
+    let empty = match fs::read_dir(&to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        listed => listed.map_err(BackupError::io("list", &to))?.next().is_none(),
+    };
+    if empty { Ok(to) } else { Err(BackupError::NotEmpty { path: to, what: "a backup" }) }
+}
+
+/// A backup that is not finished, under another name.
+struct Staging {
+    root: PathBuf,
+    entries: Vec<Entry>,
+}
+
+impl Staging {
+    fn new(to: &Path) -> Result<Self, BackupError> {
+        let mut name = to.as_os_str().to_os_string();
+        name.push(".unfinished");
+        let root = PathBuf::from(name);
+        match durable::create_directory(&root, PRIVATE_DIR_MODE).map_err(BackupError::io("create", &root))? {
+            true => Ok(Self { root, entries: Vec::new() }),
+            false => Err(BackupError::LeftOver { path: root }),
+        }
+    }
+
+    /// The journal comes before the registry: a device is in the registry before it has a session. The generation comes last: what was sealed with
+    /// it comes before.
+    async fn fill(mut self, data: &Path, mark: impl FnMut() -> Result<Option<Mark>, String>) -> Result<Manifest, BackupError> {
+        let made_at = Iso(dates::now()).to_string();
+        let registry = data.join(REGISTRY);
+        if !registry.exists() {
+            return Err(BackupError::Nothing { path: data.to_owned() });
+        }
+        self.keys(data)?;
+        let journal = self.journal(data, mark)?;
+        let copied = self.root.join(REGISTRY);
+        Registry::copy(&registry, &copied).await?;
+        self.note(REGISTRY, files::content(&copied).map_err(BackupError::io("read", &copied))?);
+        if data.join(generation::FILE).exists() {
+            self.copy(&data.join(generation::FILE), generation::FILE, None)?;
+        }
+        let made_by = env!("CARGO_PKG_VERSION").to_owned();
+        let manifest = Manifest { format: FORMAT, data_format: data_dir::FORMAT, made_by, made_at, journal, files: self.entries };
+        if let Some(absent) = manifest.absent() {
+            return Err(BackupError::Incomplete { path: data.join(absent) });
+        }
+        manifest.write(&self.root)?;
+        Ok(manifest)
+    }
+
+    fn keys(&mut self, data: &Path) -> Result<(), BackupError> {
+        let directory = data.join(KEYS);
+        self.folder(KEYS)?;
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(BackupError::io("list", &directory))? {
+            let name = entry.map_err(BackupError::io("list", &directory))?.file_name();
+            names.extend(name.into_string().ok().filter(|name| !name.ends_with(".tmp")));
+        }
+        names.sort();
+        names.iter().try_for_each(|name| self.copy(&directory.join(name), &format!("{KEYS}/{name}"), None))?;
+        self.sync(KEYS)
+    }
+
+    fn journal(&mut self, data: &Path, mut mark: impl FnMut() -> Result<Option<Mark>, String>) -> Result<Option<JournalPart>, BackupError> {
+        let before = self.entries.len();
+        for _ in 0..ATTEMPTS {
+            let Some(mark) = mark().map_err(BackupError::NoMark)? else { return Ok(None) };
+            self.folder(JOURNAL)?;
+            match self.journal_up_to(&data.join(JOURNAL), mark) {
+                Ok(()) => {
+                    self.sync(JOURNAL)?;
+                    return Ok(Some(JournalPart { segment: mark.segment, bytes: mark.bytes, next_position: mark.next.0 }));
+                }
+                Err(error) if error.is_gone() => {
+                    self.entries.truncate(before);
+                    let begun = self.root.join(JOURNAL);
+                    fs::remove_dir_all(&begun).map_err(BackupError::io("remove", &begun))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(BackupError::Restless)
+    }
+
+    fn journal_up_to(&mut self, directory: &Path, mark: Mark) -> Result<(), BackupError> {
+        let FilesUpTo { whole, last } = files_up_to(directory, mark)?;
+        for path in whole {
+            let name = place(&path);
+            let content = files::link(&path, &self.root.join(&name)).map_err(BackupError::io("copy", &path))?;
+            self.note(&name, content);
+        }
+        self.copy(&last, &place(&last), Some(mark.bytes))
+    }
+
+    fn copy(&mut self, from: &Path, name: &str, bytes: Option<u64>) -> Result<(), BackupError> {
+        let content = files::copy(from, &self.root.join(name), bytes).map_err(BackupError::io("copy", from))?;
+        self.note(name, content);
+        Ok(())
+    }
+
+    fn note(&mut self, name: &str, Content { bytes, sha256 }: Content) {
+        self.entries.push(Entry { path: name.to_owned(), bytes, sha256 });
+    }
+
+    fn folder(&self, name: &str) -> Result<(), BackupError> {
+        let path = self.root.join(name);
+        durable::create_directory(&path, PRIVATE_DIR_MODE).map(drop).map_err(BackupError::io("create", &path))
+    }
+
+    fn sync(&self, name: &str) -> Result<(), BackupError> {
+        let path = self.root.join(name);
+        durable::sync_directory(&path).map_err(BackupError::io("sync", &path))
+    }
+}
+
+/// The place in a backup of a file of the journal, whose names are digits and dots.
+fn place(path: &Path) -> String {
+    format!("{JOURNAL}/{}", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use firmware_protocol::id::OwnerId;
+    use firmware_protocol::time::UnixMillis;
+    use router::event::{NewEvent, Position, Source};
+    use router::journal::Record;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::data_dir::DataDir;
+    use crate::journal::{CompactionOptions, Journal, Options, compact};
+    use crate::keys::ServerKeys;
+    use crate::terminators::cid_keys;
+
+    /// A data directory whose journal has dropped its first segments, with a mark from before and one from after.
+    async fn data() -> (TempDir, DataDir, [Mark; 2]) {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::lock(&directory.path().join("data")).unwrap();
+        ServerKeys::open(&data).unwrap();
+        Registry::open(&data.registry_file()).await.unwrap().close().await;
+        generation::raise(data.path(), dates::now()).unwrap();
+        cid_keys::load(&data.keys_dir(), 1, true).unwrap();
+        let options = Options { segment_bytes: 500, ..Options::new(1) };
+        let (mut journal, _) = Journal::open(&data.journal_dir(), options).unwrap();
+        let early = journal.latest_mark().get();
+        let new = NewEvent {
+            owner: OwnerId(1),
+            product: None,
+            source: Source::Api,
+            name: "count".into(),
+            content_format: 0,
+            data: Some(vec![b'x'; 200]),
+            ttl_s: 60,
+        };
+        for number in 0..20 {
+            let event = Arc::new(new.clone().accept(UnixMillis(number), [0; 10]));
+            journal.commit(&[Record::Event { floor: None, event }]).unwrap();
+        }
+        let options = CompactionOptions { forget_retired_before: UnixMillis(0) };
+        let covered = compact(&data.journal_dir(), journal.sealed_segments(), options).unwrap().unwrap();
+        journal.drop_segments(&covered, Position(10)).unwrap();
+        let late = journal.latest_mark().get();
+        (directory, data, [early, late])
+    }
+
+    fn names(directory: &TempDir) -> Vec<String> {
+        let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "data").collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_dropped_while_it_was_copied_is_copied_up_to_a_newer_mark() {
+        let (directory, data, [early, late]) = data().await;
+        let mut marks = [early, late].into_iter();
+        let to = directory.path().join("backup");
+        let manifest = make(data.path(), &to, || Ok(marks.next())).await.unwrap();
+        assert_eq!(manifest.journal.unwrap().next_position, late.next.0);
+        assert_eq!(Manifest::read(&to).unwrap(), manifest);
+        let (_, recovered) = Journal::open(&to.join(JOURNAL), Options::new(2)).unwrap();
+        assert_eq!(recovered.next_position, Position(21));
+    }
+
+    #[tokio::test]
+    async fn a_backup_that_cannot_be_made_leaves_nothing_behind() {
+        let (directory, data, [early, late]) = data().await;
+        let to = directory.path().join("backup");
+        let made = make(data.path(), &to, || Ok(Some(early))).await;
+        assert!(matches!(made, Err(BackupError::Restless)), "{made:?}");
+        let made = make(data.path(), &to, || Err("the server is gone".to_owned())).await;
+        assert!(matches!(made, Err(BackupError::NoMark(_))), "{made:?}");
+        fs::remove_file(data.path().join(generation::FILE)).unwrap();
+        let made = make(data.path(), &to, || Ok(Some(late))).await;
+        assert!(matches!(&made, Err(BackupError::Incomplete { path }) if path.ends_with(generation::FILE)), "{made:?}");
+        assert!(names(&directory).is_empty());
+
+        fs::create_dir(to.with_extension("unfinished")).unwrap();
+        let made = make(data.path(), &to, || Ok(Some(late))).await;
+        assert!(matches!(made, Err(BackupError::LeftOver { .. })), "{made:?}");
+        assert_eq!(names(&directory), ["backup.unfinished"], "what somebody else left is not touched");
+    }
+}
