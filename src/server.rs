@@ -86,7 +86,7 @@ pub enum StartError {
 pub struct Opened {
     /// The locked data directory.
     pub data: DataDir,
-    /// Users, tokens and devices.
+    /// Users, tokens and devices: at first without what its database says, which the data plane has it read.
     pub registry: Arc<Registry>,
     /// The server's own keys.
     pub keys: ServerKeys,
@@ -102,7 +102,7 @@ impl Opened {
         let data = DataDir::lock(&config.data_dir)?;
         let keys = ServerKeys::open(&data)?;
         let metrics = Metrics::new();
-        let registry = Arc::new(Registry::open_counted(&data.registry_to_open()?, metrics.registry()).await?);
+        let registry = Arc::new(Registry::open_unread(&data.registry_to_open()?, metrics.registry()).await?);
         Ok(Self { data, registry, keys, metrics, clock: Clock::start() })
     }
 }
@@ -123,7 +123,8 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Starts everything. The TCP ports are bound before the data plane starts, so that a taken port stops the start early.
+    /// Starts everything. The TCP ports are bound before the data plane starts, so that a taken port stops the start early. Callers are answered once
+    /// the registry is in memory; devices with sessions do not wait for that.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let opened = Opened::new(config).await?;
         let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
@@ -139,8 +140,14 @@ impl Server {
             tasks.spawn(certificates.keep_fresh(shutdown.clone()));
         }
         tasks.spawn(Registry::clone(&opened.registry).watch(shutdown.clone()));
-        tasks.spawn(api::serve(api, rest, certificates, shutdown.clone()));
-        ready.set();
+        let (registry, serving) = (Arc::clone(&opened.registry), shutdown.clone());
+        tasks.spawn(async move {
+            // Whoever connects before waits in the socket's queue.
+            if serving.run_until_cancelled(registry.filled()).await.is_some() {
+                ready.set();
+                api::serve(api, rest, certificates, serving).await;
+            }
+        });
         Ok(Self { opened, plane, http, shutdown, tasks })
     }
 

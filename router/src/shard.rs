@@ -23,7 +23,7 @@ use firmware_protocol::session::{Receipt, Uplink};
 use firmware_protocol::time::{Millis, Now, UnixMillis};
 
 use crate::ask::{Answer, Ask, AskError};
-use crate::device::{Device, DeviceView, Link};
+use crate::device::{AwaitedDevice, Device, DeviceView, Link};
 use crate::errand::{self, Errand};
 use crate::event::{CommittedEvents, NewEvent, Source};
 use crate::in_common::InCommon;
@@ -132,6 +132,8 @@ pub enum Input<R> {
         /// What came of it.
         outcome: errand::Outcome,
     },
+    /// A device that was online when the former process ended, and has no session that outlived that.
+    Expect(AwaitedDevice),
     /// The registry says something else of a device now.
     IdentityChanged(Identity),
     /// All that the registry says, after changes were missed: whoever is not in it may no longer be here.
@@ -327,6 +329,7 @@ impl<R> Shard<R> {
             Input::Publish { event, reply } => self.append_event(now, None, event, Then::Tell(reply), out),
             Input::Committed(events) => events.iter().for_each(|(_, event)| self.fan_out(now, event, out)),
             Input::ErrandDone { device, link, outcome } => self.errand_done(now, device, link, outcome, out),
+            Input::Expect(awaited) => self.expect(now, awaited),
             Input::IdentityChanged(identity) => self.identity_changed(now, identity, out),
             Input::Registered(identities) => {
                 let known: Vec<DeviceId> = self.devices.iter().map(Device::id).collect();

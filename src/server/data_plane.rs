@@ -2,6 +2,7 @@
 
 mod handle;
 mod launch;
+mod registry;
 mod threads;
 mod wiring;
 
@@ -10,13 +11,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use tokio::sync::mpsc;
+
 pub use self::handle::DataPlaneHandle;
 
 use self::launch::{Launch, random};
 use self::threads::Threads;
 use self::wiring::Wiring;
 use crate::config::Config;
-use crate::errands;
 use crate::generation;
 use crate::generations::Generations;
 use crate::journal::{Journal, Options};
@@ -66,8 +68,8 @@ impl DataPlane {
             tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, bytes = torn.bytes_cut, what = %torn.what,
                 "the journal's unfinished tail was cut");
         }
-        let restored = restore(recovered.state, registry, workers);
-        let sessions = restored.sessions.len();
+        let restored = restore(recovered.state, workers);
+        let (sessions, generation_number) = (restored.sessions.len(), generation.0);
         let sockets = terminators::bind_group(config.udp.listen, workers)?;
         let listener = tcp::bind(config.tcp.listen).map_err(|source| StartError::Listen { address: config.tcp.listen, source })?;
         let (udp, tcp) = (sockets[0].local_addr()?, listener.local_addr()?);
@@ -86,10 +88,11 @@ impl DataPlane {
         let (streams, strangers) = (Arc::new(Streams::new(stream_metrics)), Arc::clone(&shared.strangers));
 
         // The journal first, which is so the last to end: what shards passed on is still written.
-        let mut launch = Launch { config, opened, shared, threads: Threads::default() };
+        let (restoring, mut restored_all) = mpsc::channel(1);
+        let mut launch = Launch { config, opened, shared, restoring, threads: Threads::default() };
         let mark = journal.latest_mark();
         let (history, feed) = launch.journal(journal, wiring.writer, missed)?;
-        launch.shards(wiring.shards, restored.devices, restored.awaited)?;
+        launch.shards(wiring.shards, restored.devices)?;
         let admission = launch.handshakes(wiring.handshakes, wiring.rsa_handshakes)?;
         launch.workers(sockets, wiring.workers, restored.sessions)?;
         launch.tcp(workers, listener, admission, wiring.tcp)?;
@@ -99,9 +102,15 @@ impl DataPlane {
         let to_shards = wiring.api.into_iter().map(Mutex::new).collect();
         let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, history, mark, clock: *clock });
         launch.key_changes(&handle, registry)?;
-        tokio::spawn(errands::run(Registry::clone(registry), Arc::clone(&handle), wiring.errands));
-        let took_ms = began.elapsed().as_millis();
-        tracing::info!(%udp, %tcp, sessions, workers, shards, generation = generation.0, took_ms, "devices are served");
+        drop(launch.restoring);
+        let (registry, in_service) = (Registry::clone(registry), Arc::clone(&handle));
+        tokio::spawn(async move {
+            // Ends when the last thread has taken over its share.
+            let _: Option<()> = restored_all.recv().await;
+            let took_ms = began.elapsed().as_millis();
+            tracing::info!(%udp, %tcp, sessions, workers, shards, generation = generation_number, took_ms, "devices are served");
+            registry::serve(registry, in_service, restored.awaited, wiring.errands).await;
+        });
         Ok(Self { threads: launch.threads, handle, udp, tcp })
     }
 

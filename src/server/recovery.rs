@@ -2,15 +2,14 @@
 
 use std::cmp::Reverse;
 
-use firmware_protocol::id::{DeviceId, Identity, KeyHash};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::describe::DescribeKind;
 use firmware_protocol::session::goodbye::Goodbye;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::time::UnixMillis;
-use router::device::{AwaitedDevice, Left, Link, RestoredDevice};
+use router::device::{Left, Link, RestoredDevice};
 
 use crate::journal::{self, State};
-use crate::store::{DeviceBook, KeyRing, Registry};
 use crate::terminators::{FormerSession, owner_of};
 
 /// What one process hands to the next.
@@ -20,12 +19,13 @@ pub(super) struct Restored {
     pub(super) sessions: Vec<FormerSession>,
     /// Devices with a session.
     pub(super) devices: Vec<RestoredDevice>,
-    /// Devices that were online without a session that outlived the process.
-    pub(super) awaited: Vec<AwaitedDevice>,
+    /// Devices whose owners were told last that they are online, and that have no session that outlived the process; with their last Hello.
+    pub(super) awaited: Vec<(DeviceId, Option<Hello>)>,
 }
 
-/// Takes the state apart. The registry has the last word on who may still have a session, and whose a device is.
-pub(super) fn restore(state: State, registry: &Registry, workers: usize) -> Restored {
+/// Takes the state apart. Whose a device is, and whether its session may go on, is what was written down with the session: the registry's word comes as
+/// soon as that has been read.
+pub(super) fn restore(state: State, workers: usize) -> Restored {
     let State { sessions, retired, devices } = state;
     let sessions = sessions.into_entries();
     let mut restored = Restored {
@@ -40,14 +40,14 @@ pub(super) fn restore(state: State, registry: &Registry, workers: usize) -> Rest
     for own in order.chunk_by(|((one, _), _), ((next, _), _)| one == next) {
         let ((id, _), _) = own[0];
         while let Some((other, known)) = devices.next_if(|(other, _)| *other < id) {
-            restored.expect(other, &known, registry.devices());
+            restored.expect(other, &known);
         }
         let known = devices.next_if(|(other, _)| *other == id).map(|(_, known)| known);
         let own = own.iter().filter_map(|(_, at)| sessions[*at].take());
-        let lives = restored.take_sessions(id, own, known.as_ref(), registry.keys(), workers);
-        known.iter().filter(|_| !lives).for_each(|known| restored.expect(id, known, registry.devices()));
+        let lives = restored.take_sessions(own, known.as_ref(), workers);
+        known.iter().filter(|_| !lives).for_each(|known| restored.expect(id, known));
     }
-    devices.for_each(|(id, known)| restored.expect(id, &known, registry.devices()));
+    devices.for_each(|(id, known)| restored.expect(id, &known));
     restored.sessions.extend(retired.into_values().map(|retired| {
         let journal::Retired { stored, highest, .. } = retired;
         FormerSession { stored, highest, recent: Vec::new(), message_max: None, retired: true }
@@ -57,26 +57,17 @@ pub(super) fn restore(state: State, registry: &Registry, workers: usize) -> Rest
 
 impl Restored {
     /// The sessions of one device, of which only the first may live. `true` if it does.
-    fn take_sessions(
-        &mut self,
-        id: DeviceId,
-        sessions: impl Iterator<Item = journal::Session>,
-        known: Option<&journal::Device>,
-        keys: &KeyRing,
-        workers: usize,
-    ) -> bool {
+    fn take_sessions(&mut self, sessions: impl Iterator<Item = journal::Session>, known: Option<&journal::Device>, workers: usize) -> bool {
         let hello = known.and_then(|known| known.hello.as_ref()).and_then(|hello| Hello::parse(&hello.payload));
         let message_max = hello.as_ref().map(Hello::message_cap);
         let mut lives = false;
-        for (nth, journal::Session { mut stored, highest, recent }) in sessions.enumerate() {
-            let current = registered(keys, &stored.identity.key, id).filter(|_| nth == 0);
-            if let Some(identity) = current {
+        for (nth, journal::Session { stored, highest, recent }) in sessions.enumerate() {
+            if nth == 0 {
                 lives = true;
-                stored.identity = identity;
                 let terminator = u16::try_from(owner_of(stored.connection, workers)).unwrap_or_default();
                 let describe = |kind| known.and_then(|known| known.describe(kind)).map(|describe| describe.payload.clone());
                 self.devices.push(RestoredDevice {
-                    identity,
+                    identity: stored.identity,
                     link: Link { terminator, connection: stored.connection },
                     established_at: stored.established_at,
                     ip: stored.path.peer.ip(),
@@ -88,19 +79,15 @@ impl Restored {
                     online: known.and_then(|known| known.online).unwrap_or(true),
                 });
             }
-            self.sessions.push(FormerSession { stored, highest, recent, message_max, retired: current.is_none() });
+            self.sessions.push(FormerSession { stored, highest, recent, message_max, retired: nth > 0 });
         }
         lives
     }
 
-    /// A device without a session, whose owner may have been told last that it is online. A device of nobody has nobody to be told.
-    fn expect(&mut self, id: DeviceId, known: &journal::Device, book: &DeviceBook) {
-        let identity = || book.find(id)?.identity().filter(|identity| identity.owner.is_some());
-        if known.online == Some(true)
-            && let Some(identity) = identity()
-        {
-            let hello = known.hello.as_ref().and_then(|hello| Hello::parse(&hello.payload));
-            self.awaited.push(AwaitedDevice { identity, hello });
+    /// A device without a session, whose owner may have been told last that it is online.
+    fn expect(&mut self, id: DeviceId, known: &journal::Device) {
+        if known.online == Some(true) {
+            self.awaited.push((id, known.hello.as_ref().and_then(|hello| Hello::parse(&hello.payload))));
         }
     }
 }
@@ -115,9 +102,4 @@ fn left(known: &journal::Device, established_at: UnixMillis) -> Option<Left> {
     let kept = known.goodbye.as_ref()?;
     let began = known.hello.as_ref().map_or(established_at, |hello| hello.at.max(established_at));
     Some(Left { at: kept.at, goodbye: Goodbye::parse(&kept.payload)? }).filter(|left| left.at >= began)
-}
-
-/// What the registry says of the holder of a key, if it is still that device.
-fn registered(keys: &KeyRing, key: &KeyHash, device: DeviceId) -> Option<Identity> {
-    keys.identity(key).filter(|identity| identity.device == device)
 }

@@ -36,7 +36,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     };
     let operations: Arc<dyn Operations> = server.plane().handle();
     let shutdown = CancellationToken::new();
-    let commands = tokio::spawn(control::serve(commands, registry.clone(), operations, shutdown.clone()));
+    let (known, stopping) = (registry.clone(), shutdown.clone());
+    let commands = tokio::spawn(async move {
+        if stopping.run_until_cancelled(known.filled()).await.is_some() {
+            control::serve(commands, known, operations, stopping).await;
+        }
+    });
     let chores = tokio::spawn(forget_expired_tokens(registry, shutdown.clone()));
     tracing::info!(http = %server.http(), udp = %server.udp(), tcp = %server.tcp(), data_dir = %server.opened().data.path().display(), "serving");
 

@@ -77,9 +77,11 @@ impl KeyRing {
         KeyChanges { queue: consumer, missed }
     }
 
-    /// Puts in many rows that were not there, and tells nobody: for the start, before anybody listens.
+    /// Puts in many rows, and tells the listeners to look at everything.
     pub fn fill(&self, rows: &[Arc<Device>]) {
         self.rows.insert_all(rows.iter().filter(|row| row.key().is_some()).cloned().collect());
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().for_each(|listener| listener.missed.store(true, Ordering::Release));
     }
 
     /// Replaces the row of one device, `before` by `after`, and tells the listeners what that means to them: nothing, if only that has changed
@@ -190,9 +192,9 @@ mod tests {
     #[test]
     fn a_device_without_a_key_is_not_in_the_ring() {
         let ring = KeyRing::new();
-        let mut changes = ring.subscribe();
         let (keyless, keyed) = (Arc::new(DeviceRecord { key: None, ..record(1, 1, None) }.into()), row(1, 1, None));
         ring.fill(std::slice::from_ref(&keyless));
+        let mut changes = ring.subscribe();
         ring.replace(None, Some(&keyless));
         assert!(ring.is_empty());
         ring.replace(Some(&keyless), Some(&keyed));
@@ -217,6 +219,14 @@ mod tests {
         assert_eq!(idle.next_change(), None);
         ring.replace(None, Some(&one));
         assert_eq!(idle.next_change(), Some(KeyChange::Added(one.id())));
+    }
+
+    #[test]
+    fn whoever_listens_while_the_ring_is_filled_is_told_to_look_at_everything() {
+        let ring = KeyRing::new();
+        let mut changes = ring.subscribe();
+        ring.fill(&[row(1, 1, None)]);
+        assert_eq!((changes.next_change(), changes.next_change()), (Some(KeyChange::Missed), None));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 use self::health::{Health, Home};
@@ -60,6 +60,7 @@ pub struct Registry {
 
 struct Inner {
     pool: SqlitePool,
+    filled: watch::Sender<bool>,
     home: Home,
     health: Health,
     /// Held from before a change's checks until memory has it, so that memory and database pass through the same states.
@@ -77,14 +78,18 @@ impl Registry {
     /// # Errors
     /// The file cannot be opened, is no registry, or was written by a newer version.
     pub async fn open(file: &Path) -> Result<Self, RegistryError> {
-        Self::open_counted(file, Metrics::new().registry()).await
+        let registry = Self::open_unread(file, Metrics::new().registry()).await?;
+        registry.fill().await?;
+        registry.set_filled();
+        Ok(registry)
     }
 
-    /// [`Registry::open`], with what fails later counted.
+    /// [`Registry::open`] without filling memory, which [`Registry::fill`] does: until then nothing is known, and every change waits. What fails later
+    /// is counted.
     ///
     /// # Errors
     /// As for [`Registry::open`].
-    pub async fn open_counted(file: &Path, metrics: RegistryMetrics) -> Result<Self, RegistryError> {
+    pub async fn open_unread(file: &Path, metrics: RegistryMetrics) -> Result<Self, RegistryError> {
         create_private(file).map_err(RegistryError::File)?;
         sync_log(file).map_err(RegistryError::File)?;
         let home = Home::of(file).map_err(RegistryError::File)?;
@@ -97,9 +102,10 @@ impl Registry {
             .pragma("cache_size", CACHE);
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
         MIGRATIONS.run(&pool).await.map_err(|error| RegistryError::from_migration(error, &MIGRATIONS))?;
-        let registry = Self {
+        Ok(Self {
             inner: Arc::new(Inner {
                 pool,
+                filled: watch::Sender::new(false),
                 home,
                 health: Health::new(metrics),
                 changing: Mutex::new(()),
@@ -110,11 +116,33 @@ impl Registry {
                 claims: DigestMap::default(),
             }),
             patience: PATIENCE,
-        };
-        registry.fill_devices().await?;
-        registry.fill_tokens().await?;
-        registry.fill_claims().await?;
-        Ok(registry)
+        })
+    }
+
+    /// Fills memory with what the database says, and tells whoever follows the keys to look at all of them. To be called once, or until it succeeds.
+    ///
+    /// # Errors
+    /// The database cannot be read, or says what cannot be.
+    pub async fn fill(&self) -> Result<(), RegistryError> {
+        self.fill_devices().await?;
+        self.fill_tokens().await?;
+        self.fill_claims().await
+    }
+
+    /// Memory has been filled, and everybody may rely on it.
+    pub fn set_filled(&self) {
+        self.inner.filled.send_replace(true);
+    }
+
+    /// Whether memory has been filled: whom it does not know now is unknown.
+    pub fn is_filled(&self) -> bool {
+        *self.inner.filled.borrow()
+    }
+
+    /// Waits until [`Registry::is_filled`].
+    pub async fn filled(&self) {
+        // The sender lives as long as the registry.
+        let _ = self.inner.filled.subscribe().wait_for(|filled| *filled).await;
     }
 
     /// The same registry for somebody who waits no longer than this for an answer. What has begun by then runs to its end all the same.
@@ -160,6 +188,7 @@ impl Registry {
         let (registry, patience) = (self.clone(), self.patience);
         let task = tokio::spawn(async move {
             let inner = registry.inner.clone();
+            timeout(patience / 3, registry.filled()).await.map_err(|_| RegistryError::TimedOut)?;
             // Most that fail do so here or at the lock of the database, and have then not begun.
             let _alone = timeout(patience / 3, inner.changing.lock()).await.map_err(|_| RegistryError::TimedOut)?;
             inner.home.check().await?;

@@ -56,11 +56,11 @@ impl Running {
 
     async fn start_on(config: Config, options: Options) -> Self {
         let opened = Opened::new(&config).await.unwrap();
+        let plane = DataPlane::start_with(&config, &opened, options).unwrap();
         let owner = match opened.registry.user_by_email("a@example.com").await.unwrap() {
             Some(user) => user.id,
             None => opened.registry.add_user("a@example.com", "long enough a password").await.unwrap().id,
         };
-        let plane = DataPlane::start_with(&config, &opened, options).unwrap();
         Self { opened, plane, owner }
     }
 

@@ -63,6 +63,9 @@ async fn work(directory: &Path) -> Result<(), StartError> {
     let config = Config::parse(&text, []).unwrap();
     let opened = Opened::new(&config).await?;
     let registry = &opened.registry;
+    // As a command does.
+    registry.fill().await?;
+    registry.set_filled();
     let owner = match registry.user_by_email("a@example.com").await? {
         Some(user) => user.id,
         None => registry.add_user("a@example.com", "long enough a password").await?.id,

@@ -43,7 +43,11 @@ impl<R> Shard<R> {
 
     /// Gives a device that was online under a former process, and has lost its session with that, one lease to come back in. Only if it
     /// does not, its owner is told that it went.
-    pub fn expect(&mut self, now: Now, awaited: AwaitedDevice) {
+    pub(super) fn expect(&mut self, now: Now, awaited: AwaitedDevice) {
+        if self.devices.contains(&awaited.identity.device) {
+            // It was quicker.
+            return;
+        }
         let mut device = Device::new(awaited.identity);
         awaited.hello.iter().for_each(|hello| device.introduce(hello));
         self.devices.insert(device);

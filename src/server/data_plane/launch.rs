@@ -10,10 +10,12 @@ use std::time::Duration;
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
 use firmware_protocol::time::UnixMillis;
 use prometheus::IntCounter;
-use router::device::{AwaitedDevice, RestoredDevice};
+use router::device::RestoredDevice;
 use router::shard::{Input, Shard};
+use tokio::sync::mpsc;
 
 use super::DataPlaneHandle;
+use super::registry;
 use super::threads::Threads;
 use crate::admission::{Admission, HandshakeLimits};
 use crate::config::Config;
@@ -41,6 +43,8 @@ pub(super) struct Launch<'a> {
     pub(super) config: &'a Config,
     pub(super) opened: &'a Opened,
     pub(super) shared: Shared,
+    /// Held by whoever still takes sessions or devices over.
+    pub(super) restoring: mpsc::Sender<()>,
     pub(super) threads: Threads,
 }
 
@@ -63,23 +67,21 @@ impl Launch<'_> {
         Ok((shelf, feed))
     }
 
-    /// The shards, each with its share of `devices`, and of those that are `awaited`.
+    /// The shards, each with its share of `devices`.
     pub(super) fn shards(
         &mut self,
         ends: Vec<(Mailbox<Input<Reply>>, ShardLanes, Arc<SubscribedOwners>)>,
         devices: Vec<RestoredDevice>,
-        awaited: Vec<AwaitedDevice>,
     ) -> Result<(), StartError> {
         let (clock, metrics) = (self.shared.clock, Arc::new(self.opened.metrics.shards()));
         let shares = shared_out(devices, ends.len(), |device| shard_of(device.identity.device, ends.len()));
-        let awaited = shared_out(awaited, ends.len(), |device| shard_of(device.identity.device, ends.len()));
-        for (index, (((mailbox, lanes, subscribed), devices), awaited)) in ends.into_iter().zip(shares).zip(awaited).enumerate() {
+        for (index, ((mailbox, lanes, subscribed), devices)) in ends.into_iter().zip(shares).enumerate() {
             let bell = mailbox.bell();
             let mut shard = Shard::new(Box::new(SeededEntropy::new(random())));
-            let metrics = Arc::clone(&metrics);
+            let (metrics, restoring) = (Arc::clone(&metrics), self.restoring.clone());
             self.threads.spawn(&format!("shard-{index}"), bell, move |stop| {
                 shard.restore(clock.now(), devices);
-                awaited.into_iter().for_each(|device| shard.expect(clock.now(), device));
+                drop(restoring);
                 ShardThread::new(shard, mailbox, lanes, clock, metrics, subscribed).run(stop);
             })?;
         }
@@ -108,14 +110,17 @@ impl Launch<'_> {
             clock,
             Arc::clone(&metrics),
         )?;
+        let (known, rsa_known) = (Registry::clone(registry), Registry::clone(registry));
         self.threads.spawn("handshakes", bell, move |stop| {
             yield_to_sessions();
+            registry::wait(&known, stop);
             handshakes.run(stop);
         })?;
         let (registry, strangers) = (Arc::clone(registry), Arc::clone(strangers));
         let handshakes = RsaHandshakes::new(keys.rsa().clone(), rsa_mailbox, rsa_lanes, registry, strangers, clock, metrics);
         self.threads.spawn("handshakes-tcp", rsa_bell, move |stop| {
             yield_to_sessions();
+            registry::wait(&rsa_known, stop);
             handshakes.run(stop);
         })?;
         Ok(admission)
@@ -136,8 +141,10 @@ impl Launch<'_> {
             }
             let bell = mailbox.bell();
             let mut worker = Worker::new(number(index), workers, udp, mailbox, lanes, Arc::clone(&unlabelled), self.shared.clone())?;
+            let restoring = self.restoring.clone();
             self.threads.spawn(&format!("terminator-{index}"), bell, move |stop| {
                 worker.restore(since, sessions);
+                drop(restoring);
                 worker.run(stop);
             })?;
         }
