@@ -1,8 +1,8 @@
 //! The journal: the one durable log of the acknowledgement path.
 //!
 //! What a device or a caller is told "yes" about has been through [`Journal::commit`]. Everything here is synchronous and starts no
-//! thread: the server runs `commit` on its single writer thread, and [`compact`] on a background thread.
-//! Retention, cursors and degraded operation on a full disk are decided elsewhere.
+//! thread: the server runs `commit` on its single writer thread, and [`compact`] and [`remove_segments`] on a background thread.
+//! How long events are kept, cursors, and degraded operation on a full disk are decided elsewhere.
 //!
 //! # Invariants
 //!
@@ -80,6 +80,7 @@ mod record;
 mod recovery;
 mod replay;
 mod segment;
+mod segments;
 mod sessions;
 mod snapshot;
 mod state;
@@ -98,5 +99,6 @@ pub use events::{EventReader, Events};
 pub use log::{Committed, Journal, Options};
 pub use recovery::{Recovered, RecoveryReport, TornTail};
 pub use segment::SealedSegment;
+pub use segments::Segments;
 pub use sessions::Sessions;
 pub use state::{Device, Kept, RECENT_LEN_MAX, Retired, Session, State};

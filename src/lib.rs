@@ -24,6 +24,7 @@ pub mod keys;
 pub mod logging;
 pub mod mailbox;
 pub mod metrics;
+pub mod retention;
 pub mod server;
 pub mod shards;
 pub mod store;

@@ -68,6 +68,23 @@ pub struct JournalMetrics {
     pub commit_us: IntCounter,
 }
 
+/// What keeping the journal small comes to.
+#[derive(Clone, Debug)]
+pub struct RetentionMetrics {
+    /// Bytes of segments on disk.
+    pub bytes: IntGauge,
+    /// Segments on disk.
+    pub segments: IntGauge,
+    /// Position of the oldest event that is kept.
+    pub oldest: IntGauge,
+    /// Events that were removed.
+    pub expired: IntCounter,
+    /// Snapshots made.
+    pub compactions: IntCounter,
+    /// Attempts at snapshots, or to remove segments, that failed.
+    pub failures: IntCounter,
+}
+
 /// What the shards count, all together.
 #[derive(Clone, Debug)]
 pub struct ShardMetrics {
@@ -173,6 +190,19 @@ impl Metrics {
             events: self.counter("holdfast_journal_events_total", "Events made durable."),
             commits: self.counter("holdfast_journal_commits_total", "Commits: one write and one sync each."),
             commit_us: self.counter("holdfast_journal_commit_microseconds_total", "Microseconds spent in commits."),
+        }
+    }
+
+    /// Metrics of how the journal is kept small.
+    pub fn retention(&self) -> RetentionMetrics {
+        RetentionMetrics {
+            bytes: self.gauge("holdfast_journal_bytes", "Bytes of the journal's segments."),
+            segments: self.gauge("holdfast_journal_segments", "Segments of the journal."),
+            oldest: self.gauge("holdfast_journal_oldest_position", "Position of the oldest event that is kept."),
+            expired: self.counter("holdfast_journal_expired_events_total", "Events removed because of their age or for want of room."),
+            compactions: self.counter("holdfast_journal_compactions_total", "Snapshots made of the journal."),
+            failures: self
+                .counter("holdfast_journal_compaction_failures_total", "Snapshots that could not be made, and segments not removed."),
         }
     }
 

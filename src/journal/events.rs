@@ -10,7 +10,8 @@ use router::event::{Event, Position};
 use router::journal::Record;
 
 use super::error::{EventsError, OpenError};
-use super::segment::{SegmentId, SegmentReader, Step, list_segments};
+use super::segment::{SegmentId, SegmentReader, Step};
+use super::segments::Segments;
 
 /// Read at once. A reader that follows the writer reads it anew after each commit.
 const WINDOW_BYTES: usize = 32 << 10;
@@ -24,13 +25,14 @@ pub struct Events {
 #[derive(Debug)]
 struct Shared {
     dir: PathBuf,
+    segments: Segments,
     /// Position of the newest durable event, 0 if there is none. Only the writer changes it.
     last: AtomicU64,
 }
 
 impl Events {
-    pub(super) fn new(dir: PathBuf, last: Position) -> Events {
-        Events { shared: Arc::new(Shared { dir, last: AtomicU64::new(last.0) }) }
+    pub(super) fn new(dir: PathBuf, segments: Segments, last: Position) -> Events {
+        Events { shared: Arc::new(Shared { dir, segments, last: AtomicU64::new(last.0) }) }
     }
 
     /// Makes events up to `last` visible.
@@ -41,6 +43,11 @@ impl Events {
     /// Position of the newest durable event; 0 if there never was one.
     pub fn last(&self) -> Position {
         Position(self.shared.last.load(Ordering::Acquire))
+    }
+
+    /// Position of the oldest event that is kept; that of the next one if there is none.
+    pub fn oldest(&self) -> Position {
+        self.shared.segments.oldest()
     }
 
     /// A reader whose first event will be the one at `position`, which may be the next to be committed. Position 0 means 1.
@@ -54,21 +61,18 @@ impl Events {
         if next > last.next() {
             return Err(EventsError::NotYet { wanted: next, last });
         }
-        let segments = list_segments(&self.shared.dir)?;
-        let Some(home) = segments.iter().rfind(|id| id.first <= next) else {
-            let oldest = segments.first().map_or(last.next(), |id| id.first);
-            return Err(EventsError::Dropped { wanted: next, oldest });
+        let Some(home) = self.shared.segments.home(next) else {
+            return Err(EventsError::Dropped { wanted: next, oldest: self.oldest() });
         };
-        let segment = self.open(*home, next)?;
-        Ok(EventReader { events: self.clone(), segment, home: *home, next, seen: last, ready: VecDeque::new() })
+        let segment = self.open(home, next)?;
+        Ok(EventReader { events: self.clone(), segment, home, next, seen: last, ready: VecDeque::new() })
     }
 
     /// Opens the segment that has, or will have, the event at `wanted`.
     fn open(&self, home: SegmentId, wanted: Position) -> Result<SegmentReader, EventsError> {
         match SegmentReader::open(&self.shared.dir, home) {
             Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                let oldest = list_segments(&self.shared.dir)?.first().map_or(home.first, |id| id.first);
-                Err(EventsError::Dropped { wanted, oldest })
+                Err(EventsError::Dropped { wanted, oldest: self.oldest() })
             }
             opened => Ok(opened?.with_window(WINDOW_BYTES)),
         }

@@ -87,7 +87,7 @@ impl DataPlane {
 
         // The journal first, which is so the last to end: what shards passed on is still written.
         let mut launch = Launch { config, opened, shared, threads: Threads::default() };
-        let (history, feed) = launch.journal(journal, wiring.writer, missed)?;
+        let (history, feed) = launch.journal((journal, recovered.covered), wiring.writer, missed)?;
         launch.shards(wiring.shards, restored.devices)?;
         let admission = launch.handshakes(wiring.handshakes, wiring.rsa_handshakes)?;
         launch.workers(sockets, wiring.workers, restored.sessions)?;
