@@ -75,6 +75,7 @@ mod compaction;
 mod error;
 mod events;
 mod frame;
+mod index;
 mod log;
 mod record;
 mod recovery;
@@ -84,6 +85,7 @@ mod segments;
 mod sessions;
 mod snapshot;
 mod state;
+mod tail;
 mod wire;
 
 #[cfg(test)]
@@ -95,10 +97,12 @@ mod test_records;
 
 pub use compaction::{CompactionOptions, Covered, compact, remove_segments};
 pub use error::{CommitError, CompactionError, EventsError, OpenError};
-pub use events::{EventReader, Events};
+pub use events::{EventReader, Events, Read};
+pub use index::{OwnerIndex, OwnerReader};
 pub use log::{Committed, Journal, Options};
 pub use recovery::{Recovered, RecoveryReport, TornTail};
 pub use segment::SealedSegment;
 pub use segments::Segments;
 pub use sessions::Sessions;
 pub use state::{Device, Kept, RECENT_LEN_MAX, Retired, Session, State};
+pub use tail::{Tail, TailRead};

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod cursors;
 pub mod data_dir;
 pub mod dates;
 pub mod demo;

@@ -79,6 +79,8 @@ pub struct RetentionMetrics {
     pub oldest: IntGauge,
     /// Events that were removed.
     pub expired: IntCounter,
+    /// Those of them that the slowest sink had not come to.
+    pub unread: IntCounter,
     /// Snapshots made.
     pub compactions: IntCounter,
     /// Attempts at snapshots, or to remove segments, that failed.
@@ -200,6 +202,7 @@ impl Metrics {
             segments: self.gauge("holdfast_journal_segments", "Segments of the journal."),
             oldest: self.gauge("holdfast_journal_oldest_position", "Position of the oldest event that is kept."),
             expired: self.counter("holdfast_journal_expired_events_total", "Events removed because of their age or for want of room."),
+            unread: self.counter("holdfast_journal_expired_unread_events_total", "Expired events that the slowest sink had not come to."),
             compactions: self.counter("holdfast_journal_compactions_total", "Snapshots made of the journal."),
             failures: self
                 .counter("holdfast_journal_compaction_failures_total", "Snapshots that could not be made, and segments not removed."),

@@ -19,6 +19,7 @@ use router::event::Position;
 use self::holding::{Holding, Measured};
 use crate::clock::Clock;
 use crate::config;
+use crate::cursors::Cursors;
 use crate::journal::{self, CompactionError, CompactionOptions, Covered, SealedSegment, Segments};
 use crate::metrics::RetentionMetrics;
 
@@ -36,6 +37,7 @@ const REST_AFTER_FAILURE: Duration = Duration::from_secs(60);
 pub struct Retention {
     dir: PathBuf,
     segments: Segments,
+    cursors: Cursors,
     limits: config::Journal,
     metrics: Arc<RetentionMetrics>,
     holding: Holding,
@@ -53,9 +55,9 @@ impl Retention {
     /// How old a segment is that an earlier process sealed is how long ago its file was last written: that survives a restart, and a copy of
     /// the directory only makes it younger. From then on the monotonic clock counts, so that a step of the wall clock removes nothing.
     pub fn new(
-        dir: PathBuf,
-        segments: Segments,
+        (dir, segments): (PathBuf, Segments),
         covered: Option<Covered>,
+        cursors: Cursors,
         limits: config::Journal,
         metrics: Arc<RetentionMetrics>,
     ) -> Self {
@@ -65,7 +67,7 @@ impl Retention {
             let age = file.as_ref().and_then(|file| SystemTime::now().duration_since(file.modified().ok()?).ok());
             Measured { bytes: file.map_or(0, |file| file.len()), age: age.unwrap_or_default() }
         });
-        Self { dir, segments, limits, metrics, holding, covered, rest_until: Millis(0), stuck: false }
+        Self { dir, segments, cursors, limits, metrics, holding, covered, rest_until: Millis(0), stuck: false }
     }
 
     /// Runs until `stop` is set. If it panics, everything else goes on: the journal grows, and the next start takes longer.
@@ -132,6 +134,13 @@ impl Retention {
         let (Some(first), Some(last)) = (released.first(), released.last()) else { return };
         let (first, next) = (first.positions().0, last.positions().1);
         tracing::info!(from = %first, before = %next, segments = released.len(), "events expired");
+        if let Some((sink, position)) = self.cursors.slowest()
+            && position.next() < next
+        {
+            let unread = next.0 - position.next().max(first).0;
+            tracing::warn!(sink, at = %position, unread, "events expired that a sink had not come to");
+            self.metrics.unread.inc_by(unread);
+        }
         for segment in &released {
             if let Err(error) = journal::remove_segments(&self.dir, slice::from_ref(segment)) {
                 self.failed(&error, "no segment is removed any more until the next start");

@@ -24,6 +24,14 @@ struct List {
     current: SegmentId,
 }
 
+/// Where an event is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Home {
+    pub(super) id: SegmentId,
+    /// Position of the first event after the segment, once it is sealed.
+    pub(super) next: Option<Position>,
+}
+
 impl Segments {
     pub(super) fn new(sealed: Vec<SealedSegment>, current: SegmentId) -> Segments {
         Segments { list: Arc::new(Mutex::new(List { sealed: sealed.into(), current })) }
@@ -45,6 +53,12 @@ impl Segments {
         list.sealed.front().map_or(list.current, |segment| segment.id).first
     }
 
+    /// Number of the oldest segment.
+    pub(super) fn oldest_number(&self) -> u64 {
+        let list = self.list();
+        list.sealed.front().map_or(list.current, |segment| segment.id).number
+    }
+
     /// Gives up the oldest segments, as far as a snapshot covers them and all their events are before `keep_from`. The files are still
     /// there: [`remove_segments`](super::remove_segments) removes them.
     pub fn release(&self, covered: &Covered, keep_from: Position) -> Vec<SealedSegment> {
@@ -58,14 +72,27 @@ impl Segments {
         self.list().current.path(dir)
     }
 
+    /// The segment that is being written.
+    pub(super) fn current(&self) -> SegmentId {
+        self.list().current
+    }
+
+    /// The newest sealed segment before segment `number`.
+    pub(super) fn before(&self, number: u64) -> Option<SealedSegment> {
+        let list = self.list();
+        let index = list.sealed.partition_point(|segment| segment.id.number < number).checked_sub(1)?;
+        list.sealed.get(index).copied()
+    }
+
     /// The segment that has, or will have, the event at `position`, unless that has been given up.
-    pub(super) fn home(&self, position: Position) -> Option<SegmentId> {
+    pub(super) fn home(&self, position: Position) -> Option<Home> {
         let list = self.list();
         if list.current.first <= position {
-            return Some(list.current);
+            return Some(Home { id: list.current, next: None });
         }
         let after = list.sealed.partition_point(|segment| segment.id.first <= position);
-        after.checked_sub(1).map(|index| list.sealed[index].id)
+        let segment = list.sealed.get(after.checked_sub(1)?)?;
+        Some(Home { id: segment.id, next: Some(segment.next) })
     }
 
     /// From now on `next` is being written.
@@ -95,13 +122,15 @@ mod tests {
         for next in [id(2, 10), id(3, 10), id(4, 20)] {
             segments.seal(next);
         }
-        let homes = [1, 9, 10, 19, 20, 99].map(|position| segments.home(Position(position)).map(|home| home.number));
+        let homes = [1, 9, 10, 19, 20, 99].map(|position| segments.home(Position(position)).map(|home| home.id.number));
         assert_eq!(homes, [Some(1), Some(1), Some(3), Some(3), Some(4), Some(4)]);
         assert_eq!((segments.oldest(), segments.last_sealed().map(|last| last.number())), (Position(1), Some(3)));
 
         let covered = Covered::new(2, Position(10));
         assert_eq!(segments.release(&covered, Position(9)).len(), 0, "position 9 is wanted");
         assert_eq!(segments.release(&covered, Position(99)).len(), 2, "no more than is covered");
-        assert_eq!((segments.home(Position(9)), segments.oldest()), (None, Position(10)));
+        assert!(segments.home(Position(9)).is_none());
+        assert_eq!((segments.oldest(), segments.before(4).map(|segment| segment.number())), (Position(10), Some(3)));
+        assert_eq!(segments.before(3), None);
     }
 }

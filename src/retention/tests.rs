@@ -4,6 +4,7 @@ use router::journal::Record;
 
 use super::*;
 use crate::config::Limit;
+use crate::cursors::{Ledger, Mark};
 use crate::journal::{Journal, Options};
 use crate::metrics::Metrics;
 
@@ -24,7 +25,8 @@ impl World {
     fn open(dir: tempfile::TempDir, limits: config::Journal) -> Self {
         let (journal, recovered) = Journal::open(dir.path(), OPTIONS).unwrap();
         let metrics = Arc::new(Metrics::new().retention());
-        let retention = Retention::new(dir.path().to_path_buf(), journal.segments(), recovered.covered, limits, metrics);
+        let cursors = Cursors::open(&dir.path().join("cursors"), journal.events()).unwrap();
+        let retention = Retention::new((dir.path().to_path_buf(), journal.segments()), recovered.covered, cursors, limits, metrics);
         Self { dir, journal, retention }
     }
 
@@ -94,6 +96,23 @@ fn events_go_when_they_are_too_old_and_the_oldest_first() {
     world.look(110);
     assert_eq!(world.kept(), [0; 0]);
     assert_eq!(world.journal.events().read_from(world.journal.events().oldest()).map(drop).ok(), Some(()));
+}
+
+#[test]
+fn what_a_sink_had_not_come_to_is_counted_when_it_expires() {
+    let mut world = World::new(Limit::AtMost(60), Limit::Unlimited);
+    world.seal(3);
+    let mut cursor = world.retention.cursors.take("hooks", Position(0)).unwrap();
+    cursor.commit(Mark { position: Position(2), ledger: Ledger::default() }).unwrap();
+    world.look(0);
+    world.look(60);
+    let oldest = world.journal.events().oldest();
+    assert_eq!((world.kept().len(), world.retention.metrics.unread.get()), (0, oldest.0 - 3));
+    world.seal(4);
+    cursor.commit(Mark { position: world.journal.events().last(), ledger: Ledger::default() }).unwrap();
+    world.look(100);
+    world.look(200);
+    assert_eq!((world.kept().len(), world.retention.metrics.unread.get()), (0, oldest.0 - 3), "it had come to all of the rest");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::DataPlaneHandle;
 use super::threads::Threads;
 use crate::admission::{Admission, HandshakeLimits};
 use crate::config::Config;
+use crate::cursors::Cursors;
 use crate::entropy::SystemEntropy;
 use crate::handshakes::Handshakes;
 use crate::history::{self, Feed, Keeper};
@@ -55,7 +56,9 @@ impl Launch<'_> {
         let (keeper, feed) = Keeper::new(data.history_dir(), journal.events(), limits, Arc::new(metrics.history()));
         let (shelf, bell) = (keeper.shelf(), mailbox.bell());
         let retention = Arc::new(metrics.retention());
-        let retention = Retention::new(data.journal_dir(), journal.segments(), covered, self.config.journal, retention);
+        let cursors = Cursors::open(&data.cursors_dir(), journal.events())?;
+        let place = (data.journal_dir(), journal.segments());
+        let retention = Retention::new(place, covered, cursors, self.config.journal, retention);
         let writer = Writer::new(journal, mailbox, lanes, Arc::new(metrics.journal()), missed);
         self.threads.spawn("journal", bell, move |stop| writer.run(stop))?;
         self.threads.spawn_plain("history", move |stop| keeper.run(stop))?;
