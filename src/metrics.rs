@@ -105,7 +105,15 @@ pub struct StreamMetrics {
     pub events: IntCounter,
     /// Streams cut because their reader was too slow.
     pub cut: IntCounter,
-    /// Batches that no stream saw because the fan-out was behind.
+    /// Times that a stream's queue was full and its reader had to read the journal.
+    pub behind: IntCounter,
+    /// Streams that were continued after the position that their reader named.
+    pub continued: IntCounter,
+    /// Events read from the journal for streams.
+    pub replayed: IntCounter,
+    /// Gaps that readers were told of.
+    pub gaps: IntCounter,
+    /// Batches that streams had to read from the journal because the fan-out was behind.
     pub missed: IntCounter,
 }
 
@@ -232,8 +240,12 @@ impl Metrics {
         StreamMetrics {
             open: self.gauge("holdfast_streams_open", "Event streams open."),
             events: self.counter("holdfast_streams_events_total", "Events handed to streams."),
-            cut: self.counter("holdfast_streams_cut_total", "Streams cut because their reader was too slow."),
-            missed: self.counter("holdfast_streams_missed_total", "Batches no stream saw because the fan-out was behind."),
+            cut: self.counter("holdfast_streams_cut_total", "Streams cut because their reader took nothing for too long."),
+            behind: self.counter("holdfast_streams_behind_total", "Times a reader fell behind and was served from the journal."),
+            continued: self.counter("holdfast_streams_continued_total", "Streams continued after the position their reader named."),
+            replayed: self.counter("holdfast_streams_replayed_events_total", "Events read from the journal for streams."),
+            gaps: self.counter("holdfast_streams_gaps_total", "Gaps that readers of streams were told of."),
+            missed: self.counter("holdfast_streams_missed_total", "Batches that were not passed on because the fan-out was behind."),
         }
     }
 }

@@ -101,26 +101,26 @@ impl OwnerIndex {
         }
     }
 
-    /// Takes in about `bytes_max` of an older segment. `false` if there is none left to take in, or no room for more.
+    /// Takes in about `bytes_max` of an older segment: that of the event at `wanted`, else the newest that is missing. `false` if there is none left
+    /// to take in, or no room for more.
     ///
     /// # Errors
     /// A segment cannot be read. No older one will be tried.
-    pub fn reach_back(&mut self, bytes_max: u64) -> Result<bool, EventsError> {
+    pub fn reach_back(&mut self, wanted: Option<Position>, bytes_max: u64) -> Result<bool, EventsError> {
         if self.reached_back || self.segments.is_empty() {
             return Ok(false);
         }
-        let reached = self.try_reach_back(bytes_max);
+        let reached = self.try_reach_back(wanted, bytes_max);
         self.reached_back = !matches!(reached, Ok(true));
         reached
     }
 
-    fn try_reach_back(&mut self, bytes_max: u64) -> Result<bool, EventsError> {
+    fn try_reach_back(&mut self, wanted: Option<Position>, bytes_max: u64) -> Result<bool, EventsError> {
         let (mut walk, mut indexed) = match self.older.take() {
             Some(older) => older,
             None => {
-                let oldest = self.segments.keys().next().copied().unwrap_or_default();
-                let Some(segment) = self.events.segments().before(oldest) else { return Ok(false) };
-                let walk = Walk::open(&self.events, segment.id)?;
+                let Some(segment) = self.missing(wanted) else { return Ok(false) };
+                let walk = Walk::open(&self.events, segment)?;
                 let indexed = Indexed::from(&walk);
                 (walk, indexed)
             }
@@ -139,6 +139,14 @@ impl OwnerIndex {
         }
         self.older = Some((walk, indexed));
         Ok(true)
+    }
+
+    /// A sealed segment that is not in the index.
+    fn missing(&self, wanted: Option<Position>) -> Option<SegmentId> {
+        let segments = self.events.segments();
+        let home = wanted.and_then(|position| segments.home(position)).filter(|home| home.next.is_some()).map(|home| home.id);
+        let mut all = home.into_iter().chain(segments.sealed().into_iter().rev().map(|segment| segment.id));
+        all.find(|id| !self.segments.contains_key(&id.number))
     }
 
     fn try_follow(&mut self, bytes_max: u64) -> Result<bool, EventsError> {

@@ -77,13 +77,6 @@ impl Segments {
         self.list().current
     }
 
-    /// The newest sealed segment before segment `number`.
-    pub(super) fn before(&self, number: u64) -> Option<SealedSegment> {
-        let list = self.list();
-        let index = list.sealed.partition_point(|segment| segment.id.number < number).checked_sub(1)?;
-        list.sealed.get(index).copied()
-    }
-
     /// The segment that has, or will have, the event at `position`, unless that has been given up.
     pub(super) fn home(&self, position: Position) -> Option<Home> {
         let list = self.list();
@@ -130,7 +123,6 @@ mod tests {
         assert_eq!(segments.release(&covered, Position(9)).len(), 0, "position 9 is wanted");
         assert_eq!(segments.release(&covered, Position(99)).len(), 2, "no more than is covered");
         assert!(segments.home(Position(9)).is_none());
-        assert_eq!((segments.oldest(), segments.before(4).map(|segment| segment.number())), (Position(10), Some(3)));
-        assert_eq!(segments.before(3), None);
+        assert_eq!(segments.oldest(), Position(10));
     }
 }

@@ -12,6 +12,7 @@ mod drive;
 mod fake_gateway;
 mod nat;
 mod publish_limits;
+mod resume;
 mod rig;
 mod sessions;
 mod tcp;

@@ -70,7 +70,7 @@ fn a_reader_of_a_rare_account_looks_at_little() {
     let mut anew = OwnerIndex::new(journal.events());
     anew.follow(u64::MAX).unwrap();
     assert_eq!(read(&anew, 7, Position(1)).0, rare, "what is not indexed is read as a whole");
-    while anew.reach_back(50_000).unwrap() {}
+    while anew.reach_back(None, 50_000).unwrap() {}
     assert_eq!(read(&anew, 7, Position(1)), (found, passed));
     assert_eq!(anew.blocks, index.blocks);
 }
@@ -128,7 +128,7 @@ proptest! {
             }
         }
         for _ in 0..back {
-            index.reach_back(100_000).unwrap();
+            index.reach_back(Some(Position(1)), 100_000).unwrap();
         }
         let from = from.index(owners.len() + 1) as u64 + 1;
         for owner in 0..6 {

@@ -26,6 +26,7 @@ use crate::retention::Retention;
 use crate::server::{Opened, StartError};
 use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners, shard_of};
 use crate::store::Registry;
+use crate::streams::Replayer;
 use crate::terminators::tcp::{RsaHandshakes, TcpDoor, TcpLanes, TcpWorker, ToRsaHandshakes};
 use crate::terminators::{Shared, ToHandshakes, ToTerminator, Udp, Unlabelled, Worker, WorkerLanes, owner_of};
 use crate::writer::{Append, Writer, WriterLanes};
@@ -44,10 +45,11 @@ pub(super) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// The journal's writer, what keeps the journal small, and the history. Returns where the history will stand and what feeds it.
+    /// The journal's writer, whoever reads it again, what keeps it small, and the history. Returns where the history will stand and what feeds it.
     pub(super) fn journal(
         &mut self,
         (journal, covered): (Journal, Option<Covered>),
+        replayer: Replayer,
         (mailbox, lanes): (Mailbox<Append>, WriterLanes),
         missed: IntCounter,
     ) -> Result<(history::Shelf, Feed), StartError> {
@@ -62,6 +64,10 @@ impl Launch<'_> {
         let writer = Writer::new(journal, mailbox, lanes, Arc::new(metrics.journal()), missed);
         self.threads.spawn("journal", bell, move |stop| writer.run(stop))?;
         self.threads.spawn_plain("history", move |stop| keeper.run(stop))?;
+        self.threads.spawn_plain("catch-up", move |stop| {
+            yield_to_sessions();
+            replayer.run(stop);
+        })?;
         self.threads.spawn_plain("compaction", move |stop| {
             yield_to_sessions();
             retention.run(clock, stop);
