@@ -21,6 +21,7 @@ mod json;
 mod oauth;
 pub mod offline;
 mod path;
+mod patience;
 mod platform;
 mod products;
 mod publish;

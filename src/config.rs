@@ -52,6 +52,8 @@ pub struct Config {
     pub handshakes: Handshakes,
     /// What devices may send.
     pub limits: Limits,
+    /// What is kept of events.
+    pub journal: Journal,
     /// What is kept of what devices said.
     pub history: History,
     /// Logs.
@@ -163,6 +165,15 @@ pub struct Limits {
     pub owner_events_per_s: Limit,
     /// Records of one device, whatever is in them.
     pub device_records_per_s: Limit,
+}
+
+/// What is kept of events. What is beyond either goes, the oldest first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Journal {
+    /// How long, in seconds.
+    pub keep_for_s: Limit,
+    /// Bytes of the journal's segments.
+    pub keep_bytes: Limit,
 }
 
 /// What is kept of what devices said about themselves.

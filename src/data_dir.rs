@@ -137,6 +137,11 @@ impl DataDir {
         self.path.join("journal")
     }
 
+    /// Where it is noted how far sinks have come in the journal.
+    pub fn cursors_dir(&self) -> PathBuf {
+        self.path.join("cursors")
+    }
+
     /// Where the history of devices is.
     pub fn history_dir(&self) -> PathBuf {
         self.path.join("history")

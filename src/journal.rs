@@ -1,8 +1,8 @@
 //! The journal: the one durable log of the acknowledgement path.
 //!
 //! What a device or a caller is told "yes" about has been through [`Journal::commit`]. Everything here is synchronous and starts no
-//! thread: the server runs `commit` on its single writer thread, and [`compact`] on a background thread.
-//! Retention, cursors and degraded operation on a full disk are decided elsewhere.
+//! thread: the server runs `commit` on its single writer thread, and [`compact`] and [`remove_segments`] on a background thread.
+//! How long events are kept, cursors, and degraded operation on a full disk are decided elsewhere.
 //!
 //! # Invariants
 //!
@@ -76,14 +76,17 @@ mod copy;
 mod error;
 mod events;
 mod frame;
+mod index;
 mod log;
 mod record;
 mod recovery;
 mod replay;
 mod segment;
+mod segments;
 mod sessions;
 mod snapshot;
 mod state;
+mod tail;
 mod wire;
 
 #[cfg(test)]
@@ -96,9 +99,12 @@ mod test_records;
 pub use compaction::{CompactionOptions, Covered, compact, remove_segments};
 pub use copy::{FilesUpTo, LatestMark, Mark, files_up_to};
 pub use error::{CommitError, CompactionError, EventsError, OpenError};
-pub use events::{EventReader, Events};
+pub use events::{EventReader, Events, Read};
+pub use index::{OwnerIndex, OwnerReader};
 pub use log::{Committed, Journal, Options};
 pub use recovery::{Recovered, RecoveryReport, TornTail};
 pub use segment::SealedSegment;
+pub use segments::Segments;
 pub use sessions::Sessions;
 pub use state::{Device, Kept, RECENT_LEN_MAX, Retired, Session, State};
+pub use tail::{Tail, TailRead};

@@ -68,6 +68,25 @@ pub struct JournalMetrics {
     pub commit_us: IntCounter,
 }
 
+/// What keeping the journal small comes to.
+#[derive(Clone, Debug)]
+pub struct RetentionMetrics {
+    /// Bytes of segments on disk.
+    pub bytes: IntGauge,
+    /// Segments on disk.
+    pub segments: IntGauge,
+    /// Position of the oldest event that is kept.
+    pub oldest: IntGauge,
+    /// Events that were removed.
+    pub expired: IntCounter,
+    /// Those of them that the slowest sink had not come to.
+    pub unread: IntCounter,
+    /// Snapshots made.
+    pub compactions: IntCounter,
+    /// Attempts at snapshots, or to remove segments, that failed.
+    pub failures: IntCounter,
+}
+
 /// What the shards count, all together.
 #[derive(Clone, Debug)]
 pub struct ShardMetrics {
@@ -86,7 +105,15 @@ pub struct StreamMetrics {
     pub events: IntCounter,
     /// Streams cut because their reader was too slow.
     pub cut: IntCounter,
-    /// Batches that no stream saw because the fan-out was behind.
+    /// Times that a stream's queue was full and its reader had to read the journal.
+    pub behind: IntCounter,
+    /// Streams that were continued after the position that their reader named.
+    pub continued: IntCounter,
+    /// Events read from the journal for streams.
+    pub replayed: IntCounter,
+    /// Gaps that readers were told of.
+    pub gaps: IntCounter,
+    /// Batches that streams had to read from the journal because the fan-out was behind.
     pub missed: IntCounter,
 }
 
@@ -184,6 +211,20 @@ impl Metrics {
         }
     }
 
+    /// Metrics of how the journal is kept small.
+    pub fn retention(&self) -> RetentionMetrics {
+        RetentionMetrics {
+            bytes: self.gauge("holdfast_journal_bytes", "Bytes of the journal's segments."),
+            segments: self.gauge("holdfast_journal_segments", "Segments of the journal."),
+            oldest: self.gauge("holdfast_journal_oldest_position", "Position of the oldest event that is kept."),
+            expired: self.counter("holdfast_journal_expired_events_total", "Events removed because of their age or for want of room."),
+            unread: self.counter("holdfast_journal_expired_unread_events_total", "Expired events that the slowest sink had not come to."),
+            compactions: self.counter("holdfast_journal_compactions_total", "Snapshots made of the journal."),
+            failures: self
+                .counter("holdfast_journal_compaction_failures_total", "Snapshots that could not be made, and segments not removed."),
+        }
+    }
+
     /// Metrics of the shards.
     pub fn shards(&self) -> ShardMetrics {
         ShardMetrics {
@@ -215,8 +256,12 @@ impl Metrics {
         StreamMetrics {
             open: self.gauge("holdfast_streams_open", "Event streams open."),
             events: self.counter("holdfast_streams_events_total", "Events handed to streams."),
-            cut: self.counter("holdfast_streams_cut_total", "Streams cut because their reader was too slow."),
-            missed: self.counter("holdfast_streams_missed_total", "Batches no stream saw because the fan-out was behind."),
+            cut: self.counter("holdfast_streams_cut_total", "Streams cut because their reader took nothing for too long."),
+            behind: self.counter("holdfast_streams_behind_total", "Times a reader fell behind and was served from the journal."),
+            continued: self.counter("holdfast_streams_continued_total", "Streams continued after the position their reader named."),
+            replayed: self.counter("holdfast_streams_replayed_events_total", "Events read from the journal for streams."),
+            gaps: self.counter("holdfast_streams_gaps_total", "Gaps that readers of streams were told of."),
+            missed: self.counter("holdfast_streams_missed_total", "Batches that were not passed on because the fan-out was behind."),
         }
     }
 }

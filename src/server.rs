@@ -25,6 +25,7 @@ use crate::api::tls::{Certificates, TlsError};
 use crate::api::{self, Api, Gateway, Settings};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::cursors::CursorError;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::gateway::Devices;
 use crate::generation::GenerationError;
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The journal cannot be opened.
     #[error("the journal cannot be opened: {0}")]
     Journal(#[from] OpenError),
+    /// A cursor cannot be used.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
     /// A UDP port cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),

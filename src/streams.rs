@@ -1,20 +1,31 @@
-//! Event streams: every committed batch goes past here once, and each open stream gets what its filter wants. A stream has a bounded queue; a
-//! reader that falls behind is cut, and nobody else notices.
+//! Event streams: every committed batch goes past here once, and each open stream gets what its filter wants. A stream has a bounded queue; one
+//! whose reader falls behind is taken off the list and reads the journal instead, and nobody else notices.
 
 mod queue;
+mod replay;
+mod stream;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use firmware_protocol::id::{DeviceId, OwnerId};
 use router::event::{CommittedEvents, Event, Position, Source};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 
-use self::queue::StreamEnd;
+use self::queue::{EventQueue, StreamEnd, event_queue};
+use self::stream::Origin;
 use crate::history::Feed;
+use crate::journal::Events;
 use crate::metrics::StreamMetrics;
 
-pub use self::queue::{EventSender, EventStream, Placed, event_stream};
+pub use self::queue::{EventSender, Placed};
+pub use self::replay::{Replay, Replayer};
+pub use self::stream::{Cut, EventStream, Gap, Item, event_stream};
+
+/// After this much silence it is checked that no batch was missed. While there is none, the next one shows it.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Which events a stream carries.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,21 +36,32 @@ pub struct StreamFilter {
     pub device: Option<DeviceId>,
     /// whose name starts so,
     pub prefix: String,
-    /// and which come after this one. `None` starts with the next event accepted, as does a position that is no longer kept.
+    /// and which come after this one. `None` starts with the next event accepted. What is no longer kept is a [`Gap`].
     pub after: Option<Position>,
 }
 
 #[derive(Debug)]
 struct Open {
-    filter: StreamFilter,
+    filter: Arc<StreamFilter>,
     sender: EventSender,
 }
 
-/// All open streams, by owner.
+/// All event streams.
 #[derive(Debug)]
 pub struct Streams {
-    open: Mutex<HashMap<OwnerId, Vec<Open>>>,
+    hub: Mutex<Hub>,
+    events: Events,
+    replay: Replay,
     metrics: Arc<StreamMetrics>,
+}
+
+/// The streams that are up to date, by owner.
+#[derive(Debug)]
+struct Hub {
+    open: HashMap<OwnerId, Vec<Open>>,
+    /// Everything up to here was offered to them.
+    passed: Position,
+    is_over: bool,
 }
 
 impl StreamFilter {
@@ -50,112 +72,117 @@ impl StreamFilter {
 }
 
 impl Streams {
-    /// None open.
-    pub fn new(metrics: Arc<StreamMetrics>) -> Self {
-        Self { open: Mutex::default(), metrics }
+    /// None open. To be made before the first event is committed to the journal of these `events`.
+    pub fn new(events: Events, replay: Replay, metrics: Arc<StreamMetrics>) -> Self {
+        let hub = Hub { open: HashMap::new(), passed: events.last(), is_over: false };
+        Self { hub: Mutex::new(hub), events, replay, metrics }
     }
 
-    /// Opens a stream of what is committed from now on.
-    pub fn open(&self, filter: StreamFilter) -> EventStream {
-        let (sender, stream) = event_stream();
-        self.with(|streams| streams.entry(filter.owner).or_default().push(Open { filter, sender }));
-        stream
+    /// Opens a stream of what is committed from now on, or after the position that the filter names.
+    pub fn open(self: &Arc<Self>, filter: StreamFilter) -> EventStream {
+        let filter = Arc::new(filter);
+        let origin = Some(Origin::new(self, &filter));
+        if let Some(after) = filter.after {
+            self.metrics.continued.inc();
+            if after <= self.events.last() {
+                return EventStream::new(origin, None, after.next(), None);
+            }
+            self.metrics.gaps.inc();
+        }
+        let queue = self.join(&filter);
+        let next = queue.begins;
+        let gap = filter.after.map(|_| Gap::Unknown { last: Position(next.0 - 1) });
+        EventStream::new(origin, Some(queue), next, gap)
     }
 
     /// Passes batches on until the writer is gone. Each also goes past `history`.
     pub async fn run(&self, mut batches: mpsc::Receiver<CommittedEvents>, mut history: Option<Feed>) {
-        while let Some(batch) = batches.recv().await {
-            self.pass_on(&batch);
-            if let Some(history) = &mut history {
-                history.offer(&batch);
+        loop {
+            match timeout(SILENCE, batches.recv()).await {
+                Ok(Some(batch)) => {
+                    self.pass_on(&batch);
+                    if let Some(history) = &mut history {
+                        history.offer(&batch);
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => self.pass_over_missed(),
             }
         }
         // Ends every stream, so that its response ends.
-        self.with(HashMap::clear);
-    }
-
-    fn pass_on(&self, batch: &[Placed]) {
-        self.with(|streams| {
-            for (position, event) in batch {
-                let Some(of_owner) = streams.get_mut(&event.owner) else { continue };
-                of_owner.retain(|open| !open.filter.wants(event) || self.offer(&open.sender, *position, event));
-                if of_owner.is_empty() {
-                    streams.remove(&event.owner);
-                }
-            }
-            self.metrics.open.set(streams.values().map(Vec::len).sum::<usize>().try_into().unwrap_or(i64::MAX));
+        self.with(|hub| {
+            hub.open.clear();
+            hub.is_over = true;
         });
     }
 
-    /// `false` ends the stream.
+    /// A queue that gets what comes from now on.
+    fn join(&self, filter: &Arc<StreamFilter>) -> EventQueue {
+        self.with(|hub| {
+            let (sender, queue) = event_queue(hub.passed.next());
+            if !hub.is_over {
+                let of_owner = hub.open.entry(filter.owner).or_default();
+                // Readers that come and go while nothing is published.
+                of_owner.retain(|open| !open.sender.is_abandoned());
+                of_owner.push(Open { filter: Arc::clone(filter), sender });
+            }
+            queue
+        })
+    }
+
+    fn pass_on(&self, batch: &[Placed]) {
+        self.with(|hub| {
+            if batch.first().is_some_and(|(first, _)| *first > hub.passed.next()) {
+                hub.leave_all_behind();
+            }
+            let passed = hub.passed;
+            for (position, event) in batch.iter().filter(|(position, _)| *position > passed) {
+                hub.passed = *position;
+                let Some(of_owner) = hub.open.get_mut(&event.owner) else { continue };
+                of_owner.retain(|open| !open.filter.wants(event) || self.offer(&open.sender, *position, event));
+                if of_owner.is_empty() {
+                    hub.open.remove(&event.owner);
+                }
+            }
+        });
+    }
+
+    /// Nothing comes, and yet there may be events that were not passed on.
+    fn pass_over_missed(&self) {
+        let last = self.events.last();
+        self.with(|hub| {
+            if last > hub.passed {
+                hub.leave_all_behind();
+                hub.passed = last;
+            }
+        });
+    }
+
+    /// `false` takes the stream off the list.
     fn offer(&self, sender: &EventSender, position: Position, event: &Arc<Event>) -> bool {
         let sent = sender.send(position, event);
         match sent {
             Ok(()) => self.metrics.events.inc(),
-            Err(StreamEnd::Full) => self.metrics.cut.inc(),
+            Err(StreamEnd::Full) => self.metrics.behind.inc(),
             Err(StreamEnd::Left) => {}
         }
         sent.is_ok()
     }
 
-    fn with<T>(&self, action: impl FnOnce(&mut HashMap<OwnerId, Vec<Open>>) -> T) -> T {
-        action(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, action: impl FnOnce(&mut Hub) -> T) -> T {
+        action(&mut self.hub.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Hub {
+    /// Every stream reads the journal from where it is.
+    fn leave_all_behind(&mut self) {
+        let now = Instant::now();
+        for open in self.open.drain().flat_map(|(_, of_owner)| of_owner) {
+            open.sender.leave_behind(now);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics::Metrics;
-    use firmware_protocol::time::UnixMillis;
-    use router::event::NewEvent;
-
-    fn batch(names: &[&str]) -> CommittedEvents {
-        let event = |(n, name): (usize, &&str)| {
-            let new = NewEvent {
-                owner: OwnerId(1),
-                product: None,
-                source: Source::Device(DeviceId([3; 12])),
-                name: (*name).into(),
-                content_format: 0,
-                data: Some(vec![0; 1000]),
-                ttl_s: 60,
-            };
-            (Position(n as u64 + 1), Arc::new(new.accept(UnixMillis(0), [0; 10])))
-        };
-        names.iter().enumerate().map(event).collect()
-    }
-
-    fn filter(prefix: &str, device: Option<u8>) -> StreamFilter {
-        StreamFilter { owner: OwnerId(1), device: device.map(|n| DeviceId([n; 12])), prefix: prefix.into(), after: None }
-    }
-
-    #[tokio::test]
-    async fn streams_get_what_they_want_and_end_with_the_writer() {
-        let streams = Streams::new(Arc::new(Metrics::new().streams()));
-        let mut all = streams.open(filter("", None));
-        let mut some = streams.open(filter("te", Some(3)));
-        let mut other = streams.open(filter("", Some(4)));
-        let (sender, receiver) = mpsc::channel(4);
-        sender.send(batch(&["temp", "humidity"])).await.unwrap();
-        drop(sender);
-        streams.run(receiver, None).await;
-        assert_eq!(all.next().await.unwrap().1.name, "temp");
-        assert_eq!(all.next().await.unwrap().0, Position(2));
-        assert_eq!(some.next().await.unwrap().1.name, "temp");
-        assert!(all.next().await.is_none() && some.next().await.is_none() && other.next().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn a_slow_reader_is_cut_and_the_others_go_on() {
-        let metrics = Arc::new(Metrics::new().streams());
-        let streams = Streams::new(Arc::clone(&metrics));
-        let (mut slow, mut quick) = (streams.open(filter("", None)), streams.open(filter("", None)));
-        for _ in 0..80 {
-            streams.pass_on(&batch(&["temp"]));
-            assert!(quick.next().await.is_some());
-        }
-        assert_eq!((metrics.cut.get(), metrics.open.get()), (1, 1));
-        while slow.next().await.is_some() {}
-    }
-}
+mod tests;

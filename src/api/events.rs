@@ -14,10 +14,11 @@ use router::event::Position;
 
 use super::counters::count;
 use super::error::ApiError;
-use super::gateway::{EventStream, StreamFilter};
+use super::gateway::{EventStream, Item, StreamFilter};
 use super::publish::EVENT_NAME_LEN_MAX;
 use super::request::{Call, Caller};
 use super::{Context, sse};
+use crate::dates;
 
 /// After this many seconds a refused reader may try again.
 const STREAMS_RETRY_AFTER_S: u32 = 30;
@@ -61,7 +62,7 @@ fn open(context: Context, call: Call, device: Option<DeviceId>, prefix: String) 
     let place = Place::take(&context)?;
     let filter = StreamFilter { owner: call.caller.user, device, prefix, after: last_event_id(&call.headers) };
     let events = context.gateway().stream(filter);
-    let reader = Reader { events, caller: call.caller, context, is_open: false, _place: place };
+    let reader = Reader { events, caller: call.caller, context, waiting: Some(sse::OPENING), _place: place };
     Ok(respond(Body::from_stream(reader.into_stream())))
 }
 
@@ -79,9 +80,10 @@ fn respond(body: Body) -> Response {
     response
 }
 
-/// Where a reader that comes back left off.
+/// Where a reader that comes back left off. What is not one of our positions is one that no journal comes to, so that the reader is told.
 fn last_event_id(headers: &HeaderMap) -> Option<Position> {
-    headers.get("last-event-id")?.to_str().ok()?.parse().ok().map(Position)
+    let text = headers.get("last-event-id")?.to_str().unwrap_or_default().trim();
+    (!text.is_empty()).then(|| Position(text.parse().unwrap_or(u64::MAX)))
 }
 
 /// One open stream.
@@ -89,7 +91,8 @@ struct Reader {
     events: EventStream,
     caller: Caller,
     context: Context,
-    is_open: bool,
+    /// What is to be sent before anything else.
+    waiting: Option<Bytes>,
     _place: Place,
 }
 
@@ -98,20 +101,31 @@ impl Reader {
         stream::unfold(self, |mut reader| async move { Some((Ok(reader.next().await?), reader)) })
     }
 
-    /// The next bytes: the opening, an event, or a heartbeat after silence. `None` when the server stops, the gateway ends the stream (because
-    /// the reader is too slow), or the token is no longer good.
+    /// The next bytes: the opening, an event, or a heartbeat after silence. `None` when the server stops, the gateway ends the stream, or the
+    /// token is no longer good.
     async fn next(&mut self) -> Option<Bytes> {
-        if !self.is_open {
-            self.is_open = true;
-            return Some(sse::OPENING);
+        if let Some(waiting) = self.waiting.take() {
+            return Some(waiting);
         }
-        let bytes = tokio::select! {
+        let item = tokio::select! {
             biased;
             () = self.context.shutdown().cancelled() => return None,
-            placed = self.events.next() => placed.map(|(position, event)| sse::encode(position, &event))?,
-            () = tokio::time::sleep(self.context.settings().heartbeat) => sse::HEARTBEAT,
+            item = self.events.next() => Some(item?),
+            () = tokio::time::sleep(self.context.settings().heartbeat) => None,
         };
-        self.caller.is_still_good(self.context.registry().tokens()).then_some(bytes)
+        self.caller.is_still_good(self.context.registry().tokens()).then(|| self.encode(item))
+    }
+
+    fn encode(&mut self, item: Option<Item>) -> Bytes {
+        match item {
+            None => sse::HEARTBEAT,
+            Some(Item::Event((position, event))) => sse::encode(position, &event),
+            Some(Item::Gap(gap)) => {
+                self.waiting = Some(sse::gap_event(gap, dates::now()));
+                sse::gap_comment(gap)
+            }
+            Some(Item::Cut(cut)) => sse::cut_comment(cut),
+        }
     }
 }
 

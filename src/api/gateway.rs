@@ -16,7 +16,7 @@ use thiserror::Error;
 pub use firmware_protocol::session::variable::{Value, VariableType};
 
 pub use crate::history::Record;
-pub use crate::streams::{EventStream, StreamFilter};
+pub use crate::streams::{Cut, EventStream, Gap, Item, StreamFilter};
 
 /// An answer that comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Api;
 use super::counters::count;
+use super::patience::Impatient;
 use super::tls::Certificates;
 
 /// How long a TLS handshake may take.
@@ -31,6 +32,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Bytes of a request's head, and of an answer that waits for a slow reader.
 const BUFFER_LEN_MAX: usize = 16 * 1024;
+/// How long a client may take nothing of what it is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long open requests may take when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failure to accept, such as too many open files.
@@ -116,7 +119,7 @@ async fn http(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(BUFFER_LEN_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)), service);
     let mut connection = pin!(connection);
     if let Some(ended) = shutdown.run_until_cancelled(connection.as_mut()).await {
         return Ok(ended?);

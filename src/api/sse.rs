@@ -6,18 +6,24 @@
 use std::io;
 
 use bytes::Bytes;
-use router::event::{Event, Position, Source};
+use firmware_protocol::id::OwnerId;
+use firmware_protocol::time::UnixMillis;
+use router::event::{Event, EventId, Position, Source};
 use serde::Serialize;
-use serde_json::Value as Json;
 use serde_json::ser::Formatter;
+use serde_json::{Value as Json, json};
 
 use super::content;
+use super::gateway::{Cut, Gap};
 use crate::dates::Iso;
 
 /// The first bytes of a stream, so that the client knows it is open.
 pub(super) const OPENING: Bytes = Bytes::from_static(b":ok\n\n");
 /// What keeps a silent stream alive: an empty line between events means nothing.
 pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b"\n");
+
+/// The event that tells a reader that others are missing.
+const GAP: &str = "spark/stream/gap";
 
 /// The origin of events that came over the API.
 const API_ORIGIN: &str = "api";
@@ -45,6 +51,44 @@ pub(super) fn encode(position: Position, event: &Event) -> Bytes {
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, Ascii);
     data.serialize(&mut serializer).expect("strings and numbers go into a vector");
     text.extend_from_slice(b"\n\n");
+    text.into()
+}
+
+/// A line that tells whoever looks at the stream that events are missing. Clients take no notice of it.
+pub(super) fn gap_comment(gap: Gap) -> Bytes {
+    let text = match gap {
+        Gap::Expired { from, to } => format!(": gap, events {from} to {to} are no longer kept\n\n"),
+        Gap::Unknown { last } => format!(": gap, the Last-Event-ID is not known here; the last event was {last}\n\n"),
+    };
+    text.into()
+}
+
+/// The same as an event that clients see, whatever they filter. Whoever continues after it continues after the gap.
+pub(super) fn gap_event(gap: Gap, now: UnixMillis) -> Bytes {
+    let data = match gap {
+        Gap::Expired { from, to } => json!({ "reason": "expired", "from": from.0, "to": to.0 }),
+        Gap::Unknown { last } => json!({ "reason": "unknown", "last": last.0 }),
+    };
+    let event = Event {
+        id: EventId([0; 16]),
+        owner: OwnerId(0),
+        product: None,
+        source: Source::Cloud,
+        name: GAP.to_owned(),
+        content_format: 0,
+        data: Some(data.to_string().into_bytes()),
+        ttl_s: 60,
+        published_at: now,
+    };
+    encode(gap.resumes_after(), &event)
+}
+
+/// The last line of a stream that the server ends.
+pub(super) fn cut_comment(cut: Cut) -> Bytes {
+    let text = match cut {
+        Cut::TooSlow(last) => format!(": cut, too slow; continue with Last-Event-ID {last}\n\n"),
+        Cut::Unreadable(last) => format!(": cut, the journal cannot be read now; continue with Last-Event-ID {last}\n\n"),
+    };
     text.into()
 }
 
@@ -80,10 +124,8 @@ impl Formatter for Ascii {
 
 #[cfg(test)]
 mod tests {
-    use firmware_protocol::id::{DeviceId, OwnerId};
-    use firmware_protocol::time::UnixMillis;
+    use firmware_protocol::id::DeviceId;
     use proptest::prelude::*;
-    use router::event::EventId;
 
     use super::*;
 
@@ -113,6 +155,21 @@ mod tests {
              \"coreid\":\"1f1f1f1f1f1f1f1f1f1f1f1f\"}\n\n"
         );
         assert!(text(&event("a", None)).contains("{\"data\":null,"));
+    }
+
+    #[test]
+    fn a_gap_is_a_comment_and_an_event_after_which_a_reader_can_continue() {
+        let gap = Gap::Expired { from: Position(3), to: Position(9) };
+        assert_eq!(gap_comment(gap), ": gap, events 3 to 9 are no longer kept\n\n");
+        let text = String::from_utf8(gap_event(gap, UnixMillis(0)).to_vec()).expect("UTF-8");
+        assert_eq!(
+            text,
+            "event: spark/stream/gap\nid: 9\ndata: {\"data\":\"{\\\"from\\\":3,\\\"reason\\\":\\\"expired\\\",\\\"to\\\":9}\",\"ttl\":60,\
+             \"published_at\":\"1970-01-01T00:00:00.000Z\",\"coreid\":\"particle-internal\"}\n\n"
+        );
+        let unknown = gap_event(Gap::Unknown { last: Position(4) }, UnixMillis(0));
+        assert!(unknown.starts_with(b"event: spark/stream/gap\nid: 4\n"));
+        assert_eq!(cut_comment(Cut::TooSlow(Position(7))), ": cut, too slow; continue with Last-Event-ID 7\n\n");
     }
 
     #[test]

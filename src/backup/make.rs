@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, Content};
-use super::manifest::{FORMAT, JOURNAL, KEYS, REGISTRY};
+use super::manifest::{CURSORS, FORMAT, JOURNAL, KEYS, REGISTRY};
 use super::{BackupError, Entry, JournalPart, Manifest};
 use crate::data_dir;
 use crate::dates::{self, Iso};
@@ -74,7 +74,7 @@ impl Staging {
         }
     }
 
-    /// The journal comes before the registry: a device is in the registry before it has a session. The generation comes last: what was sealed with
+    /// Cursors come before the journal, so that none is ahead of it. The journal comes before the registry: a device is in the registry before it has a session. The generation comes last: what was sealed with
     /// it comes before.
     async fn fill(mut self, data: &Path, mark: impl FnMut() -> Result<Option<Mark>, String>) -> Result<Manifest, BackupError> {
         let made_at = Iso(dates::now()).to_string();
@@ -82,7 +82,10 @@ impl Staging {
         if !registry.exists() {
             return Err(BackupError::Nothing { path: data.to_owned() });
         }
-        self.keys(data)?;
+        self.whole(data, KEYS)?;
+        if data.join(CURSORS).exists() {
+            self.whole(data, CURSORS)?;
+        }
         let journal = self.journal(data, mark)?;
         let copied = self.root.join(REGISTRY);
         Registry::copy(&registry, &copied).await?;
@@ -99,17 +102,18 @@ impl Staging {
         Ok(manifest)
     }
 
-    fn keys(&mut self, data: &Path) -> Result<(), BackupError> {
-        let directory = data.join(KEYS);
-        self.folder(KEYS)?;
+    /// All files of a folder that has only whole files in it.
+    fn whole(&mut self, data: &Path, folder: &str) -> Result<(), BackupError> {
+        let directory = data.join(folder);
+        self.folder(folder)?;
         let mut names = Vec::new();
         for entry in fs::read_dir(&directory).map_err(BackupError::io("list", &directory))? {
             let name = entry.map_err(BackupError::io("list", &directory))?.file_name();
             names.extend(name.into_string().ok().filter(|name| !name.ends_with(".tmp")));
         }
         names.sort();
-        names.iter().try_for_each(|name| self.copy(&directory.join(name), &format!("{KEYS}/{name}"), None))?;
-        self.sync(KEYS)
+        names.iter().try_for_each(|name| self.copy(&directory.join(name), &format!("{folder}/{name}"), None))?;
+        self.sync(folder)
     }
 
     fn journal(&mut self, data: &Path, mut mark: impl FnMut() -> Result<Option<Mark>, String>) -> Result<Option<JournalPart>, BackupError> {
@@ -181,7 +185,7 @@ mod tests {
 
     use super::*;
     use crate::data_dir::DataDir;
-    use crate::journal::{CompactionOptions, Journal, Options, compact};
+    use crate::journal::{CompactionOptions, Journal, Options, compact, remove_segments};
     use crate::keys::ServerKeys;
     use crate::terminators::cid_keys;
 
@@ -210,8 +214,8 @@ mod tests {
             journal.commit(&[Record::Event { floor: None, event }]).unwrap();
         }
         let options = CompactionOptions { forget_retired_before: UnixMillis(0) };
-        let covered = compact(&data.journal_dir(), journal.sealed_segments(), options).unwrap().unwrap();
-        journal.drop_segments(&covered, Position(10)).unwrap();
+        let covered = compact(&data.journal_dir(), &journal.segments().sealed(), options).unwrap().unwrap();
+        remove_segments(&data.journal_dir(), &journal.segments().release(&covered, Position(10))).unwrap();
         let late = journal.latest_mark().get();
         (directory, data, [early, late])
     }

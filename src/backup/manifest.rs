@@ -23,6 +23,8 @@ pub(super) const REGISTRY: &str = "registry.db";
 pub(super) const KEYS: &str = "keys";
 /// The journal, likewise.
 pub(super) const JOURNAL: &str = "journal";
+/// How far sinks had come, if there are any.
+pub(super) const CURSORS: &str = "cursors";
 /// Without these there is no backup of a server that had sessions.
 const OF_SESSIONS: [&str; 2] = ["keys/cid-keys", generation::FILE];
 
@@ -130,7 +132,7 @@ impl Manifest {
 fn has_place(path: &str) -> bool {
     match path.split('/').collect::<Vec<_>>()[..] {
         [name] => name == REGISTRY || name == generation::FILE,
-        [folder, name] => (folder == KEYS || folder == JOURNAL) && !["", ".", ".."].contains(&name),
+        [folder, name] => [KEYS, JOURNAL, CURSORS].contains(&folder) && !["", ".", ".."].contains(&name),
         _ => false,
     }
 }

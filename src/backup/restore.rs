@@ -10,7 +10,7 @@ use firmware_protocol::session::stored::Generation;
 use firmware_protocol::time::UnixMillis;
 
 use super::files;
-use super::manifest::{JOURNAL, KEYS, REGISTRY};
+use super::manifest::{CURSORS, JOURNAL, KEYS, REGISTRY};
 use super::{BackupError, Entry, Manifest};
 use crate::data_dir::{DataDir, FORMAT_FILE, LOCK, UNFINISHED_RESTORE};
 use crate::durable;
@@ -18,7 +18,7 @@ use crate::generation;
 
 const PRIVATE_DIR_MODE: u32 = 0o700;
 /// What is moved into place when all is there.
-const PARTS: [&str; 4] = [KEYS, JOURNAL, generation::FILE, REGISTRY];
+const PARTS: [&str; 5] = [KEYS, CURSORS, JOURNAL, generation::FILE, REGISTRY];
 
 /// What was restored.
 #[derive(Clone, PartialEq, Eq, Debug)]

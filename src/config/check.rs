@@ -14,8 +14,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::file::{File, HttpSection, TlsSection, Workers};
 use super::{
-    Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Limits, Log, LogFormat, Network, Problem, Shards, SignUp, Tcp,
-    Tls, Udp,
+    Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Network, Problem, Shards,
+    SignUp, Tcp, Tls, Udp,
 };
 
 const WORKERS: RangeInclusive<i64> = 1..=256;
@@ -50,6 +50,7 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
             owner_events_per_s: file.limits.owner_events_per_s,
             device_records_per_s: file.limits.device_records_per_s,
         },
+        journal: Journal { keep_for_s: file.journal.keep_for_s, keep_bytes: file.journal.keep_bytes },
         history: History { age: DAY * days(&mut problems, file.history.days), bytes: file.history.bytes },
         log: Log {
             format: word(&mut problems, "log.format", &file.log.format, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),

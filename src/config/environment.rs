@@ -23,7 +23,7 @@ pub(super) enum Takes {
 }
 
 /// Every key there is. A test compares it with `config.default.toml`.
-pub(super) const KEYS: [(&[&str], Takes); 28] = [
+pub(super) const KEYS: [(&[&str], Takes); 30] = [
     (&["data_dir"], Takes::Text),
     (&["udp", "listen"], Takes::Text),
     (&["udp", "workers"], Takes::NumberOrWord),
@@ -48,6 +48,8 @@ pub(super) const KEYS: [(&[&str], Takes); 28] = [
     (&["limits", "device_events_per_s"], Takes::NumberOrWord),
     (&["limits", "owner_events_per_s"], Takes::NumberOrWord),
     (&["limits", "device_records_per_s"], Takes::NumberOrWord),
+    (&["journal", "keep_for_s"], Takes::NumberOrWord),
+    (&["journal", "keep_bytes"], Takes::NumberOrWord),
     (&["history", "days"], Takes::Number),
     (&["history", "bytes"], Takes::NumberOrWord),
     (&["log", "format"], Takes::Text),

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) calls: CallsSection,
     pub(super) handshakes: HandshakesSection,
     pub(super) limits: LimitsSection,
+    pub(super) journal: JournalSection,
     pub(super) history: HistorySection,
     pub(super) log: LogSection,
 }
@@ -35,6 +36,7 @@ impl Default for File {
             calls: CallsSection::default(),
             handshakes: HandshakesSection::default(),
             limits: LimitsSection::default(),
+            journal: JournalSection::default(),
             history: HistorySection::default(),
             log: LogSection::default(),
         }
@@ -192,6 +194,20 @@ pub(super) struct LimitsSection {
 impl Default for LimitsSection {
     fn default() -> Self {
         Self { device_events_per_s: Limit::AtMost(20), owner_events_per_s: Limit::Unlimited, device_records_per_s: Limit::AtMost(200) }
+    }
+}
+
+/// `[journal]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct JournalSection {
+    pub(super) keep_for_s: Limit,
+    pub(super) keep_bytes: Limit,
+}
+
+impl Default for JournalSection {
+    fn default() -> Self {
+        Self { keep_for_s: Limit::AtMost(3 * 24 * 3600), keep_bytes: Limit::AtMost(8 << 30) }
     }
 }
 

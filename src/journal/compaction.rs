@@ -32,6 +32,10 @@ pub struct Covered {
 }
 
 impl Covered {
+    pub(super) fn new(segment: u64, next: Position) -> Covered {
+        Covered { segment, next }
+    }
+
     /// The number of the last segment that it stands for.
     pub fn segment(&self) -> u64 {
         self.segment
@@ -44,7 +48,7 @@ impl Covered {
 }
 
 /// Makes a snapshot of the newest one in `dir` and all of `sealed` after it, and removes all but the newest two. Returns what is covered
-/// now; `None` if there is nothing to cover. `sealed` is a copy of [`Journal::sealed_segments`](super::Journal::sealed_segments).
+/// now; `None` if there is nothing to cover. `sealed` is [`Segments::sealed`](super::Segments::sealed).
 ///
 /// Holds the whole state in memory while it works.
 pub fn compact(dir: &Path, sealed: &[SealedSegment], options: CompactionOptions) -> Result<Option<Covered>, CompactionError> {
@@ -71,7 +75,7 @@ pub fn compact(dir: &Path, sealed: &[SealedSegment], options: CompactionOptions)
     Ok(Some(Covered { segment: extent.segment, next: extent.next }))
 }
 
-/// Removes the files of segments that the journal has released. Oldest first, each durably before the next, so that whatever a crash
+/// Removes the files of segments that were [released](super::Segments::release). Oldest first, each durably before the next, so that whatever a crash
 /// leaves has no gap.
 pub fn remove_segments(dir: &Path, released: &[SealedSegment]) -> Result<(), CompactionError> {
     for segment in released {

@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
     use crate::journal::test_records::{event, one_of_each};
-    use crate::journal::{CompactionOptions, Journal, Options, compact};
+    use crate::journal::{CompactionOptions, Journal, Options, compact, remove_segments};
 
     const OPTIONS: Options = Options { segment_bytes: 2_000, frame_bytes: 700, headroom_bytes: 4_096, salt: 5 };
 
@@ -120,10 +120,10 @@ mod tests {
             marks.push(latest.get());
             states.push(state.clone());
         }
-        assert!(journal.sealed_segments().len() > 3);
+        assert!(journal.segments().sealed().len() > 3);
         for compacted in [false, true] {
             if compacted {
-                compact(dir.path(), journal.sealed_segments(), CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap();
+                compact(dir.path(), &journal.segments().sealed(), CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap();
             }
             for (mark, state) in marks.iter().zip(&states) {
                 let copy = copy(dir.path(), *mark);
@@ -132,8 +132,8 @@ mod tests {
                 assert_eq!((recovered.report.torn_tail, journal.latest_mark().get()), (None, *mark));
             }
         }
-        let covered = compact(dir.path(), journal.sealed_segments(), CompactionOptions { forget_retired_before: UnixMillis(0) });
-        journal.drop_segments(&covered.unwrap().unwrap(), Position(u64::MAX)).unwrap();
+        let covered = compact(dir.path(), &journal.segments().sealed(), CompactionOptions { forget_retired_before: UnixMillis(0) });
+        remove_segments(dir.path(), &journal.segments().release(&covered.unwrap().unwrap(), Position(u64::MAX))).unwrap();
         assert!(matches!(files_up_to(dir.path(), marks[0]), Err(OpenError::MissingSegment { .. })), "it needs what was dropped");
         let copy = copy(dir.path(), latest.get());
         assert_eq!(Journal::open(copy.path(), OPTIONS).unwrap().1.state, state);

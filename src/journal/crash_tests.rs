@@ -86,7 +86,7 @@ impl World {
     fn run(&mut self, operation: Operation) {
         match operation {
             Operation::Commit(batch) => self.commit(&batch),
-            Operation::Compact => self.covered = compact(&self.path(), self.journal.sealed_segments(), KEEP_TOMBSTONES).unwrap(),
+            Operation::Compact => self.covered = compact(&self.path(), &self.journal.segments().sealed(), KEEP_TOMBSTONES).unwrap(),
             Operation::Drop(share) => self.drop_segments(share),
             Operation::Crash(batch, loss) => self.crash(&batch, &loss),
         }
@@ -107,9 +107,15 @@ impl World {
     fn drop_segments(&mut self, share: u8) {
         let Some(covered) = self.covered else { return };
         let keep_from = Position(self.journal.next_position().0 * u64::from(share) / 255);
-        for dropped in self.journal.drop_segments(&covered, keep_from).unwrap() {
+        for dropped in self.remove(&covered, keep_from) {
             assert!(dropped.positions().1 <= keep_from && dropped.number() <= covered.segment());
         }
+    }
+
+    fn remove(&self, covered: &Covered, keep_from: Position) -> Vec<SealedSegment> {
+        let released = self.journal.segments().release(covered, keep_from);
+        remove_segments(&self.path(), &released).unwrap();
+        released
     }
 
     /// Crashes in the middle of committing `batch`, recovers, and checks that a first part of the batch is all that may have been added.
@@ -147,7 +153,7 @@ impl World {
 
     /// All events that are kept are the right ones, from the oldest to the newest.
     fn check_events(&self) {
-        let kept_from = self.journal.sealed_segments().first().map_or(Position(1), |segment| segment.positions().0);
+        let kept_from = self.journal.segments().sealed().first().map_or(Position(1), |segment| segment.positions().0);
         let Ok(mut reader) = self.journal.events().read_from(kept_from) else {
             return;
         };
@@ -256,6 +262,6 @@ fn filled() -> World {
         world.commit(&one_of_each());
         world.commit(&[Record::Event { floor: None, event: event(number) }]);
     }
-    assert!(world.journal.sealed_segments().len() >= 4, "{:?}", world.journal.sealed_segments());
+    assert!(world.journal.segments().sealed().len() >= 4, "{:?}", world.journal.segments().sealed());
     world
 }

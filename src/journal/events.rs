@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use firmware_protocol::id::OwnerId;
 use router::event::{Event, Position};
-use router::journal::Record;
 
 use super::error::{EventsError, OpenError};
-use super::segment::{SegmentId, SegmentReader, Step, list_segments};
+use super::segment::{SegmentId, SegmentReader, Step};
+use super::segments::Segments;
 
 /// Read at once. A reader that follows the writer reads it anew after each commit.
 const WINDOW_BYTES: usize = 32 << 10;
@@ -24,13 +25,14 @@ pub struct Events {
 #[derive(Debug)]
 struct Shared {
     dir: PathBuf,
+    segments: Segments,
     /// Position of the newest durable event, 0 if there is none. Only the writer changes it.
     last: AtomicU64,
 }
 
 impl Events {
-    pub(super) fn new(dir: PathBuf, last: Position) -> Events {
-        Events { shared: Arc::new(Shared { dir, last: AtomicU64::new(last.0) }) }
+    pub(super) fn new(dir: PathBuf, segments: Segments, last: Position) -> Events {
+        Events { shared: Arc::new(Shared { dir, segments, last: AtomicU64::new(last.0) }) }
     }
 
     /// Makes events up to `last` visible.
@@ -43,6 +45,16 @@ impl Events {
         Position(self.shared.last.load(Ordering::Acquire))
     }
 
+    /// Position of the oldest event that is kept; that of the next one if there is none.
+    pub fn oldest(&self) -> Position {
+        self.shared.segments.oldest()
+    }
+
+    /// The segments they are in.
+    pub fn segments(&self) -> &Segments {
+        &self.shared.segments
+    }
+
     /// A reader whose first event will be the one at `position`, which may be the next to be committed. Position 0 means 1.
     ///
     /// # Errors
@@ -51,28 +63,59 @@ impl Events {
     pub fn read_from(&self, position: Position) -> Result<EventReader, EventsError> {
         let next = position.max(Position(1));
         let last = self.last();
-        if next > last.next() {
+        if next > last && next != last.next() {
             return Err(EventsError::NotYet { wanted: next, last });
         }
-        let segments = list_segments(&self.shared.dir)?;
-        let Some(home) = segments.iter().rfind(|id| id.first <= next) else {
-            let oldest = segments.first().map_or(last.next(), |id| id.first);
-            return Err(EventsError::Dropped { wanted: next, oldest });
+        let Some(home) = self.shared.segments.home(next) else {
+            return Err(EventsError::Dropped { wanted: next, oldest: self.oldest() });
         };
-        let segment = self.open(*home, next)?;
-        Ok(EventReader { events: self.clone(), segment, home: *home, next, seen: last, ready: VecDeque::new() })
+        let segment = self.open(home.id, next)?;
+        Ok(EventReader { events: self.clone(), segment, home: home.id, next, seen: last, ready: VecDeque::new() })
+    }
+
+    /// The same for somebody who knows a frame before that event, or at it.
+    pub(super) fn read_at(&self, place: Place, position: Position) -> Result<EventReader, EventsError> {
+        let (seen, mut segment) = (self.last(), self.open(place.segment, position)?);
+        segment.seek(place.offset, place.chain);
+        Ok(EventReader { events: self.clone(), segment, home: place.segment, next: position, seen, ready: VecDeque::new() })
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.shared.dir
     }
 
     /// Opens the segment that has, or will have, the event at `wanted`.
     fn open(&self, home: SegmentId, wanted: Position) -> Result<SegmentReader, EventsError> {
         match SegmentReader::open(&self.shared.dir, home) {
             Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                let oldest = list_segments(&self.shared.dir)?.first().map_or(home.first, |id| id.first);
-                Err(EventsError::Dropped { wanted, oldest })
+                Err(EventsError::Dropped { wanted, oldest: self.oldest() })
             }
             opened => Ok(opened?.with_window(WINDOW_BYTES)),
         }
     }
+}
+
+/// Where a frame begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    pub(super) segment: SegmentId,
+    pub(super) offset: u64,
+    /// Chain value before it.
+    pub(super) chain: u32,
+}
+
+/// What comes next in the journal for somebody who does not want everything.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// An event that is wanted.
+    Event(Position, Arc<Event>),
+    /// Nothing of this many bytes was wanted.
+    Passed {
+        /// How much was looked at.
+        bytes: u64,
+    },
+    /// All that is durable was read. Ask again later.
+    End,
 }
 
 /// Yields events in order, from one position on.
@@ -96,42 +139,64 @@ impl EventReader {
     ///
     /// If the segment after the one just read has been dropped, or a file cannot be read.
     pub fn next_event(&mut self) -> Result<Option<(Position, Arc<Event>)>, EventsError> {
-        if self.ready.is_empty() && self.next > self.seen {
+        loop {
+            match self.read(|_| true)? {
+                Read::Event(position, event) => return Ok(Some((position, event))),
+                Read::Passed { .. } => {}
+                Read::End => return Ok(None),
+            }
+        }
+    }
+
+    /// What comes next for somebody who wants events of some accounts. The others are passed over and not read, which is much cheaper. Always
+    /// ask with the same `wants`: it sees events some time before they are returned.
+    ///
+    /// # Errors
+    ///
+    /// As for [`EventReader::next_event`].
+    pub fn read(&mut self, wants: impl FnMut(OwnerId) -> bool) -> Result<Read, EventsError> {
+        if let Some((position, event)) = self.ready.pop_front() {
+            return Ok(Read::Event(position, event));
+        }
+        if self.next > self.seen {
             let last = self.events.last();
             if self.next > last {
-                return Ok(None);
+                return Ok(Read::End);
             }
             // What was read ahead of the durable events may have been overwritten since.
             self.segment.refresh()?;
             self.seen = last;
         }
         // While a durable event is still to come, every frame up to it is complete and does not change.
-        while self.ready.is_empty() && self.next <= self.seen {
-            self.read_frame()?;
-        }
-        Ok(self.ready.pop_front())
+        let bytes = self.read_frame(wants)?;
+        Ok(self.ready.pop_front().map_or(Read::Passed { bytes }, |(position, event)| Read::Event(position, event)))
     }
 
-    fn read_frame(&mut self) -> Result<(), EventsError> {
+    /// All events before this position were returned or passed over.
+    pub fn next_position(&self) -> Position {
+        self.ready.front().map_or(self.next, |(position, _)| *position)
+    }
+
+    /// Reads one frame, or goes on to the next segment. Returns the size of the frame.
+    fn read_frame(&mut self, wants: impl FnMut(OwnerId) -> bool) -> Result<u64, EventsError> {
         let (wanted, ready) = (self.next, &mut self.ready);
         match self.segment.next_frame()? {
-            Step::Frame(frame) if frame.header.next() <= wanted => {}
             Step::Frame(frame) => {
-                let mut position = frame.header.first;
-                frame.for_each(|record| {
-                    let Record::Event { event, .. } = record else { return };
-                    if position >= wanted {
-                        ready.push_back((position, event));
-                    }
-                    position = position.next();
-                })?;
-                self.next = position;
+                if frame.header.next() > wanted {
+                    frame.for_each_wanted(wants, |position, event| {
+                        if position >= wanted {
+                            ready.push_back((position, event));
+                        }
+                    })?;
+                    self.next = frame.header.next();
+                }
+                Ok(frame.header.frame_len())
             }
             Step::End | Step::Invalid(_) => {
                 self.home = SegmentId { number: self.home.number + 1, first: wanted };
                 self.segment = self.events.open(self.home, wanted)?;
+                Ok(0)
             }
         }
-        Ok(())
     }
 }

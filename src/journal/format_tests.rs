@@ -36,7 +36,7 @@ fn write(dir: &Path) {
     for batch in batches() {
         journal.commit(&batch).unwrap();
     }
-    let sealed = journal.sealed_segments();
+    let sealed = journal.segments().sealed();
     assert_eq!(sealed.len(), 2);
     compact(dir, &sealed[..1], CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap().unwrap();
 }
@@ -104,9 +104,9 @@ fn write_2(dir: &Path) {
     for batch in [&only_in_version_2()[..], &one_of_each()[..], &only_in_version_2()[3..]] {
         journal.commit(batch).unwrap();
     }
-    let sealed = journal.sealed_segments();
+    let sealed = journal.segments().sealed();
     assert_eq!(sealed.len(), 1);
-    compact(dir, sealed, CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap().unwrap();
+    compact(dir, &sealed, CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap().unwrap();
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn write_3(dir: &Path) {
     for batch in [&one_of_each()[..], &only_in_version_3()[..], &only_in_version_2()[..]] {
         journal.commit(batch).unwrap();
     }
-    compact(dir, journal.sealed_segments(), CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap().unwrap();
+    compact(dir, &journal.segments().sealed(), CompactionOptions { forget_retired_before: UnixMillis(0) }).unwrap().unwrap();
 }
 
 #[test]

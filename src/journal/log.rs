@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use router::event::Position;
 use router::journal::Record;
 
-use super::compaction::{Covered, remove_segments};
 use super::copy::{LatestMark, Mark};
-use super::error::{CommitError, CompactionError, OpenError};
+use super::error::{CommitError, OpenError};
 use super::events::Events;
 use super::frame::{self, FRAME_BYTES_MAX, Place};
 use super::recovery::{self, Recovered, Reopened};
-use super::segment::{self, SEGMENT_HEADER_LEN, SealedSegment, SegmentHeader, SegmentId};
+use super::segment::{self, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId};
+use super::segments::Segments;
 use crate::durable;
 
 const DIRECTORY_MODE: u32 = 0o700;
@@ -53,7 +53,7 @@ pub struct Committed {
 pub struct Journal {
     dir: PathBuf,
     options: Options,
-    sealed: Vec<SealedSegment>,
+    segments: Segments,
     current: Current,
     next: Position,
     events: Events,
@@ -104,10 +104,11 @@ impl Journal {
             }
         };
         let next = recovered.next_position;
-        let events = Events::new(dir.to_path_buf(), Position(next.0 - 1));
+        let segments = Segments::new(sealed, current.id);
+        let events = Events::new(dir.to_path_buf(), segments.clone(), Position(next.0 - 1));
         let mark = LatestMark::new(current.mark(next));
         let dir = dir.to_path_buf();
-        let journal = Journal { dir, options, sealed, current, next, events, mark, batch: Vec::new(), broken: None };
+        let journal = Journal { dir, options, segments, current, next, events, mark, batch: Vec::new(), broken: None };
         Ok((journal, recovered))
     }
 
@@ -153,8 +154,8 @@ impl Journal {
     fn roll(&mut self) -> Result<(), CommitError> {
         let id = SegmentId { number: self.current.id.number + 1, first: self.next };
         let next = Current::create(&self.dir, SegmentHeader { previous: self.current.chain, id, salt: self.options.salt })?;
-        self.sealed.push(SealedSegment { id: self.current.id, next: self.next });
         self.current = next;
+        self.segments.seal(id);
         Ok(())
     }
 
@@ -173,23 +174,9 @@ impl Journal {
         self.mark.clone()
     }
 
-    /// The segments that will not change any more, oldest first.
-    pub fn sealed_segments(&self) -> &[SealedSegment] {
-        &self.sealed
-    }
-
-    /// Gives up the oldest segments, as far as a snapshot covers them and all their events are before `keep_from`. The files are still
-    /// there: [`remove_segments`] removes them, on any thread.
-    pub fn release_segments(&mut self, covered: &Covered, keep_from: Position) -> Vec<SealedSegment> {
-        let kept = self.sealed.iter().position(|segment| segment.number() > covered.segment() || segment.next > keep_from);
-        self.sealed.drain(..kept.unwrap_or(self.sealed.len())).collect()
-    }
-
-    /// [`Journal::release_segments`], and removes the files at once.
-    pub fn drop_segments(&mut self, covered: &Covered, keep_from: Position) -> Result<Vec<SealedSegment>, CompactionError> {
-        let released = self.release_segments(covered, keep_from);
-        remove_segments(&self.dir, &released)?;
-        Ok(released)
+    /// The segments that there are. Any thread may have a handle.
+    pub fn segments(&self) -> Segments {
+        self.segments.clone()
     }
 }
 
@@ -354,7 +341,7 @@ mod tests {
         assert!(matches!(refused, CommitError::NoSpace(_)), "{refused}");
         assert!(matches!(journal.commit(&batch), Err(CommitError::NoSpace(_))));
         assert_eq!(journal.events().last(), Position(accepted));
-        assert!(!journal.sealed_segments().is_empty());
+        assert!(!journal.segments().sealed().is_empty());
         run("mount", &["-o", "remount,size=1m"]);
         assert_eq!(journal.commit(&batch).unwrap().first, Position(accepted + 1));
         let (_, recovered) = Journal::open(&path, options).unwrap();

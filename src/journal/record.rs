@@ -97,6 +97,39 @@ pub(super) fn take_record(from: &mut Take<'_>) -> Result<Record, RecordError> {
     Ok(record)
 }
 
+/// What a record is to somebody who wants the events of some accounts.
+pub(super) enum Sifted {
+    /// An event that is wanted.
+    Event(Arc<Event>),
+    /// Another event.
+    Unwanted,
+    /// Not an event.
+    Other,
+}
+
+/// Takes the record at the front of `from`, of a payload whose checksum was right, and reads no more of it than is needed to see that it is
+/// not wanted.
+pub(super) fn sift_record(from: &mut Take<'_>, wants: impl FnOnce(OwnerId) -> bool) -> Result<Sifted, RecordError> {
+    let mut whole = Take(from.0);
+    let [kind, version, len @ ..] = from.array::<6>()?;
+    from.u32()?;
+    let len = usize::try_from(u32::from_le_bytes(len)).map_err(|_| Malformed("a length beyond this machine"))?;
+    let mut body = Take(from.slice(len)?);
+    if kind != EVENT {
+        return Ok(Sifted::Other);
+    }
+    if version != RECORD_VERSION {
+        return Err(RecordError::NewerVersion(version));
+    }
+    take_optional_floor(&mut body)?;
+    body.array::<16>()?;
+    if !wants(OwnerId(body.u64()?)) {
+        return Ok(Sifted::Unwanted);
+    }
+    let Record::Event { event, .. } = take_record(&mut whole)? else { return Ok(Sifted::Other) };
+    Ok(Sifted::Event(event))
+}
+
 fn kind_of(record: &Record) -> u8 {
     match record {
         Record::SessionOpened(_) => OPENED,
@@ -380,6 +413,8 @@ mod tests {
             bytes.extend_from_slice(&body);
             let _ = take_record(&mut Take(&bytes));
             let _ = take_record(&mut Take(&body));
+            let _ = sift_record(&mut Take(&body), |_| true);
+            let _ = sift_record(&mut Take(&bytes), |_| true);
         }
     }
 }

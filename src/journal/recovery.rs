@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use router::event::Position;
 
+use super::compaction::Covered;
 use super::error::OpenError;
 use super::replay::{Last, Replay, Start};
 use super::segment::{SealedSegment, SegmentId, list_segments};
@@ -19,6 +20,8 @@ pub struct Recovered {
     pub state: State,
     /// The position that the next event will get.
     pub next_position: Position,
+    /// What the snapshot that was used stands for.
+    pub covered: Option<Covered>,
     /// How it was read.
     pub report: RecoveryReport,
 }
@@ -68,11 +71,12 @@ pub(super) fn recover(dir: &Path) -> Result<(Recovered, Vec<SealedSegment>, Opti
     let segments = list_segments(dir)?;
     let Start { mut replay, snapshot, damaged } = Replay::start(dir, &segments)?;
     let sealed = seal(dir, &segments)?;
-    let covered = replay.extent.segment;
+    let covered = snapshot.map(|segment| Covered::new(segment, replay.extent.next));
+    let before = replay.extent.segment;
     let mut torn_tail = None;
     let mut reopened = None;
     if let Some(last) = segments.last().copied() {
-        for segment in sealed.iter().filter(|segment| segment.number() > covered) {
+        for segment in sealed.iter().filter(|segment| segment.number() > before) {
             replay.sealed(dir, segment.id)?;
         }
         let found = replay.last(dir, last)?;
@@ -80,7 +84,7 @@ pub(super) fn recover(dir: &Path) -> Result<(Recovered, Vec<SealedSegment>, Opti
         reopened = Some(found.reopen(dir, replay.extent.chain)?);
     }
     let report = RecoveryReport { snapshot, damaged_snapshots: damaged, segments: replay.segments, records: replay.records, torn_tail };
-    Ok((Recovered { state: replay.state, next_position: replay.extent.next, report }, sealed, reopened))
+    Ok((Recovered { state: replay.state, next_position: replay.extent.next, covered, report }, sealed, reopened))
 }
 
 /// All segments but the last. Their numbers must have no gap, even where a snapshot covers them: readers still need them.

@@ -26,7 +26,7 @@ use crate::server::recovery::restore;
 use crate::server::{Opened, StartError};
 use crate::store::Registry;
 use crate::strangers::Strangers;
-use crate::streams::Streams;
+use crate::streams::{Replay, Streams};
 use crate::terminators::{self, Limits, Shared, tcp};
 
 /// The running data plane.
@@ -85,13 +85,14 @@ impl DataPlane {
         let wiring = Wiring::new(workers, shards, &shared.metrics.shard_full())?;
         let stream_metrics = Arc::new(metrics.streams());
         let missed = stream_metrics.missed.clone();
-        let (streams, strangers) = (Arc::new(Streams::new(stream_metrics)), Arc::clone(&shared.strangers));
+        let (replay, replayer) = Replay::new(journal.events(), Arc::clone(&stream_metrics));
+        let (streams, strangers) = (Arc::new(Streams::new(journal.events(), replay, stream_metrics)), Arc::clone(&shared.strangers));
 
         // The journal first, which is so the last to end: what shards passed on is still written.
         let (restoring, mut restored_all) = mpsc::channel(1);
         let mut launch = Launch { config, opened, shared, restoring, threads: Threads::default() };
         let mark = journal.latest_mark();
-        let (history, feed) = launch.journal(journal, wiring.writer, missed)?;
+        let (history, feed) = launch.journal((journal, recovered.covered), replayer, wiring.writer, missed)?;
         launch.shards(wiring.shards, restored.devices)?;
         let admission = launch.handshakes(wiring.handshakes, wiring.rsa_handshakes)?;
         launch.workers(sockets, wiring.workers, restored.sessions)?;

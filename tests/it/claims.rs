@@ -7,7 +7,7 @@ use holdfast::streams::StreamFilter;
 
 use crate::device_driver::{Driver, id};
 use crate::drive::Drive;
-use crate::sessions::Running;
+use crate::sessions::{Running, next_event};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_presents_a_claim_code_is_its_accounts_within_the_session() {
@@ -32,8 +32,8 @@ async fn a_device_that_presents_a_claim_code_is_its_accounts_within_the_session(
     assert_eq!(registry.devices().find(id(1)).unwrap().owner(), Some(running.owner));
     let publish = driver.publish("temperature", b"21.5");
     driver.run_until(Duration::from_secs(5), |driver| driver.published(publish));
-    assert_eq!(stream.next().await.unwrap().1.name, "spark/status");
-    assert_eq!(stream.next().await.unwrap().1.name, "temperature");
+    assert_eq!(next_event(&mut stream).await.1.name, "spark/status");
+    assert_eq!(next_event(&mut stream).await.1.name, "temperature");
     assert_eq!(driver.handshakes(), 1);
     let echoed = |event: &DeviceEvent| matches!(event, DeviceEvent::EventReceived { name, .. } if name == "spark/device/claim/code");
     assert!(!driver.events.iter().any(echoed));

@@ -19,12 +19,12 @@ use crate::rig::key;
 const DEVICE: &str = "e00fce68aabbccddeeff0011";
 const EMAIL: &str = "dev@example.com";
 
-struct Shell {
+pub(crate) struct Shell {
     directory: TempDir,
 }
 
 impl Shell {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
@@ -45,7 +45,7 @@ impl Shell {
         child.wait_with_output().unwrap()
     }
 
-    fn text(&self, words: &[&str]) -> String {
+    pub(crate) fn text(&self, words: &[&str]) -> String {
         let output = self.run(words, "");
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
@@ -61,7 +61,7 @@ impl Shell {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    fn add_user(&self, email: &str) {
+    pub(crate) fn add_user(&self, email: &str) {
         let output = self.run(&["user", "add", email], "correct horse\n");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -74,13 +74,14 @@ impl Shell {
     }
 }
 
-struct Server {
+/// A server as a process. Dropping it kills it, with no word of warning.
+pub(crate) struct Server {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Server {
-    fn start(shell: &Shell) -> Self {
+    pub(crate) fn start(shell: &Shell) -> Self {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let mut command = shell.command(&["serve"]);
         command.env("HOLDFAST_HTTP_LISTEN", format!("127.0.0.1:{port}")).env("HOLDFAST_ADMIN_LISTEN", "127.0.0.1:0");
@@ -105,7 +106,7 @@ impl Server {
         runtime.block_on(send((Ipv4Addr::LOCALHOST, self.port).into(), &head, form.as_bytes()))
     }
 
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         assert!(self.child.wait().unwrap().success());

@@ -15,6 +15,7 @@ mod nat;
 mod presence;
 mod publish_limits;
 mod registry_gone;
+mod resume;
 mod rig;
 mod sessions;
 mod tcp;

@@ -15,7 +15,7 @@ use holdfast::server::{DataPlane, Opened};
 use holdfast::shards::Reply;
 use holdfast::store::PublicKey;
 use holdfast::store::registry::NewDevice;
-use holdfast::streams::StreamFilter;
+use holdfast::streams::{EventStream, Item, Placed, StreamFilter};
 use router::ask::{Answer, Ask, AskError};
 use router::shard::Input;
 use tokio::sync::oneshot;
@@ -99,6 +99,14 @@ impl Running {
     }
 }
 
+/// The next event of a stream.
+pub(crate) async fn next_event(stream: &mut EventStream) -> Placed {
+    match stream.next().await {
+        Some(Item::Event(placed)) => placed,
+        other => panic!("no event: {other:?}"),
+    }
+}
+
 fn on_port(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse().unwrap(), port)
 }
@@ -120,7 +128,7 @@ async fn a_device_connects_is_called_publishes_and_outlives_the_server() {
     driver.connect();
     let publish = driver.publish("temperature", b"21.5");
     driver.run_until(Duration::from_secs(5), |driver| driver.published(publish));
-    let (position, event) = stream.next().await.unwrap();
+    let (position, event) = next_event(&mut stream).await;
     assert_eq!((event.name.as_str(), event.data.as_deref()), ("temperature", Some(&b"21.5"[..])));
     assert!(position.0 >= 1);
 

@@ -11,7 +11,7 @@ use router::ask::{Answer, Ask, AskError};
 
 use crate::device_driver::{Driver, id};
 use crate::drive::Drive;
-use crate::sessions::Running;
+use crate::sessions::{Running, next_event};
 use crate::tcp_driver::TcpDriver;
 
 fn loopback(address: SocketAddr) -> SocketAddr {
@@ -41,7 +41,7 @@ async fn a_device_on_tcp_is_used_like_any_other() {
     driver.run_for(Duration::from_millis(300));
     let publish = driver.publish("temperature", b"21.5");
     driver.run_until(Duration::from_secs(5), |driver| driver.published(publish));
-    let (_, event) = stream.next().await.unwrap();
+    let (_, event) = next_event(&mut stream).await;
     assert_eq!((event.name.as_str(), event.data.as_deref()), ("temperature", Some(&b"21.5"[..])));
 
     let mut answer = running.ask(1, call());

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use crate::device_driver::{Driver, id};
 use crate::drive::Drive;
-use crate::sessions::Running;
+use crate::sessions::{Running, next_event};
 
 /// The records of device 1, once there are `count`.
 fn records(running: &Running, count: usize) -> Vec<Record> {
@@ -41,14 +41,14 @@ async fn vitals_reach_streams_and_history_and_outlive_both() {
 
     let publish = driver.publish_vitals();
     driver.run_until(Duration::from_secs(5), |driver| driver.published(publish));
-    let (_, event) = stream.next().await.unwrap();
+    let (_, event) = next_event(&mut stream).await;
     let payload: Json = serde_json::from_slice(event.data.as_deref().unwrap()).unwrap();
     assert_eq!((&payload["device"]["system"]["uptime"], &payload["service"]["device"]["status"]), (&77.into(), &"ok".into()));
 
     let mut asked = running.ask(1, Ask::Vitals);
     driver.run_for(Duration::from_millis(300));
     assert_eq!(asked.try_recv().unwrap(), Ok(Answer::Done));
-    assert_eq!(stream.next().await.unwrap().1.name, "spark/device/diagnostics/update");
+    assert_eq!(next_event(&mut stream).await.1.name, "spark/device/diagnostics/update");
     let before = records(&running, 2);
     assert_eq!(before[1].payload, event.data.clone().unwrap());
     let store = running.plane.handle().history.get().unwrap().clone();

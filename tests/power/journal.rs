@@ -102,13 +102,13 @@ fn work_in_the_journal() {
         }
         let committed = journal.commit(&batch(number)).unwrap();
         say(&format!("done {number} {}", committed.first));
-        if journal.sealed_segments().len() > SEALED {
-            let _ = tasks.try_send(Task::Compact(journal.sealed_segments().to_vec()));
+        if journal.segments().sealed().len() > SEALED {
+            let _ = tasks.try_send(Task::Compact(journal.segments().sealed()));
         }
         for covered in covered.try_iter().collect::<Vec<_>>() {
             let keep_from = Position(journal.next_position().0.saturating_sub(KEPT).max(1));
             say(&format!("kept {keep_from}"));
-            let _ = tasks.send(Task::Remove(journal.release_segments(&covered, keep_from)));
+            let _ = tasks.send(Task::Remove(journal.segments().release(&covered, keep_from)));
         }
     }
     drop((tasks, covered));
@@ -206,7 +206,7 @@ impl Expected {
     /// Compares with the journal in `dir`, which is opened like by any process.
     fn check(&mut self, dir: &Path) -> Result<(), String> {
         let (recovered, events) = read(dir, Position(self.keep_from))?;
-        let Recovered { state, next_position, report } = recovered;
+        let Recovered { state, next_position, report, .. } = recovered;
         if let Some(damaged) = report.damaged_snapshots.first() {
             return Err(format!("a snapshot under its final name is damaged: {damaged}"));
         }

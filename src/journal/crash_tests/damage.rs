@@ -105,7 +105,7 @@ fn a_payload_that_looks_like_a_frame_proves_nothing() {
 #[test]
 fn damage_in_a_sealed_segment_is_refused() {
     let world = filled();
-    let sealed = *world.journal.sealed_segments().last().unwrap();
+    let sealed = *world.journal.segments().sealed().last().unwrap();
     let path = sealed.path(&world.path());
     let clean = fs::read(&path).unwrap();
     for at in 0..clean.len() {
@@ -119,7 +119,7 @@ fn damage_in_a_sealed_segment_is_refused() {
 
 #[test]
 fn a_segment_that_is_missing_is_named() {
-    let count = filled().journal.sealed_segments().len() as u64 + 1;
+    let count = filled().journal.segments().sealed().len() as u64 + 1;
     for number in 1..=count {
         let world = filled();
         let file = fs::read_dir(world.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -148,9 +148,9 @@ fn without_a_snapshot_the_first_segment_is_needed_and_with_one_the_next() {
     let next = world.covered.unwrap().segment() + 1;
     assert!(matches!(open(&world).unwrap_err(), OpenError::MissingSegment { number, .. } if number == next));
 
-    let mut world = filled();
+    let world = filled();
     let covered = world.covered.unwrap();
-    world.journal.drop_segments(&covered, world.journal.next_position()).unwrap();
+    world.remove(&covered, world.journal.next_position());
     fs::remove_file(world.path().join(format!("{:012}.snapshot", covered.segment()))).unwrap();
     assert!(matches!(open(&world).unwrap_err(), OpenError::MissingSegment { number: 1, .. }));
 }
@@ -169,7 +169,7 @@ fn a_damaged_snapshot_is_passed_over_only_if_the_segments_since_the_last_are_the
     assert_eq!(recovered.report.snapshot, Some(first.segment()));
     assert!(matches!(&recovered.report.damaged_snapshots[..], [OpenError::Damaged { path, .. }] if *path == newest));
 
-    world.journal.drop_segments(&second, world.journal.next_position()).unwrap();
+    world.remove(&second, world.journal.next_position());
     assert!(matches!(open(&world).unwrap_err(), OpenError::Damaged { path, .. } if path == newest));
     change(&newest, 100);
     assert_eq!(open(&world).unwrap().1.state, world.state_with(&[]));
@@ -178,12 +178,12 @@ fn a_damaged_snapshot_is_passed_over_only_if_the_segments_since_the_last_are_the
 #[test]
 fn compaction_does_not_vouch_for_a_segment_that_has_lost_its_end() {
     let world = filled();
-    let sealed = world.journal.sealed_segments();
+    let sealed = world.journal.segments().sealed();
     let path = sealed.last().unwrap().path(&world.path());
     let length = fs::metadata(&path).unwrap().len();
     File::options().write(true).open(&path).unwrap().set_len(44).unwrap();
     File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
-    assert!(compact(&world.path(), sealed, KEEP_TOMBSTONES).is_err());
+    assert!(compact(&world.path(), &sealed, KEEP_TOMBSTONES).is_err());
 }
 
 #[test]
@@ -201,8 +201,8 @@ fn a_process_that_follows_keeps_the_names_and_removes_the_unfinished() {
 fn segments_are_dropped_when_covered_and_no_longer_wanted_and_readers_are_told() {
     let mut world = filled();
     let covered = world.covered.unwrap();
-    assert_eq!(world.journal.drop_segments(&covered, Position(1)).unwrap(), []);
-    let dropped = world.journal.drop_segments(&covered, Position(u64::MAX)).unwrap();
+    assert_eq!(world.remove(&covered, Position(1)), []);
+    let dropped = world.remove(&covered, Position(u64::MAX));
     assert_eq!(dropped.last().unwrap().number(), covered.segment(), "no segment beyond the snapshot");
     let oldest = covered.next_position();
     match world.journal.events().read_from(Position(1)).unwrap_err() {

@@ -3,13 +3,16 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use firmware_protocol::id::OwnerId;
+use router::event::{Event, Position};
 use router::journal::Record;
 
 use super::{SEGMENT_HEADER, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId};
 use crate::journal::error::OpenError;
 use crate::journal::frame::{self, FRAME_HEADER, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_VERSION, FrameHeader, PAYLOAD_BYTES_MAX, SALT_AT};
-use crate::journal::record::{RECORD_VERSION, RecordError, take_record};
+use crate::journal::record::{RECORD_VERSION, RecordError, Sifted, sift_record, take_record};
 use crate::journal::wire::{Malformed, Take};
 
 /// Read at once, unless told otherwise.
@@ -47,6 +50,31 @@ impl Frame<'_> {
             each(record);
         }
         if (records, events) != (self.header.records, self.header.events) {
+            return Err(OpenError::damaged(self.path, self.offset, "the frame holds other records than it says"));
+        }
+        Ok(())
+    }
+
+    /// Hands the events to `each` whose owner is wanted, in order. The others are counted and not read.
+    pub(in crate::journal) fn for_each_wanted(
+        &self,
+        mut wants: impl FnMut(OwnerId) -> bool,
+        mut each: impl FnMut(Position, Arc<Event>),
+    ) -> Result<(), OpenError> {
+        let mut rest = Take(self.payload);
+        let (mut records, mut position) = (0u32, self.header.first);
+        while !rest.is_empty() {
+            let offset = self.offset + FRAME_HEADER_LEN + (self.payload.len() - rest.0.len()) as u64;
+            let sifted = sift_record(&mut rest, &mut wants).map_err(|error| self.refusal(error, offset))?;
+            records += 1;
+            match sifted {
+                Sifted::Other => continue,
+                Sifted::Unwanted => {}
+                Sifted::Event(event) => each(position, event),
+            }
+            position = position.next();
+        }
+        if (records, position) != (self.header.records, self.header.next()) {
             return Err(OpenError::damaged(self.path, self.offset, "the frame holds other records than it says"));
         }
         Ok(())
@@ -112,6 +140,11 @@ impl SegmentReader {
 
     pub(in crate::journal) fn with_window(self, window_bytes: usize) -> SegmentReader {
         SegmentReader { window_bytes, ..self }
+    }
+
+    /// Goes on at `offset`, where a frame begins; `chain` is the chain value before it.
+    pub(in crate::journal) fn seek(&mut self, offset: u64, chain: u32) {
+        (self.offset, self.chain) = (offset.min(self.length), chain);
     }
 
     pub(in crate::journal) fn path(&self) -> &Path {

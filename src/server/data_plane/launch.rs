@@ -1,14 +1,12 @@
 //! How each thread of the data plane begins: with what it shares, what it was left, and its ends of the wiring.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
-use firmware_protocol::time::UnixMillis;
 use prometheus::IntCounter;
 use router::device::RestoredDevice;
 use router::shard::{Input, Shard};
@@ -19,22 +17,23 @@ use super::registry;
 use super::threads::Threads;
 use crate::admission::{Admission, HandshakeLimits};
 use crate::config::Config;
+use crate::cursors::Cursors;
 use crate::entropy::SystemEntropy;
 use crate::handshakes::Handshakes;
 use crate::history::{self, Feed, Keeper};
-use crate::journal::{self, CompactionOptions, Journal, SealedSegment};
+use crate::journal::{Covered, Journal};
 use crate::mailbox::{Lane, Mailbox};
+use crate::retention::Retention;
 use crate::server::{Opened, StartError};
 use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners, shard_of};
 use crate::store::Registry;
+use crate::streams::Replayer;
 use crate::terminators::tcp::{RsaHandshakes, TcpDoor, TcpLanes, TcpWorker, ToRsaHandshakes};
 use crate::terminators::{FormerSession, Shared, ToHandshakes, ToTerminator, Udp, Unlabelled, Worker, WorkerLanes, owner_of};
 use crate::writer::{Append, Writer, WriterLanes};
 
-/// How much handshakes give way: at 5 a thread gets a third of what one at 0 gets.
-const HANDSHAKE_NICENESS: i32 = 5;
-/// How long a retired session is remembered, for late comers.
-const TOMBSTONE_LIFE: Duration = Duration::from_secs(60 * 24 * 3600);
+/// How much handshakes and chores give way: at 5 a thread gets a third of what one at 0 gets.
+const NICENESS: i32 = 5;
 /// How soon a change in the registry reaches sessions.
 const KEY_CHANGES_EVERY: Duration = Duration::from_millis(100);
 
@@ -49,21 +48,33 @@ pub(super) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// The journal's writer, and the history behind it. Returns where the history will stand and what feeds it.
+    /// The journal's writer, whoever reads it again, what keeps it small, and the history. Returns where the history will stand and what feeds it.
     pub(super) fn journal(
         &mut self,
-        journal: Journal,
+        (journal, covered): (Journal, Option<Covered>),
+        replayer: Replayer,
         (mailbox, lanes): (Mailbox<Append>, WriterLanes),
         missed: IntCounter,
     ) -> Result<(history::Shelf, Feed), StartError> {
-        let Opened { data, metrics, clock, .. } = self.opened;
+        let (Opened { data, metrics, .. }, clock) = (self.opened, self.shared.clock);
         let limits = history::Limits { age_ms: self.config.history.age_ms(), bytes: self.config.history.bytes };
         let (keeper, feed) = Keeper::new(data.history_dir(), journal.events(), limits, Arc::new(metrics.history()));
-        let (shelf, bell, sealed) = (keeper.shelf(), mailbox.bell(), journal.sealed_segments().to_vec());
+        let (shelf, bell) = (keeper.shelf(), mailbox.bell());
+        let retention = Arc::new(metrics.retention());
+        let cursors = Cursors::open(&data.cursors_dir(), journal.events())?;
+        let place = (data.journal_dir(), journal.segments());
+        let retention = Retention::new(place, covered, cursors, self.config.journal, retention);
         let writer = Writer::new(journal, mailbox, lanes, Arc::new(metrics.journal()), missed);
         self.threads.spawn("journal", bell, move |stop| writer.run(stop))?;
         self.threads.spawn_plain("history", move |stop| keeper.run(stop))?;
-        pack(data.journal_dir(), sealed, clock.now().unix);
+        self.threads.spawn_plain("catch-up", move |stop| {
+            yield_to_sessions();
+            replayer.run(stop);
+        })?;
+        self.threads.spawn_plain("compaction", move |stop| {
+            yield_to_sessions();
+            retention.run(clock, stop);
+        })?;
         Ok((shelf, feed))
     }
 
@@ -199,26 +210,9 @@ fn shared_out<T>(all: Vec<T>, shares: usize, share_of: impl Fn(&T) -> usize) -> 
     each
 }
 
-/// Lowers the calling thread's priority: a storm of handshakes must not hold up established sessions.
+/// Lowers the calling thread's priority: neither a storm of handshakes nor a chore may hold up established sessions.
 fn yield_to_sessions() {
-    if let Err(error) = rustix::process::nice(HANDSHAKE_NICENESS) {
-        tracing::warn!(%error, "handshakes run at the priority of everything else");
-    }
-}
-
-/// Packs the sealed segments in the background, so that the next start reads one snapshot.
-fn pack(directory: PathBuf, sealed: Vec<SealedSegment>, now: UnixMillis) {
-    if sealed.is_empty() {
-        return;
-    }
-    let life = u64::try_from(TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
-    let options = CompactionOptions { forget_retired_before: UnixMillis(now.0.saturating_sub(life)) };
-    let packing = thread::Builder::new().name("compaction".to_owned()).spawn(move || {
-        if let Err(error) = journal::compact(&directory, &sealed, options) {
-            tracing::warn!(%error, "the journal could not be packed");
-        }
-    });
-    if let Err(error) = packing {
-        tracing::warn!(%error, "the journal is not packed");
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::warn!(%error, "a thread runs at the priority of everything else");
     }
 }

@@ -79,7 +79,12 @@ async fn each_route_opens_the_stream_it_names() {
 #[tokio::test]
 async fn a_reader_that_comes_back_says_where_it_was() {
     let rig = Rig::start().await;
-    for (header, after) in [("Last-Event-ID: 41", Some(Position(41))), ("Last-Event-ID: x", None), ("Accept: */*", None)] {
+    for (header, after) in [
+        ("Last-Event-ID: 41", Some(Position(41))),
+        ("Last-Event-ID: x", Some(Position(u64::MAX))),
+        ("Last-Event-ID:", None),
+        ("Accept: */*", None),
+    ] {
         let head = format!("GET /v1/devices/events HTTP/1.1\r\nAuthorization: Bearer {}\r\n{header}", rig.token);
         let _stream = OpenStream::open(rig.address, &head).await;
         assert_eq!(rig.gateway.filters().last().expect("a stream").after, after, "{header}");
