@@ -16,6 +16,7 @@ mod users;
 
 use std::env;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -105,6 +106,12 @@ struct SeedArgs {
     /// Decides their ids and keys
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
+    /// Where they all are, instead of anywhere
+    #[arg(long, value_name = "ADDRESS")]
+    at: Option<SocketAddr>,
+    /// Where to write the keys of their sessions: of each its connection id (8 bytes) and its key block (40 bytes)
+    #[arg(long, value_name = "FILE")]
+    keys_out: Option<PathBuf>,
 }
 
 /// Does what the command line says.
@@ -138,7 +145,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Backup(args) => backup::make(&args, &target, &mut output),
         Command::Restore(args) => backup::restore(&args, &config.data_dir, &mut output),
         Command::Configuration => Ok(output.bytes(config::page(config::DEFAULT_FILE).as_bytes())?),
-        Command::Seed(SeedArgs { devices, seed }) => fill(&config, devices, seed),
+        Command::Seed(args) => fill(&config, &args),
         Command::Journal(command) => journal::run(&command, &config.data_dir, &mut output),
         Command::Keys(command) => server_keys::run(command, &target, &mut output),
     }
@@ -158,9 +165,10 @@ fn show(config: &Config, devices: u16, check: bool) -> anyhow::Result<()> {
     }
 }
 
-fn fill(config: &Config, devices: u32, seed: u64) -> anyhow::Result<()> {
+fn fill(config: &Config, args: &SeedArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(seed::seed(&config.data_dir, devices, seed))
+    let plan = seed::Plan { devices: args.devices, seed: args.seed, at: args.at, keys_out: args.keys_out.as_deref() };
+    runtime.block_on(seed::seed(&config.data_dir, plan))
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {

@@ -143,12 +143,12 @@ impl Server {
         if let Some(certificates) = certificates.clone() {
             tasks.spawn(certificates.keep_fresh(shutdown.clone()));
         }
-        tasks.spawn(Registry::clone(&opened.registry).watch(shutdown.clone()));
-        let (registry, serving) = (Arc::clone(&opened.registry), shutdown.clone());
+        let (registry, serving, tracker) = (Registry::clone(&opened.registry), shutdown.clone(), tasks.clone());
         tasks.spawn(async move {
             // Whoever connects before waits in the socket's queue.
             if serving.run_until_cancelled(registry.filled()).await.is_some() {
                 ready.set();
+                tracker.spawn(registry.watch(serving.clone()));
                 api::serve(api, rest, certificates, serving).await;
             }
         });

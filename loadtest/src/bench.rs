@@ -7,6 +7,7 @@ mod bare;
 mod echo;
 mod handshakes;
 mod memory;
+mod million;
 mod pings;
 mod primitives;
 mod ready;
@@ -29,6 +30,8 @@ use crate::stats::median;
 use crate::threads::{self, Ticks};
 
 pub use self::bare::bare;
+
+use self::million::Million;
 
 /// Runs of each benchmark.
 const RUNS: usize = 5;
@@ -57,6 +60,12 @@ pub enum Benchmark {
     RecordOpen,
     /// Memory of the server for each session that is idle.
     IdleSessionBytes,
+    /// From `kill -9` and a new start until sessions out of a million are answered.
+    #[value(name = "restart_1m")]
+    Restart1M,
+    /// Memory of the server for each of a million sessions, and keep-alives of them for each second of one core.
+    #[value(name = "sessions_1m")]
+    Sessions1M,
 }
 
 /// What to measure.
@@ -71,19 +80,35 @@ pub struct Bench {
 /// Runs the benchmarks, one after the other.
 pub fn bench(bench: &Bench) -> Result<BenchReport> {
     let chosen = Benchmark::value_variants().iter().filter(|benchmark| bench.only.is_empty() || bench.only.contains(benchmark));
-    let holdfast = bench.holdfast.as_deref();
-    let measured = chosen.map(|benchmark| {
-        Ok(match benchmark {
-            Benchmark::DtlsHandshakes => ("dtls_handshakes", handshakes::dtls(holdfast).context("dtls_handshakes")?),
-            Benchmark::TcpHandshakes => ("tcp_handshakes", handshakes::tcp(holdfast).context("tcp_handshakes")?),
-            Benchmark::PingRoundtrips => ("ping_roundtrips", pings::measure(holdfast).context("ping_roundtrips")?),
-            Benchmark::ReadyMs => ("ready_ms", ready::measure(holdfast).context("ready_ms")?),
-            Benchmark::RecordSeal => ("record_seal", records::seal().context("record_seal")?),
-            Benchmark::RecordOpen => ("record_open", records::open().context("record_open")?),
-            Benchmark::IdleSessionBytes => ("idle_session_bytes", memory::measure(holdfast).context("idle_session_bytes")?),
-        })
-    });
-    measured.collect()
+    let (holdfast, mut million, mut report) = (bench.holdfast.as_deref(), None, BenchReport::default());
+    for benchmark in chosen {
+        let mut add =
+            |name: &'static str, measured: Result<Measure>| measured.context(name).map(|measure| report.extend([(name, measure)]));
+        match benchmark {
+            Benchmark::DtlsHandshakes => add("dtls_handshakes", handshakes::dtls(holdfast))?,
+            Benchmark::TcpHandshakes => add("tcp_handshakes", handshakes::tcp(holdfast))?,
+            Benchmark::PingRoundtrips => add("ping_roundtrips", pings::measure(holdfast))?,
+            Benchmark::ReadyMs => add("ready_ms", ready::measure(holdfast))?,
+            Benchmark::RecordSeal => add("record_seal", records::seal())?,
+            Benchmark::RecordOpen => add("record_open", records::open())?,
+            Benchmark::IdleSessionBytes => add("idle_session_bytes", memory::measure(holdfast))?,
+            Benchmark::Restart1M => add("restart_1m", made(&mut million, holdfast).and_then(Million::restart))?,
+            Benchmark::Sessions1M => {
+                let (bytes, keepalives) = made(&mut million, holdfast).and_then(Million::bytes_and_keepalives)?;
+                add("session_bytes_1m", Ok(bytes))?;
+                add("keepalives_1m", Ok(keepalives))?;
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// The server with a million sessions, which is made for the first benchmark that needs it.
+fn made<'a>(million: &'a mut Option<Million>, holdfast: Option<&Path>) -> Result<&'a mut Million> {
+    if million.is_none() {
+        *million = Some(Million::new(holdfast)?);
+    }
+    million.as_mut().context("it was made")
 }
 
 /// A server with a fleet that rests.

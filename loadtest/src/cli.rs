@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -73,6 +74,12 @@ impl Cli {
     /// Fills a data directory that was never used with devices that have sessions.
     pub fn seed(&self, devices: u32, seed: u64) -> Result<()> {
         self.run(&["seed", "--devices", &devices.to_string(), "--seed", &seed.to_string()]).map(drop)
+    }
+
+    /// The same, with all devices at one address, and the keys of their sessions in a file: of each its connection id and key block.
+    pub fn seed_sessions(&self, devices: u32, seed: u64, at: SocketAddr, keys: &Path) -> Result<()> {
+        let (devices, seed, at) = (devices.to_string(), seed.to_string(), at.to_string());
+        self.run(&["seed", "--devices", &devices, "--seed", &seed, "--at", &at, "--keys-out", text(keys)?]).map(drop)
     }
 
     /// Everything the server has accepted, one by one. Only to be asked while it does not run.

@@ -114,18 +114,27 @@ impl Server {
 
     /// Starts it and waits until it says that it is ready: how long that took.
     pub fn start(&mut self) -> Result<Duration> {
+        let begun = Instant::now();
+        self.spawn()?;
+        self.wait_ready()?;
+        Ok(begun.elapsed())
+    }
+
+    /// Starts it.
+    pub fn spawn(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the server runs already");
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(&self.program);
         command.arg("serve").arg("--config").arg(self.config_path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let admin = self.admin();
-        let begun = Instant::now();
         self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);
-        let child = self.child.as_mut().context("it was started")?;
-        match ready(child, admin) {
-            Ok(()) => Ok(begun.elapsed()),
-            Err(error) => Err(error.context(self.last_words())),
-        }
+        Ok(())
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let admin = self.admin();
+        let child = self.child.as_mut().context("the server does not run")?;
+        ready(child, admin).map_err(|error| error.context(self.last_words()))
     }
 
     /// `kill -9`.

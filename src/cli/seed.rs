@@ -3,7 +3,10 @@
 //! It goes through the registry and the journal that the server itself uses. The keys and sessions come from a seed: whoever knows it knows them.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -41,11 +44,24 @@ const PLATFORM: u16 = 13;
 /// A system describe (protobuf `SystemDescribe`) with one system part.
 const SYSTEM_DESCRIBE: [u8; 19] = [0x0a, 0x11, 0x08, 4, 0x10, 1, 0x18, 0xb8, 0x30, 0x35, 0x1e, 0, 0, 0, 0x3d, 0x1e, 0, 0, 0];
 
-/// Fills the fresh data directory at `path` with `devices` devices that are registered and have sessions.
+/// What to make.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) devices: u32,
+    /// Decides their ids and keys.
+    pub(super) seed: u64,
+    /// Where they all are, if not anywhere.
+    pub(super) at: Option<SocketAddr>,
+    /// Where the keys of their sessions go, if anywhere.
+    pub(super) keys_out: Option<&'a Path>,
+}
+
+/// Fills the fresh data directory at `path` with devices that are registered and have sessions.
 ///
 /// # Errors
-/// The directory is in use, or has been.
-pub(super) async fn seed(path: &Path, devices: u32, seed: u64) -> Result<()> {
+/// The directory is in use, or has been; the file for the keys is there.
+pub(super) async fn seed(path: &Path, plan: Plan<'_>) -> Result<()> {
+    let Plan { devices, seed, at: peer, keys_out } = plan;
     ensure!((1..=DEVICES_MAX).contains(&devices), "the number of devices goes from 1 to {DEVICES_MAX}");
     let data = DataDir::lock(path)?;
     ensure!(!data.has_history(), "{} has been in use: only a fresh data directory is seeded", path.display());
@@ -56,7 +72,10 @@ pub(super) async fn seed(path: &Path, devices: u32, seed: u64) -> Result<()> {
     let birth = generation::raise(data.path(), at)?;
     let ids = terminators::cid_keys::load(&data.keys_dir(), 1, true)?;
     let (mut journal, _) = Journal::open(&data.journal_dir(), Options::new(u64::from_be_bytes(SystemEntropy.array())))?;
-    let mut nursery = Nursery { entropy: SeededEntropy::new(seed), curve: Curve::new()?, ids, given: HashSet::new(), owner, birth, at };
+    let keys_out =
+        keys_out.map(|file| File::options().write(true).create_new(true).mode(0o600).open(file)).transpose()?.map(BufWriter::new);
+    let (entropy, curve, given) = (SeededEntropy::new(seed), Curve::new()?, HashSet::new());
+    let mut nursery = Nursery { entropy, curve, ids, given, owner, birth, at, peer, keys_out };
     let mut left = devices;
     while left > 0 {
         let count = left.min(BATCH);
@@ -69,7 +88,7 @@ pub(super) async fn seed(path: &Path, devices: u32, seed: u64) -> Result<()> {
         journal.commit(&records)?;
     }
     registry.close().await;
-    Ok(())
+    Ok(nursery.keys_out.iter_mut().try_for_each(Write::flush)?)
 }
 
 /// Makes devices.
@@ -81,6 +100,8 @@ struct Nursery {
     owner: OwnerId,
     birth: Generation,
     at: UnixMillis,
+    peer: Option<SocketAddr>,
+    keys_out: Option<BufWriter<File>>,
 }
 
 impl Nursery {
@@ -89,11 +110,13 @@ impl Nursery {
         let device = DeviceId(self.entropy.array());
         let key = PublicKey::from_spki(KeyPair::generate(&mut self.curve, &mut self.entropy)?.public().spki())?;
         let connection = self.connection().context("no connection id is free")?;
+        let keys = KeyBlock(self.entropy.array());
+        self.keys_out.iter_mut().try_for_each(|file| file.write_all(&connection.0).and_then(|()| file.write_all(&keys.0)))?;
         records.push(Record::SessionOpened(StoredSession {
             connection,
             id_on_wire: true,
             identity: Identity { device, key: key.hash(), owner: Some(self.owner), product: None },
-            keys: KeyBlock(self.entropy.array()),
+            keys,
             birth: self.birth,
             established_at: self.at,
             path: self.path(),
@@ -126,8 +149,11 @@ impl Nursery {
         })
     }
 
-    /// Anywhere in 10.0.0.0/8.
+    /// Anywhere in 10.0.0.0/8, unless it was said.
     fn path(&mut self) -> NetworkPath {
+        if let Some(peer) = self.peer {
+            return NetworkPath { peer, local: Some(peer.ip()) };
+        }
         let [a, b, c, high, low] = self.entropy.array();
         let peer = SocketAddr::from((Ipv4Addr::new(10, a, b, c), u16::from_be_bytes([high | 0x80, low])));
         NetworkPath { peer, local: Some(IpAddr::from(Ipv4Addr::new(192, 0, 2, 1))) }
@@ -170,7 +196,11 @@ mod tests {
     #[tokio::test]
     async fn a_seeded_directory_has_devices_with_sessions_that_have_said_everything() -> Result<()> {
         let dir = tempfile::tempdir()?;
-        seed(dir.path(), 30, 7).await?;
+        let keys = dir.path().with_extension("keys");
+        let plan = Plan { devices: 30, seed: 7, at: None, keys_out: Some(&keys) };
+        seed(dir.path(), plan).await?;
+        let told = std::fs::read(&keys)?;
+        std::fs::remove_file(&keys)?;
         let data = DataDir::lock(dir.path())?;
         let registry = Registry::open(&data.registry_file()).await?;
         assert_eq!(registry.devices().len(), 30);
@@ -184,9 +214,11 @@ mod tests {
             let identity = session.stored.identity;
             assert_eq!(registry.keys().identity(&identity.key), Some(identity), "the registry knows the session's holder");
             assert_eq!(session.highest, Some(8));
+            let entry = [&session.stored.connection.0[..], &session.stored.keys.0].concat();
+            assert!(told.chunks(entry.len()).any(|told| told == entry));
         }
         drop(data);
-        assert!(seed(dir.path(), 1, 7).await.is_err(), "only a fresh directory is seeded");
+        assert!(seed(dir.path(), plan).await.is_err(), "only a fresh directory is seeded");
         Ok(())
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn measure(holdfast: Option<&Path>) -> Result<Measure> {
 }
 
 /// Waits until the server's memory rests.
-fn settle(server: &mut Server) -> Result<()> {
+pub(super) fn settle(server: &mut Server) -> Result<()> {
     let (begun, mut last) = (Instant::now(), server.pss_kib()?);
     while begun.elapsed() < SETTLE_LIMIT {
         thread::sleep(LOOK_EVERY);

@@ -143,9 +143,12 @@ impl Source<'_> {
     }
 
     fn state(&mut self) -> Result<State, LoadError> {
-        let entries = self.section(1, |source, entries: &mut Vec<_>, count| source.sessions(entries, count))?;
-        let mut sessions = Sessions::from_entries(entries).ok_or_else(|| self.invalid(Malformed("a session that is there twice")))?;
-        self.section(2, |source, _: &mut (), count| source.recent(&mut sessions, count))?;
+        let mut entries = self.section(1, |source, entries: &mut Vec<_>, count| source.sessions(entries, count))?;
+        if !entries.is_sorted_by(|one: &Session, next| one.stored.connection < next.stored.connection) {
+            return Err(self.invalid(Malformed("sessions that are not in order")));
+        }
+        self.section(2, |source, _: &mut (), count| source.recent(&mut entries, count))?;
+        let sessions = Sessions::from_entries(entries).ok_or_else(|| self.invalid(Malformed("a session that is there twice")))?;
         let retired = self.section(3, |source, retired: &mut BTreeMap<_, _>, count| source.retired(retired, count))?;
         let devices = self.section(4, |source, devices: &mut BTreeMap<_, _>, count| source.devices(devices, count))?;
         Ok(State { sessions, retired, devices })
@@ -253,9 +256,12 @@ impl Source<'_> {
         })
     }
 
-    fn recent(&mut self, sessions: &mut Sessions, count: u64) -> Result<(), LoadError> {
+    /// They are in the order of the sessions, so that both are gone through side by side.
+    fn recent(&mut self, sessions: &mut [Session], count: u64) -> Result<(), LoadError> {
+        let mut sessions = sessions.iter_mut().peekable();
         self.sized(count, take_recent, |(connection, recent)| {
-            if let Some(session) = sessions.get_mut(&connection) {
+            while sessions.next_if(|session| session.stored.connection < connection).is_some() {}
+            if let Some(session) = sessions.next_if(|session| session.stored.connection == connection) {
                 session.recent = recent;
             }
         })
