@@ -68,8 +68,8 @@ impl DataPlane {
             tracing::warn!(segment = %torn.segment.display(), offset = torn.offset, bytes = torn.bytes_cut, what = %torn.what,
                 "the journal's unfinished tail was cut");
         }
-        let restored = restore(recovered.state, workers);
-        let (sessions, generation_number) = (restored.sessions.len(), generation.0);
+        let restored = restore(recovered.state, workers, shards);
+        let (sessions, generation_number) = (restored.sessions.iter().map(Vec::len).sum::<usize>(), generation.0);
         let sockets = terminators::bind_group(config.udp.listen, workers)?;
         let listener = tcp::bind(config.tcp.listen).map_err(|source| StartError::Listen { address: config.tcp.listen, source })?;
         let (udp, tcp) = (sockets[0].local_addr()?, listener.local_addr()?);

@@ -10,27 +10,28 @@ use firmware_protocol::time::UnixMillis;
 use router::device::{Left, Link, RestoredDevice};
 
 use crate::journal::{self, State};
+use crate::shards::shard_of;
 use crate::terminators::{FormerSession, owner_of};
 
 /// What one process hands to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Restored {
-    /// Sessions.
-    pub(super) sessions: Vec<FormerSession>,
-    /// Devices with a session.
-    pub(super) devices: Vec<RestoredDevice>,
+    /// The sessions of each worker.
+    pub(super) sessions: Vec<Vec<FormerSession>>,
+    /// Devices with a session, of each shard.
+    pub(super) devices: Vec<Vec<RestoredDevice>>,
     /// Devices whose owners were told last that they are online, and that have no session that outlived the process; with their last Hello.
     pub(super) awaited: Vec<(DeviceId, Option<Hello>)>,
 }
 
 /// Takes the state apart. Whose a device is, and whether its session may go on, is what was written down with the session: the registry's word comes as
 /// soon as that has been read.
-pub(super) fn restore(state: State, workers: usize) -> Restored {
+pub(super) fn restore(state: State, workers: usize, shards: usize) -> Restored {
     let State { sessions, retired, devices } = state;
     let sessions = sessions.into_entries();
     let mut restored = Restored {
-        sessions: Vec::with_capacity(sessions.len() + retired.len()),
-        devices: Vec::with_capacity(sessions.len()),
+        sessions: shares(sessions.len() + retired.len(), workers),
+        devices: shares(sessions.len(), shards),
         awaited: Vec::new(),
     };
     // By device, as the devices are, and each device's newest first.
@@ -44,29 +45,35 @@ pub(super) fn restore(state: State, workers: usize) -> Restored {
         }
         let known = devices.next_if(|(other, _)| *other == id).map(|(_, known)| known);
         let own = own.iter().filter_map(|(_, at)| sessions[*at].take());
-        let lives = restored.take_sessions(own, known.as_ref(), workers);
+        let lives = restored.take_sessions(own, known.as_ref());
         known.iter().filter(|_| !lives).for_each(|known| restored.expect(id, known));
     }
     devices.for_each(|(id, known)| restored.expect(id, &known));
-    restored.sessions.extend(retired.into_values().map(|retired| {
-        let journal::Retired { stored, highest, .. } = retired;
-        FormerSession { stored, highest, recent: Vec::new(), message_max: None, retired: true }
-    }));
+    for journal::Retired { stored, highest, .. } in retired.into_values() {
+        restored.put(FormerSession { stored, highest, recent: Vec::new(), message_max: None, retired: true });
+    }
     restored
+}
+
+/// Room for so many in all. What is chosen by a hash is hardly ever more than a little beyond an even share.
+fn shares<T>(all: usize, shares: usize) -> Vec<Vec<T>> {
+    let room = all / shares + all / shares / 16;
+    (0..shares).map(|_| Vec::with_capacity(room)).collect()
 }
 
 impl Restored {
     /// The sessions of one device, of which only the first may live. `true` if it does.
-    fn take_sessions(&mut self, sessions: impl Iterator<Item = journal::Session>, known: Option<&journal::Device>, workers: usize) -> bool {
+    fn take_sessions(&mut self, sessions: impl Iterator<Item = journal::Session>, known: Option<&journal::Device>) -> bool {
         let hello = known.and_then(|known| known.hello.as_ref()).and_then(|hello| Hello::parse(&hello.payload));
         let message_max = hello.as_ref().map(Hello::message_cap);
         let mut lives = false;
         for (nth, journal::Session { stored, highest, recent }) in sessions.enumerate() {
             if nth == 0 {
                 lives = true;
-                let terminator = u16::try_from(owner_of(stored.connection, workers)).unwrap_or_default();
+                let terminator = u16::try_from(owner_of(stored.connection, self.sessions.len())).unwrap_or_default();
                 let describe = |kind| known.and_then(|known| known.describe(kind)).map(|describe| describe.payload.clone());
-                self.devices.push(RestoredDevice {
+                let shard = shard_of(stored.identity.device, self.devices.len());
+                self.devices[shard].push(RestoredDevice {
                     identity: stored.identity,
                     link: Link { terminator, connection: stored.connection },
                     established_at: stored.established_at,
@@ -79,9 +86,14 @@ impl Restored {
                     online: known.and_then(|known| known.online).unwrap_or(true),
                 });
             }
-            self.sessions.push(FormerSession { stored, highest, recent, message_max, retired: nth > 0 });
+            self.put(FormerSession { stored, highest, recent, message_max, retired: nth > 0 });
         }
         lives
+    }
+
+    fn put(&mut self, session: FormerSession) {
+        let worker = owner_of(session.stored.connection, self.sessions.len());
+        self.sessions[worker].push(session);
     }
 
     /// A device without a session, whose owner may have been told last that it is online.

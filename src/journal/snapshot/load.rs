@@ -24,6 +24,8 @@ use crate::journal::wire::{Malformed, Take};
 
 /// The largest entry: five payloads, each at most a record long.
 const ENTRY_BYTES_MAX: usize = 6 * record::BODY_BYTES_MAX;
+/// The shortest entry of a device: its length, its id, nothing of five payloads, and no subscription.
+const DEVICE_ENTRY_MIN: u64 = 4 + 12 + 5 + 2;
 /// How many payloads are looked for among those of other devices.
 const ALIKE_MAX: usize = 1 << 14;
 /// What the next position can be, with room to count on.
@@ -278,10 +280,13 @@ impl Source<'_> {
     }
 
     fn devices(&mut self, devices: &mut BTreeMap<DeviceId, Device>, count: u64) -> Result<(), LoadError> {
-        let (mut alike, mut listed) = (Alike::default(), Vec::new());
+        let unread = self.left + (self.buffer.len() - self.at) as u64;
+        let possible =
+            usize::try_from(count.min(unread / DEVICE_ENTRY_MIN)).map_err(|_| self.invalid(Malformed("more devices than memory")))?;
+        let (mut alike, mut listed) = (Alike::default(), Vec::with_capacity(possible));
         self.sized(count, |from| alike.take_device(from), |device| listed.push(device))?;
         // They are in order, so that this is one pass.
-        devices.extend(listed);
+        *devices = listed.into_iter().collect();
         Ok(())
     }
 }

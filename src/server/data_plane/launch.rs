@@ -25,11 +25,11 @@ use crate::journal::{Covered, Journal};
 use crate::mailbox::{Lane, Mailbox};
 use crate::retention::Retention;
 use crate::server::{Opened, StartError};
-use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners, shard_of};
+use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners};
 use crate::store::Registry;
 use crate::streams::Replayer;
 use crate::terminators::tcp::{RsaHandshakes, TcpDoor, TcpLanes, TcpWorker, ToRsaHandshakes};
-use crate::terminators::{FormerSession, Shared, ToHandshakes, ToTerminator, Udp, Unlabelled, Worker, WorkerLanes, owner_of};
+use crate::terminators::{FormerSession, Shared, ToHandshakes, ToTerminator, Udp, Unlabelled, Worker, WorkerLanes};
 use crate::writer::{Append, Writer, WriterLanes};
 
 /// How much handshakes and chores give way: at 5 a thread gets a third of what one at 0 gets.
@@ -82,11 +82,10 @@ impl Launch<'_> {
     pub(super) fn shards(
         &mut self,
         ends: Vec<(Mailbox<Input<Reply>>, ShardLanes, Arc<SubscribedOwners>)>,
-        devices: Vec<RestoredDevice>,
+        devices: Vec<Vec<RestoredDevice>>,
     ) -> Result<(), StartError> {
         let (clock, metrics) = (self.shared.clock, Arc::new(self.opened.metrics.shards()));
-        let shares = shared_out(devices, ends.len(), |device| shard_of(device.identity.device, ends.len()));
-        for (index, ((mailbox, lanes, subscribed), devices)) in ends.into_iter().zip(shares).enumerate() {
+        for (index, ((mailbox, lanes, subscribed), devices)) in ends.into_iter().zip(devices).enumerate() {
             let bell = mailbox.bell();
             let mut shard = Shard::new(Box::new(SeededEntropy::new(random())));
             let (metrics, restoring) = (Arc::clone(&metrics), self.restoring.clone());
@@ -142,11 +141,10 @@ impl Launch<'_> {
         &mut self,
         sockets: Vec<Udp>,
         ends: Vec<(Mailbox<ToTerminator>, WorkerLanes)>,
-        sessions: Vec<FormerSession>,
+        sessions: Vec<Vec<FormerSession>>,
     ) -> Result<(), StartError> {
         let (workers, unlabelled, since) = (ends.len(), Arc::new(Unlabelled::default()), self.shared.clock.now().at);
-        let shares = shared_out(sessions, workers, |session| owner_of(session.stored.connection, workers));
-        for (index, ((udp, (mailbox, lanes)), sessions)) in sockets.into_iter().zip(ends).zip(shares).enumerate() {
+        for (index, ((udp, (mailbox, lanes)), sessions)) in sockets.into_iter().zip(ends).zip(sessions).enumerate() {
             for socket in udp.sockets() {
                 mailbox.watch(socket)?;
             }
@@ -200,16 +198,6 @@ pub(super) fn random() -> u64 {
 
 fn number(terminator: usize) -> u16 {
     u16::try_from(terminator).unwrap_or(u16::MAX)
-}
-
-fn shared_out<T>(all: Vec<T>, shares: usize, share_of: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
-    // A little more than an even share: what is chosen by a hash is hardly ever more.
-    let room = all.len() / shares + all.len() / shares / 16;
-    let mut each: Vec<Vec<T>> = (0..shares).map(|_| Vec::with_capacity(room)).collect();
-    for one in all {
-        each[share_of(&one)].push(one);
-    }
-    each
 }
 
 /// Lowers the calling thread's priority: neither a storm of handshakes nor a chore may hold up established sessions.
