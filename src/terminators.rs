@@ -28,8 +28,10 @@ use firmware_protocol::session::request::{Request, RequestId};
 use firmware_protocol::time::Millis;
 use router::journal::RetireReason;
 
+use crate::admission::Settling;
 use crate::clock::Clock;
 use crate::generations::Generations;
+use crate::handshakes::WaitingHello;
 use crate::metrics::TerminatorMetrics;
 use crate::strangers::Strangers;
 
@@ -106,6 +108,8 @@ pub enum ToTerminator {
         connection: ConnectionId,
         /// What it left.
         established: Box<Established<Holder>>,
+        /// Held until the session is durable.
+        settling: Settling,
     },
     /// A handshake over TCP was proved.
     Proved {
@@ -171,16 +175,7 @@ pub enum ToTerminator {
 #[derive(Debug)]
 pub enum ToHandshakes {
     /// A hello whose cookie was right.
-    Hello {
-        /// Which terminator.
-        terminator: u16,
-        /// From where.
-        path: Path,
-        /// The datagram.
-        datagram: Vec<u8>,
-        /// The id reserved for the session.
-        connection: ConnectionId,
-    },
+    Hello(Box<WaitingHello>),
     /// A device's second flight.
     Flight {
         /// The id that was given out for the handshake, if the device knows of such: its address may have changed since.

@@ -28,7 +28,9 @@ use router::device::Link;
 use router::journal::{Record, RetireReason};
 use router::shard::Input;
 
+use crate::admission::Settling;
 use crate::entropy::SystemEntropy;
+use crate::handshakes::WaitingHello;
 use crate::mailbox::{Lane, Mailbox};
 use crate::shards::ToShards;
 use crate::terminators::awaited::Awaited;
@@ -189,7 +191,7 @@ impl Worker {
     fn handle_datagram(&mut self, datagram: &[u8], path: Path) {
         match demux(datagram) {
             Datagram::Record { connection } => self.handle_record(connection, datagram, path),
-            Datagram::Hello(hello) => self.handle_hello(&hello, datagram, path),
+            Datagram::Hello(hello) => self.handle_hello(&hello, path),
             Datagram::Flight { connection: Some(connection) } if self.owns(connection) && !self.sessions.contains(connection) => {
                 if !self.shared.ids.gave_out(connection) {
                     return self.shared.metrics.dropped("unknown_connection");
@@ -212,7 +214,7 @@ impl Worker {
         owner_of(connection, self.workers) == usize::from(self.index)
     }
 
-    fn handle_hello(&mut self, hello: &ClientHello<'_>, datagram: &[u8], path: Path) {
+    fn handle_hello(&mut self, hello: &ClientHello<'_>, path: Path) {
         if !self.cookies.proves(path.peer, hello) {
             let challenge = self.cookies.challenge(path.peer, hello);
             self.shared.metrics.cookies_sent.inc();
@@ -222,7 +224,8 @@ impl Worker {
         if !hello.offers_connection_id {
             self.awaited.expect(self.now.at, path.peer);
         }
-        self.pass_to_handshakes(ToHandshakes::Hello { terminator: self.index, path, datagram: datagram.to_vec(), connection });
+        let waiting = WaitingHello { hello: hello.into(), path, connection, terminator: self.index };
+        self.pass_to_handshakes(ToHandshakes::Hello(Box::new(waiting)));
     }
 
     /// An id of one of this worker's buckets that no session has.
@@ -423,7 +426,9 @@ impl Worker {
             ToTerminator::Datagram { path, bytes } => self.handle_datagram(&bytes, path),
             ToTerminator::Unlabelled { path, bytes, candidates, awaited } => self.handle_unlabelled(candidates, awaited, &bytes, path),
             ToTerminator::Flight { path, datagram } => self.transmit(path, &datagram),
-            ToTerminator::Established { path, connection, established } => self.established(path, connection, *established),
+            ToTerminator::Established { path, connection, established, settling } => {
+                self.established(path, connection, *established, settling);
+            }
             ToTerminator::Proved { .. } | ToTerminator::Unproved { .. } => self.shared.metrics.dropped("misrouted"),
             ToTerminator::Opened { connection } => self.opened(connection),
             ToTerminator::Acknowledge { connection, receipt, code } => {
@@ -443,7 +448,7 @@ impl Worker {
         }
     }
 
-    fn established(&mut self, path: Path, connection: ConnectionId, established: Established<Holder>) {
+    fn established(&mut self, path: Path, connection: ConnectionId, established: Established<Holder>, settling: Settling) {
         if self.sessions.contains(connection) {
             return self.shared.metrics.dropped("connection_taken");
         }
@@ -471,7 +476,7 @@ impl Worker {
                 if self.append(Record::SessionOpened(stored), After::Opened { terminator: self.index, connection }) {
                     self.shared.metrics.sessions.inc();
                     let allowance = self.shared.limits.resume(self.now.at, identity.device);
-                    self.sessions.insert_opening(session, identity, allowance);
+                    self.sessions.insert_opening(session, identity, allowance, settling);
                 }
             }
             Holder::Stranger => {

@@ -20,3 +20,4 @@ mod sessions;
 mod tcp;
 mod tcp_driver;
 mod vitals;
+mod waiting_room;
