@@ -1,6 +1,7 @@
 //! Who may begin a handshake, and when: one count and one pace for both kinds, because they cost the same processors and the same journal.
 //!
-//! Handshakes keep the pace of what comes behind them: while too many sessions wait for the journal, or for a terminator that is behind, none begins.
+//! Handshakes keep the pace of what comes behind them: while too many sessions wait for the journal, or a terminator has more records of sessions than it
+//! reads in one turn, none begins. A device that was let in sends a dozen messages at once, and they come after what others send, not before.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -31,10 +32,29 @@ pub struct HandshakeLimits {
     pub per_second: Limit,
 }
 
+/// Terminators that have more to do for sessions than they do in one turn.
+#[derive(Debug, Default)]
+pub struct Backlog(AtomicUsize);
+
+impl Backlog {
+    /// One more terminator is behind, or one less.
+    pub fn change(&self, behind: bool) {
+        match behind {
+            true => self.0.fetch_add(1, Ordering::Relaxed),
+            false => self.0.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
 /// The count.
 #[derive(Debug)]
 pub struct Admission {
     limits: HandshakeLimits,
+    backlog: Arc<Backlog>,
     /// `None` is as fast as it goes.
     rate: Option<Rate>,
     entered: Mutex<Entered>,
@@ -83,17 +103,17 @@ impl Full {
 
 impl Admission {
     /// With nobody in it.
-    pub fn new(limits: HandshakeLimits) -> Arc<Self> {
+    pub fn new(limits: HandshakeLimits, backlog: Arc<Backlog>) -> Arc<Self> {
         let rate = match limits.per_second {
             Limit::Unlimited => None,
             Limit::AtMost(count) => Some(Rate { interval_us: 1_000_000 / count.max(1), burst: (count / BURSTS_PER_S).max(1) }),
         };
-        Arc::new(Self { limits, rate, entered: Mutex::default(), settling: AtomicUsize::new(0) })
+        Arc::new(Self { limits, backlog, rate, entered: Mutex::default(), settling: AtomicUsize::new(0) })
     }
 
     /// For how long no handshake may begin. Zero if one may.
     pub fn pause(&self, now: Millis) -> Duration {
-        if self.settling.load(Ordering::Relaxed) >= SETTLING_MAX {
+        if self.settling.load(Ordering::Relaxed) >= SETTLING_MAX || !self.backlog.is_empty() {
             return LOOK_AGAIN;
         }
         let Some(rate) = self.rate else { return Duration::ZERO };
@@ -181,7 +201,7 @@ mod tests {
     use super::*;
 
     fn admission(total: usize, per_second: Limit) -> Arc<Admission> {
-        Admission::new(HandshakeLimits { per_address: 2, total, per_second })
+        Admission::new(HandshakeLimits { per_address: 2, total, per_second }, Arc::default())
     }
 
     #[test]
@@ -230,6 +250,15 @@ mod tests {
         let mut settling: Vec<_> = (0..SETTLING_MAX).map(|_| admission.settle()).collect();
         assert!(!admission.pause(Millis(0)).is_zero());
         settling.pop();
+        assert!(admission.pause(Millis(0)).is_zero());
+    }
+
+    #[test]
+    fn nothing_begins_while_a_terminator_is_behind() {
+        let admission = admission(3, Limit::Unlimited);
+        admission.backlog.change(true);
+        assert!(!admission.pause(Millis(0)).is_zero());
+        admission.backlog.change(false);
         assert!(admission.pause(Millis(0)).is_zero());
     }
 

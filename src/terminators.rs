@@ -28,7 +28,7 @@ use firmware_protocol::session::request::{Request, RequestId};
 use firmware_protocol::time::Millis;
 use router::journal::RetireReason;
 
-use crate::admission::Settling;
+use crate::admission::{Backlog, Settling};
 use crate::clock::Clock;
 use crate::generations::Generations;
 use crate::handshakes::WaitingHello;
@@ -59,6 +59,8 @@ pub struct Shared {
     pub limits: Limits,
     /// What they count.
     pub metrics: Arc<TerminatorMetrics>,
+    /// Which of them are behind.
+    pub backlog: Arc<Backlog>,
     /// The clocks.
     pub clock: Clock,
 }

@@ -78,6 +78,8 @@ pub struct Worker {
     probes: ProbeLimits,
     aead: Aead,
     now: Now,
+    /// Its sessions had more to do than was done in the last turn.
+    behind: bool,
     outputs: Vec<Output>,
 }
 
@@ -110,6 +112,7 @@ impl Worker {
             probes: ProbeLimits::new(u64::from_be_bytes(SystemEntropy.array())),
             aead: Aead::new()?,
             now,
+            behind: false,
             outputs: Vec::new(),
         })
     }
@@ -157,9 +160,10 @@ impl Worker {
             self.remove(connection);
         }
         self.sessions.forget_former(self.now.at);
-        self.receive(Queue::Sessions, SESSION_BATCHES);
+        let more = self.receive(Queue::Sessions, SESSION_BATCHES);
         self.receive(Queue::Others, OTHER_BATCHES);
-        self.take_messages();
+        let more_messages = self.take_messages();
+        self.is_behind(more || more_messages);
         while let Some(connection) = self.sessions.pop_due(self.now.at) {
             self.with_session(connection, |session, cx| session.handle_timeout(cx));
         }
@@ -173,7 +177,14 @@ impl Worker {
         self.lanes.handshakes.ring();
     }
 
-    fn receive(&mut self, queue: Queue, batches: usize) {
+    fn is_behind(&mut self, behind: bool) {
+        if std::mem::replace(&mut self.behind, behind) != behind {
+            self.shared.backlog.change(behind);
+        }
+    }
+
+    /// Reads at most so many batches. Whether there may be more.
+    fn receive(&mut self, queue: Queue, batches: usize) -> bool {
         let mut batch = Vec::new();
         for _ in 0..batches {
             let received = self.udp.receive(queue, |datagram, path| batch.push((datagram.to_vec(), path)));
@@ -183,9 +194,10 @@ impl Worker {
             }
             // A batch that was not full has emptied the socket, or nearly: another look would cost as much as the next turn.
             if received < Udp::BATCH {
-                break;
+                return false;
             }
         }
+        true
     }
 
     fn handle_datagram(&mut self, datagram: &[u8], path: Path) {
@@ -413,12 +425,14 @@ impl Worker {
         }
     }
 
-    fn take_messages(&mut self) {
+    /// Whether there may be more.
+    fn take_messages(&mut self) -> bool {
         let mut messages = Vec::new();
-        self.mailbox.drain(MESSAGES, |message| messages.push(message));
+        let taken = self.mailbox.drain(MESSAGES, |message| messages.push(message));
         for message in messages {
             self.take_message(message);
         }
+        taken >= MESSAGES
     }
 
     fn take_message(&mut self, message: ToTerminator) {
