@@ -154,6 +154,8 @@ pub struct Handshakes {
     pub half_open: Limit,
     /// How long a half-open handshake is kept.
     pub half_open_life: Duration,
+    /// Handshakes that begin in a second; the rest waits.
+    pub per_second: Limit,
 }
 
 /// What devices may send in a second, and twice as much at once.

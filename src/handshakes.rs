@@ -1,4 +1,9 @@
 //! The handshake thread: everything expensive that strangers can ask for happens here, so that sessions never wait for it.
+//!
+//! Hellos with a right cookie wait in a room until the thread has nothing better to do, which is to finish what was begun. A device takes the answer to
+//! its hello at any time until it gives up, so that a fleet that comes back at once is served one after the other, and nobody has to come again.
+
+mod waiting;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -8,7 +13,6 @@ use std::time::Duration;
 
 use firmware_protocol::crypto::{KeyPair, PublicKey};
 use firmware_protocol::dtls::cid::ConnectionId;
-use firmware_protocol::dtls::demux::{Datagram, demux};
 use firmware_protocol::dtls::server::{Handshaker, Pending, ServerCertificate};
 use firmware_protocol::error::KeyError;
 use firmware_protocol::path::Path;
@@ -18,14 +22,25 @@ use crate::admission::{Admission, Place};
 use crate::clock::Clock;
 use crate::entropy::SystemEntropy;
 use crate::mailbox::{Lane, Mailbox};
-use crate::metrics::HandshakeMetrics;
+use crate::metrics::{HandshakeMetrics, RoomMetrics};
 use crate::store::KeyRing;
 use crate::strangers::Strangers;
 use crate::terminators::{Holder, ToHandshakes, ToTerminator, owner_of};
+use crate::waiting_room::WaitingRoom;
 
-/// Messages taken in one turn: a handshake is a good part of a millisecond, and its answer waits for the end of the turn. Waking a terminator for
-/// each would cost more than the wait.
-const MESSAGES: usize = 8;
+pub use self::waiting::WaitingHello;
+
+/// Messages taken in one turn: a storm of hellos must not fill the lanes while handshakes are done.
+const MESSAGES: usize = 256;
+/// Operations after which terminators are woken: each is a good part of a millisecond, and its answer waits for that. Waking a terminator for each would
+/// cost more than the wait.
+const BATCH: usize = 8;
+/// Hellos that wait at most: 16 MiB.
+const WAITING_MAX: usize = 65_536;
+/// A device gives up 45 s after its first hello; what is left then is for the rest of the handshake.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Between two looks whether addresses with too many handshakes under way have fewer.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 struct HalfOpen {
     pending: Pending,
@@ -44,6 +59,9 @@ pub struct Handshakes {
     by_connection: HashMap<ConnectionId, SocketAddr>,
     /// Half-open handshakes in the order they began; entries of those that ended are skipped.
     order: VecDeque<(Millis, SocketAddr)>,
+    room: WaitingRoom<WaitingHello>,
+    /// Nobody who waits was let in: their addresses have too many handshakes under way.
+    blocked: bool,
     admission: Arc<Admission>,
     /// How long one may stay half-open.
     life: Duration,
@@ -53,6 +71,7 @@ pub struct Handshakes {
     strangers: Arc<Strangers>,
     clock: Clock,
     metrics: Arc<HandshakeMetrics>,
+    room_metrics: RoomMetrics,
 }
 
 impl std::fmt::Debug for Handshakes {
@@ -80,6 +99,8 @@ impl Handshakes {
             half_open: HashMap::new(),
             by_connection: HashMap::new(),
             order: VecDeque::new(),
+            room: WaitingRoom::new(WAITING_MAX, PATIENCE),
+            blocked: false,
             admission,
             life,
             mailbox,
@@ -87,6 +108,7 @@ impl Handshakes {
             keys,
             strangers,
             clock,
+            room_metrics: metrics.room("dtls"),
             metrics,
         })
     }
@@ -95,42 +117,96 @@ impl Handshakes {
     pub fn run(mut self, stop: &AtomicBool) {
         let mut messages = Vec::new();
         while !stop.load(Ordering::Acquire) {
-            self.mailbox.wait(Duration::from_secs(1));
+            let pause = self.pause(self.clock.now().at);
+            if !pause.is_zero() {
+                self.mailbox.wait(pause);
+            }
             let now = self.clock.now();
             self.expire(now.at);
             self.mailbox.drain(MESSAGES, |message| messages.push(message));
-            for message in messages.drain(..) {
+            for (index, message) in messages.drain(..).enumerate() {
                 match message {
-                    ToHandshakes::Hello { terminator, path, datagram, connection } => {
-                        self.hello(now, terminator, path, &datagram, connection);
-                    }
+                    ToHandshakes::Hello(hello) => self.hello(now.at, *hello),
                     ToHandshakes::Flight { connection, path, datagram } => self.flight(now, connection, path, &datagram),
                 }
+                if index % BATCH == BATCH - 1 {
+                    self.ring();
+                }
             }
-            self.terminators.iter_mut().for_each(Lane::ring);
+            self.admit(now.at);
+            self.ring();
             self.metrics.pending.set(i64::try_from(self.half_open.len()).unwrap_or(i64::MAX));
+            self.room_metrics.waiting(self.room.len());
         }
     }
 
-    /// A hello whose cookie was right: begins a handshake, or repeats our flight of the one under way.
-    fn hello(&mut self, now: Now, terminator: u16, path: Path, datagram: &[u8], connection: ConnectionId) {
-        let Datagram::Hello(hello) = demux(datagram) else { return };
-        let repeated = self.half_open.get(&path.peer).is_some_and(|half_open| half_open.pending.answers(&hello));
-        if !repeated {
-            self.forget(path.peer);
-            let place = match self.admission.enter(path.peer.ip()) {
-                Ok(place) => place,
-                Err(full) => return self.metrics.refused(full.name()),
-            };
-            let Ok(pending) = self.handshaker.begin(&hello, Some(connection), &mut SystemEntropy) else {
-                return self.metrics.refused("internal");
-            };
-            self.by_connection.insert(connection, path.peer);
-            self.half_open.insert(path.peer, HalfOpen { pending, terminator, connection, since: now.at, _place: place });
-            self.order.push_back((now.at, path.peer));
+    fn ring(&mut self) {
+        self.terminators.iter_mut().for_each(Lane::ring);
+    }
+
+    /// For how long there is nothing to do but to take messages.
+    fn pause(&self, now: Millis) -> Duration {
+        match (self.room.is_empty(), self.blocked) {
+            (true, _) => Duration::from_secs(1),
+            (false, true) => LOOK_AGAIN,
+            (false, false) => self.admission.pause_for_place(now),
         }
-        let Some(half_open) = self.half_open.get_mut(&path.peer) else { return };
-        let datagram = half_open.pending.flight(hello.record_sequence);
+    }
+
+    /// A hello whose cookie was right: repeats our flight of the handshake under way, or waits.
+    fn hello(&mut self, now: Millis, hello: WaitingHello) {
+        let peer = hello.path.peer;
+        if let Some(half_open) = self.half_open.get_mut(&peer) {
+            if half_open.pending.answers(hello.hello.random()) {
+                return self.answer(peer, hello.path, hello.hello.record_sequence());
+            }
+            // The device has given that one up.
+            self.forget(peer);
+        }
+        let entered = self.room.enter(now, hello);
+        if let Err(refused) = self.room_metrics.entered(entered) {
+            self.metrics.refused(refused);
+        }
+    }
+
+    /// Lets some of those who wait begin.
+    fn admit(&mut self, now: Millis) {
+        self.blocked = false;
+        for _ in 0..BATCH {
+            if self.room.is_empty() || !self.admission.pause_for_place(now).is_zero() {
+                return;
+            }
+            let admission = &self.admission;
+            let Some((hello, waited, place)) = self.room.next(now, |hello| admission.enter(hello.path.peer.ip()).ok()) else {
+                self.blocked = true;
+                return;
+            };
+            self.admission.began(now);
+            self.room_metrics.admitted(waited);
+            self.begin(now, hello, place);
+        }
+    }
+
+    fn begin(&mut self, now: Millis, waiting: WaitingHello, place: Place) {
+        let WaitingHello { hello, path, connection, terminator } = waiting;
+        if self.by_connection.contains_key(&connection) {
+            // Drawn twice while both waited; the device repeats its hello.
+            return self.metrics.refused("connection_taken");
+        }
+        let record_sequence = hello.record_sequence();
+        let Ok(pending) = self.handshaker.begin(hello, Some(connection), &mut SystemEntropy) else {
+            return self.metrics.refused("internal");
+        };
+        self.by_connection.insert(connection, path.peer);
+        self.half_open.insert(path.peer, HalfOpen { pending, terminator, connection, since: now, _place: place });
+        self.order.push_back((now, path.peer));
+        self.answer(path.peer, path, record_sequence);
+    }
+
+    /// Sends our flight in answer to the hello with that record sequence.
+    fn answer(&mut self, peer: SocketAddr, path: Path, record_sequence: u64) {
+        let Some(half_open) = self.half_open.get_mut(&peer) else { return };
+        let datagram = half_open.pending.flight(record_sequence);
         let terminator = usize::from(half_open.terminator);
         self.tell_terminator(terminator, ToTerminator::Flight { path, datagram });
     }
@@ -148,7 +224,8 @@ impl Handshakes {
                 let connection = half_open.connection;
                 self.forget(peer);
                 let owner = owner_of(connection, self.terminators.len());
-                self.tell_terminator(owner, ToTerminator::Established { path, connection, established: Box::new(established) });
+                let settling = self.admission.settle();
+                self.tell_terminator(owner, ToTerminator::Established { path, connection, established: Box::new(established), settling });
             }
             Err(refusal) => self.metrics.refusal(refusal),
         }
@@ -161,6 +238,9 @@ impl Handshakes {
     }
 
     fn expire(&mut self, now: Millis) {
+        while self.room.pop_expired(now).is_some() {
+            self.metrics.refused("waiting_expired");
+        }
         while let Some((since, peer)) = self.order.front().copied() {
             let current = self.half_open.get(&peer).is_some_and(|half_open| half_open.since == since);
             if current && now.since(since) < self.life {

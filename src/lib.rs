@@ -33,4 +33,5 @@ pub mod store;
 pub mod strangers;
 pub mod streams;
 pub mod terminators;
+pub mod waiting_room;
 pub mod writer;

@@ -1,13 +1,16 @@
 //! Every metric once, with one line that says what it counts. Labels are of fixed sets; nothing here names a device.
 
+use std::time::Duration;
+
 use firmware_protocol::dtls::demux::Junk;
 use firmware_protocol::dtls::server::Refusal;
 use firmware_protocol::session::Dropped;
 use firmware_protocol::tcp::handshake::Refusal as TcpRefusal;
 use prometheus::core::Collector;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::terminators::Over;
+use crate::waiting_room::{Entered, Refused};
 
 /// All metrics of the server.
 #[derive(Clone, Debug)]
@@ -53,6 +56,19 @@ pub struct HandshakeMetrics {
     /// Handshakes begun and not yet proved.
     pub pending: IntGauge,
     refused: IntCounterVec,
+    waiting: IntGaugeVec,
+    admitted: IntCounterVec,
+    waited_ms: IntCounterVec,
+    repeated: IntCounterVec,
+}
+
+/// What one of the handshake threads counts of those who wait for it.
+#[derive(Clone, Debug)]
+pub struct RoomMetrics {
+    waiting: IntGauge,
+    admitted: IntCounter,
+    waited_ms: IntCounter,
+    repeated: IntCounter,
 }
 
 /// What the journal's writer counts.
@@ -167,6 +183,10 @@ impl Metrics {
         self.add(IntGauge::new(name, help))
     }
 
+    fn gauges(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help), &[label]))
+    }
+
     /// Metrics of all terminators together.
     pub fn terminators(&self) -> TerminatorMetrics {
         TerminatorMetrics {
@@ -198,6 +218,14 @@ impl Metrics {
         HandshakeMetrics {
             pending: self.gauge("holdfast_dtls_handshakes_pending", "Handshakes begun and not yet proved."),
             refused: self.counters("holdfast_dtls_handshakes_refused_total", "Flights and hellos that were refused.", "reason"),
+            waiting: self.gauges("holdfast_handshakes_waiting", "Devices that wait until their handshake begins.", "transport"),
+            admitted: self.counters("holdfast_handshakes_admitted_total", "Handshakes that began.", "transport"),
+            waited_ms: self.counters(
+                "holdfast_handshakes_waited_milliseconds_total",
+                "What those that began had waited, added up.",
+                "transport",
+            ),
+            repeated: self.counters("holdfast_handshakes_repeated_total", "Hellos that waited already when they came again.", "transport"),
         }
     }
 
@@ -332,7 +360,47 @@ impl TcpMetrics {
     }
 }
 
+impl RoomMetrics {
+    /// So many wait.
+    pub fn waiting(&self, count: usize) {
+        self.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// One came.
+    ///
+    /// # Errors
+    /// It cannot wait: what the reason is called.
+    pub fn entered(&self, entered: Result<Entered, Refused>) -> Result<(), &'static str> {
+        match entered {
+            Ok(Entered::New | Entered::Instead) => Ok(()),
+            Ok(Entered::Repeated) => {
+                self.repeated.inc();
+                Ok(())
+            }
+            Err(Refused::Full) => Err("waiting_full"),
+            Err(Refused::PrefixFull) => Err("waiting_prefix_full"),
+        }
+    }
+
+    /// One begins that waited for so long.
+    pub fn admitted(&self, waited: Duration) {
+        self.admitted.inc();
+        self.waited_ms.inc_by(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+    }
+}
+
 impl HandshakeMetrics {
+    /// Of those who wait for a handshake over `transport`.
+    pub fn room(&self, transport: &str) -> RoomMetrics {
+        let label = &[transport];
+        RoomMetrics {
+            waiting: self.waiting.with_label_values(label),
+            admitted: self.admitted.with_label_values(label),
+            waited_ms: self.waited_ms.with_label_values(label),
+            repeated: self.repeated.with_label_values(label),
+        }
+    }
+
     /// A device's answer over TCP was refused.
     pub fn tcp_refusal(&self, refusal: TcpRefusal) {
         self.refused(match refusal {

@@ -28,8 +28,10 @@ use firmware_protocol::session::request::{Request, RequestId};
 use firmware_protocol::time::Millis;
 use router::journal::RetireReason;
 
+use crate::admission::{Backlog, Settling};
 use crate::clock::Clock;
 use crate::generations::Generations;
+use crate::handshakes::WaitingHello;
 use crate::metrics::TerminatorMetrics;
 use crate::strangers::Strangers;
 
@@ -57,6 +59,8 @@ pub struct Shared {
     pub limits: Limits,
     /// What they count.
     pub metrics: Arc<TerminatorMetrics>,
+    /// Which of them are behind.
+    pub backlog: Arc<Backlog>,
     /// The clocks.
     pub clock: Clock,
 }
@@ -106,6 +110,8 @@ pub enum ToTerminator {
         connection: ConnectionId,
         /// What it left.
         established: Box<Established<Holder>>,
+        /// Held until the session is durable.
+        settling: Settling,
     },
     /// A handshake over TCP was proved.
     Proved {
@@ -171,16 +177,7 @@ pub enum ToTerminator {
 #[derive(Debug)]
 pub enum ToHandshakes {
     /// A hello whose cookie was right.
-    Hello {
-        /// Which terminator.
-        terminator: u16,
-        /// From where.
-        path: Path,
-        /// The datagram.
-        datagram: Vec<u8>,
-        /// The id reserved for the session.
-        connection: ConnectionId,
-    },
+    Hello(Box<WaitingHello>),
     /// A device's second flight.
     Flight {
         /// The id that was given out for the handshake, if the device knows of such: its address may have changed since.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use firmware_protocol::coap::Code;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::session::Receipt;
+use firmware_protocol::session::publish::is_system_name;
 use router::device::Link;
 use router::event::{CommittedEvents, Event, Position};
 use router::journal::Record;
@@ -195,7 +196,8 @@ impl Writer {
     fn fan_out(&mut self, events: Vec<(Position, Arc<Event>)>) {
         let events: CommittedEvents = events.into();
         for (lane, subscribed) in &mut self.lanes.shards {
-            let wanted = events.iter().any(|(_, event)| subscribed.may_contain(event.owner));
+            // No device hears system events: a fleet that comes back must not wake every shard with each.
+            let wanted = events.iter().any(|(_, event)| !is_system_name(&event.name) && subscribed.may_contain(event.owner));
             if wanted && lane.send(Input::Committed(Arc::clone(&events))).is_err() {
                 self.missed.inc();
             }

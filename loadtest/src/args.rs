@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Benchmark;
 use crate::chaos::{Chance, Rules, Weather};
+use crate::drill::RETURNING_MAX;
 use crate::fleet::Transport;
 use crate::loud::RATE_MAX_PER_S;
 
@@ -90,7 +91,7 @@ pub struct FleetArguments {
     /// Decides keys and everything random.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Devices on UDP behind one socket. More than one when there are more devices than open files; they handshake in turn.
+    /// Devices on UDP behind one socket. More than one when there are more devices than open files; on IPv4 only.
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub per_socket: usize,
     /// Do not look for record numbers used twice, which takes about 100 bytes for every datagram.
@@ -126,6 +127,8 @@ pub enum Drill {
     Flood(FloodArguments),
     /// A device with valid keys that sends as fast as it can, while its neighbours publish.
     Loud(LoudArguments),
+    /// A whole fleet that comes back at once, while devices with sessions publish.
+    MassReturn(MassReturnArguments),
 }
 
 /// What all drills know.
@@ -335,6 +338,38 @@ pub struct LoudArguments {
     pub drill: DrillArguments,
 }
 
+/// `drill mass-return`
+#[derive(Args, Debug)]
+pub struct MassReturnArguments {
+    /// How many devices come back.
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(RETURNING_MAX)))]
+    pub devices: u32,
+    /// Handshakes that the server begins in a second; by default as many as it can.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "keep_sessions")]
+    pub per_second: Option<u32>,
+    /// They have their sessions still: the server is killed and started again before they come.
+    #[arg(long)]
+    pub keep_sessions: bool,
+    /// Say how long publishes took, but do not judge it, nor the rate: for a machine that has other things to do.
+    #[arg(long)]
+    pub untimed: bool,
+    /// How many devices with sessions publish meanwhile.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub bystanders: u32,
+    /// Seconds from one publish of such a device to the next.
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
+    pub every: f64,
+    /// Seconds for which they publish in peace before.
+    #[arg(long, value_name = "S", default_value_t = 15.0, value_parser = seconds)]
+    pub peace: f64,
+    /// Decides keys, moments and whatever else is random.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
+}
+
 /// `bench`
 #[derive(Args, Debug)]
 pub struct BenchArguments {
@@ -392,7 +427,12 @@ mod tests {
         let typed = "holdfast-load drill loud --transport tcp --rate 500";
         let Command::Drill(Drill::Loud(loud)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("not loud") };
         assert_eq!((loud.transport, loud.bystanders.devices, loud.rate), (Transport::Tcp, 200, 500));
+        let typed = "holdfast-load drill mass-return --per-second 400 --devices 300 --untimed";
+        let Command::Drill(Drill::MassReturn(back)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("no return") };
+        assert_eq!((back.per_second, back.devices, back.keep_sessions, back.untimed), (Some(400), 300, false, true));
         for bad in [
+            "drill mass-return --per-second 0",
+            "drill mass-return --per-second 9 --keep-sessions",
             "drill chaos --loss 101",
             "drill loud --rate 0",
             "drill loud --transport radio",

@@ -30,6 +30,7 @@ use crate::stats::median;
 use crate::threads::{self, Ticks};
 
 pub use self::bare::bare;
+pub(crate) use self::handshakes::{Rate, dtls_rate};
 
 use self::million::Million;
 
@@ -121,7 +122,11 @@ struct Rig {
 
 impl Rig {
     fn new(holdfast: Option<&Path>, transport: Transport, devices: u32, work: Work) -> Result<Self> {
-        let mut server = Server::prepare(holdfast)?;
+        Self::with(Server::prepare(holdfast)?, transport, devices, work)
+    }
+
+    /// With a server that is not started yet.
+    fn with(mut server: Server, transport: Transport, devices: u32, work: Work) -> Result<Self> {
         let keys = match transport {
             Transport::Udp => DeviceKeys::derive(devices, 0, SEED)?,
             Transport::Tcp => DeviceKeys::derive(0, devices, SEED)?,

@@ -11,12 +11,14 @@ use serde_json::json;
 
 use crate::args::{
     Arguments, BenchArguments, BystanderArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, DrillArguments, FleetArguments,
-    FloodArguments, KeysArguments, KillRestartArguments, LoudArguments, NumberArguments,
+    FloodArguments, KeysArguments, KillRestartArguments, LoudArguments, MassReturnArguments, NumberArguments,
 };
 use crate::bench::{Bench, bare, bench};
 use crate::chaos::{Proxy, ProxyPlan};
 use crate::dial::allow_sockets;
-use crate::drill::{Bystanders, Chaos, FloodDrill, Ground, KillRestart, LoudDrill, chaos, flood, kill_restart, loud};
+use crate::drill::{
+    Bystanders, Chaos, FloodDrill, Ground, KillRestart, LoudDrill, MassReturn, chaos, flood, kill_restart, loud, mass_return,
+};
 use crate::fleet::{Crew, Devices, Fleet, FleetPlan, Work};
 use crate::keys::{self, DeviceKeys};
 use crate::progress::Progress;
@@ -38,6 +40,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Drill(Drill::Chaos(arguments)) => drill_chaos(arguments),
         Command::Drill(Drill::Flood(arguments)) => drill_flood(arguments),
         Command::Drill(Drill::Loud(arguments)) => drill_loud(arguments),
+        Command::Drill(Drill::MassReturn(arguments)) => drill_mass_return(arguments),
         Command::Chaos(arguments) => bad_network(&arguments),
         Command::Bench(arguments) => measure(arguments),
         Command::Bare { udp, tcp, http, admin } => bare(Ports { udp, tcp, http, admin }).map(|()| ExitCode::SUCCESS),
@@ -143,6 +146,29 @@ fn drill_loud(arguments: LoudArguments) -> Result<ExitCode> {
         bystanders: bystanders(&arguments.bystanders),
         rate_per_s: arguments.rate,
     })?;
+    judged(&report, json.as_deref())
+}
+
+fn drill_mass_return(arguments: MassReturnArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
+    let peace = Duration::from_secs_f64(arguments.peace);
+    let mut drill = MassReturn {
+        ground,
+        devices: arguments.devices,
+        per_second: arguments.per_second,
+        keep_sessions: arguments.keep_sessions,
+        timed: !arguments.untimed,
+        bystanders: Bystanders {
+            devices: arguments.bystanders,
+            every: Duration::from_secs_f64(arguments.every),
+            lasts: Duration::ZERO,
+            threads: 1,
+            seed: arguments.seed,
+        },
+        peace,
+    };
+    drill.bystanders.lasts = peace + drill.longest();
+    let report = mass_return(&drill)?;
     judged(&report, json.as_deref())
 }
 

@@ -6,6 +6,7 @@ mod flood;
 mod judge;
 mod kill_restart;
 mod loud;
+mod mass_return;
 mod schedule;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use self::flood::{FloodDrill, flood};
 pub use self::judge::{Verdict, judge};
 pub use self::kill_restart::{KillRestart, kill_restart};
 pub use self::loud::{LoudDrill, loud};
+pub use self::mass_return::{MassReturn, RETURNING_MAX, mass_return};
 
 /// The server that a drill has for itself.
 #[derive(Clone, Default, Debug)]

@@ -1,8 +1,7 @@
 //! Many protocol-true devices in one process, on a few threads and many sockets: some on UDP, some on TCP.
 //!
-//! A server tells devices that handshake apart by their address, and devices with a session by connection id; what it sends carries neither. One
-//! socket for each device is therefore the plain way, good for as many devices as the process may open files. Beyond that, `per_socket` devices on
-//! UDP share one: they handshake one after the other, and a record is tried against the key of each, about 0.2 µs a try.
+//! Each device has an address of its own on the loopback network, and a socket, as long as the process may open as many files. Beyond that, `per_socket`
+//! devices on UDP share one, and what they send says from whom it comes; on IPv4 only, where loopback has more than one address.
 //!
 //! Each thread has devices of one transport. What a device does, and what is counted, is the same for both; only how bytes come and go differs.
 

@@ -8,6 +8,7 @@ pub mod bench;
 pub mod chaos;
 pub mod cli;
 pub mod commands;
+mod cores;
 mod dial;
 pub mod drill;
 pub mod fleet;

@@ -18,7 +18,7 @@ const TABLE_WIDTH: u16 = 140;
 pub struct Check {
     /// What it is.
     pub name: &'static str,
-    /// What it must be, or the most it may be.
+    /// What it must be, or the most or the least it may be.
     pub want: u64,
     /// What it is.
     pub got: u64,
@@ -30,6 +30,11 @@ impl Check {
     /// Compares.
     pub fn equal(name: &'static str, want: u64, got: u64) -> Self {
         Self { name, want, got, ok: want == got }
+    }
+
+    /// Compares with the least that may be.
+    pub fn at_least(name: &'static str, least: u64, got: u64) -> Self {
+        Self { name, want: least, got, ok: got >= least }
     }
 
     /// Compares with the most that may be.

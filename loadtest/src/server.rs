@@ -9,12 +9,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sched::CpuSet;
 use nix::sys::signal::{Signal, kill};
 use nix::time::ClockId;
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::cli::Cli;
+use crate::cores::Moved;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::threads::{self, Ticks};
@@ -50,6 +52,7 @@ pub struct Server {
     dir: TempDir,
     ports: Ports,
     child: Option<Child>,
+    cores: Option<CpuSet>,
 }
 
 impl Server {
@@ -61,7 +64,7 @@ impl Server {
         };
         ensure!(program.is_file(), "there is no server at {}: name one with --holdfast", program.display());
         let (dir, ports) = (tempfile::Builder::new().prefix("holdfast-load-").tempdir()?, Ports::free()?);
-        let server = Self { program, dir, ports, child: None };
+        let server = Self { program, dir, ports, child: None, cores: None };
         std::fs::write(server.config_path(), server.config() + NO_LIMITS)?;
         Ok(server)
     }
@@ -69,6 +72,17 @@ impl Server {
     /// Limits devices as a server does that nobody told otherwise. For its next start.
     pub fn limit_devices(&self) -> Result<()> {
         Ok(std::fs::write(self.config_path(), self.config())?)
+    }
+
+    /// Lets it begin no more handshakes than so many in a second. For its next start.
+    pub fn pace_handshakes(&self, per_second: u32) -> Result<()> {
+        let paced = format!("\n[handshakes]\nper_second = {per_second}\n");
+        Ok(std::fs::write(self.config_path(), self.config() + NO_LIMITS + &paced)?)
+    }
+
+    /// Lets it run on these processors only. For its next start.
+    pub(crate) fn keep_to(&mut self, cores: CpuSet) {
+        self.cores = Some(cores);
     }
 
     fn config(&self) -> String {
@@ -126,7 +140,9 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(&self.program);
         command.arg("serve").arg("--config").arg(self.config_path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let moved = self.cores.map(Moved::to).transpose()?;
         self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);
+        drop(moved);
         Ok(())
     }
 

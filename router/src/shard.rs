@@ -8,7 +8,7 @@ mod timers;
 mod uplink;
 mod vitals;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,9 +29,10 @@ use crate::event::{CommittedEvents, NewEvent, Source};
 use crate::in_common::InCommon;
 use crate::journal::{Record, RetireReason};
 use crate::presence::STATUS_EVENT;
-use crate::table::{Slot, Table};
+use crate::table::Table;
 
 use self::calls::Calls;
+use self::subscribers::Subscribers;
 use self::timers::{Due, Look, Timers};
 
 /// Something a shard is told. `R` is how the caller of the API is answered; the shard only carries it.
@@ -250,7 +251,7 @@ pub struct Shard<R> {
     devices: Table<Device>,
     common: InCommon,
     /// Devices with subscriptions of their own, by owner.
-    subscribers: BTreeMap<OwnerId, BTreeSet<Slot>>,
+    subscribers: BTreeMap<OwnerId, Subscribers>,
     /// Owners that were not among them before.
     new_subscribers: Vec<OwnerId>,
     calls: Calls<R>,

@@ -29,6 +29,7 @@ impl<T: Keyed> Keyed for Arc<T> {
 
 /// The place of a thing in its table: the same for as long as the thing is in it, and another's afterwards.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(test, derive(Default))]
 pub struct Slot(u32);
 
 /// The table. Beside itself, a thing takes five bytes, and room for half as many again.

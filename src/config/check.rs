@@ -44,6 +44,7 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
             half_open_per_address: file.handshakes.half_open_per_address,
             half_open: file.handshakes.half_open,
             half_open_life: seconds(&mut problems, "handshakes.half_open_life_s", file.handshakes.half_open_life_s, HALF_OPEN_LIFE_S),
+            per_second: file.handshakes.per_second,
         },
         limits: Limits {
             device_events_per_s: file.limits.device_events_per_s,

@@ -23,7 +23,7 @@ pub(super) enum Takes {
 }
 
 /// Every key there is. A test compares it with `config.default.toml`.
-pub(super) const KEYS: [(&[&str], Takes); 30] = [
+pub(super) const KEYS: [(&[&str], Takes); 31] = [
     (&["data_dir"], Takes::Text),
     (&["udp", "listen"], Takes::Text),
     (&["udp", "workers"], Takes::NumberOrWord),
@@ -45,6 +45,7 @@ pub(super) const KEYS: [(&[&str], Takes); 30] = [
     (&["handshakes", "half_open_per_address"], Takes::NumberOrWord),
     (&["handshakes", "half_open"], Takes::NumberOrWord),
     (&["handshakes", "half_open_life_s"], Takes::Number),
+    (&["handshakes", "per_second"], Takes::NumberOrWord),
     (&["limits", "device_events_per_s"], Takes::NumberOrWord),
     (&["limits", "owner_events_per_s"], Takes::NumberOrWord),
     (&["limits", "device_records_per_s"], Takes::NumberOrWord),

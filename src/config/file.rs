@@ -174,11 +174,17 @@ pub(super) struct HandshakesSection {
     pub(super) half_open_per_address: Limit,
     pub(super) half_open: Limit,
     pub(super) half_open_life_s: i64,
+    pub(super) per_second: Limit,
 }
 
 impl Default for HandshakesSection {
     fn default() -> Self {
-        Self { half_open_per_address: Limit::AtMost(256), half_open: Limit::AtMost(65_536), half_open_life_s: 60 }
+        Self {
+            half_open_per_address: Limit::AtMost(256),
+            half_open: Limit::AtMost(65_536),
+            half_open_life_s: 60,
+            per_second: Limit::Unlimited,
+        }
     }
 }
 

@@ -80,6 +80,7 @@ impl DataPlane {
             strangers: Arc::new(Strangers::default()),
             limits: Limits::new(&config.limits, random()),
             metrics: Arc::new(metrics.terminators()),
+            backlog: Arc::default(),
             clock: *clock,
         };
         let wiring = Wiring::new(workers, shards, &shared.metrics.shard_full())?;

@@ -12,6 +12,8 @@ use firmware_protocol::session::stored::StoredSession;
 use firmware_protocol::time::Millis;
 use router::table::{Keyed, Table};
 
+use crate::admission::Settling;
+
 use super::limits::Allowance;
 use super::liveness::Liveness;
 use super::timers::{Alarm, Timers};
@@ -80,8 +82,8 @@ pub(super) struct Places {
 pub(super) struct Sessions {
     entries: Table<Entry>,
     timers: Timers<ConnectionId>,
-    /// Who holds the sessions that are being opened.
-    opening: HashMap<ConnectionId, Identity>,
+    /// Who holds the sessions that are being opened, each with what counts it among them.
+    opening: HashMap<ConnectionId, (Identity, Settling)>,
     strangers: HashMap<ConnectionId, PublicKey>,
     /// Strangers in the order in which they came.
     came: VecDeque<(Millis, ConnectionId)>,
@@ -120,8 +122,8 @@ impl Sessions {
     }
 
     /// A session that `holder` learns of when its record is durable.
-    pub(super) fn insert_opening(&mut self, session: Session, holder: Identity, allowance: Allowance) {
-        self.opening.insert(session.connection(), holder);
+    pub(super) fn insert_opening(&mut self, session: Session, holder: Identity, allowance: Allowance, settling: Settling) {
+        self.opening.insert(session.connection(), (holder, settling));
         self.insert(session, Standing::Opening, allowance);
     }
 
@@ -129,7 +131,7 @@ impl Sessions {
     pub(super) fn opened(&mut self, connection: ConnectionId) -> Option<Identity> {
         let entry = self.entries.get_mut(&connection).filter(|entry| entry.standing == Standing::Opening)?;
         entry.standing = Standing::Live;
-        self.opening.remove(&connection)
+        self.opening.remove(&connection).map(|(holder, _)| holder)
     }
 
     /// A session that ends by itself if its holder says no Hello.

@@ -285,13 +285,17 @@ impl TcpWorker {
         }
     }
 
-    /// Passes a whole answer to the thread that can open it.
+    /// Passes a whole answer to the thread that can open it, where it may have to wait: the device does.
     fn judge(&mut self, serial: u64) {
-        let Some(Connection { stage: Stage::Half(half), .. }) = self.connections.get_mut(&serial) else { return };
+        let Some(connection) = self.connections.get_mut(&serial) else { return };
+        let peer = connection.peer();
+        let Stage::Half(half) = &mut connection.stage else { return };
+        half.until = self.now.at + HANDSHAKE_LIFE;
         let Some(answer) = half.greeting.take().and_then(Greeting::answer) else { return };
-        if self.lanes.handshakes.push(ToRsaHandshakes { terminator: self.index, serial, answer: Box::new(answer) }).is_err() {
-            self.drop_connection(serial, "handshakes_full");
+        if self.lanes.handshakes.push(ToRsaHandshakes { terminator: self.index, serial, peer, answer: Box::new(answer) }).is_err() {
+            return self.drop_connection(serial, "handshakes_full");
         }
+        self.schedule(serial);
     }
 
     fn take_message(&mut self, message: ToTerminator) {

@@ -28,7 +28,9 @@ use router::device::Link;
 use router::journal::{Record, RetireReason};
 use router::shard::Input;
 
+use crate::admission::Settling;
 use crate::entropy::SystemEntropy;
+use crate::handshakes::WaitingHello;
 use crate::mailbox::{Lane, Mailbox};
 use crate::shards::ToShards;
 use crate::terminators::awaited::Awaited;
@@ -76,6 +78,8 @@ pub struct Worker {
     probes: ProbeLimits,
     aead: Aead,
     now: Now,
+    /// Its sessions had more to do than was done in the last turn.
+    behind: bool,
     outputs: Vec<Output>,
 }
 
@@ -108,6 +112,7 @@ impl Worker {
             probes: ProbeLimits::new(u64::from_be_bytes(SystemEntropy.array())),
             aead: Aead::new()?,
             now,
+            behind: false,
             outputs: Vec::new(),
         })
     }
@@ -155,9 +160,10 @@ impl Worker {
             self.remove(connection);
         }
         self.sessions.forget_former(self.now.at);
-        self.receive(Queue::Sessions, SESSION_BATCHES);
+        let more = self.receive(Queue::Sessions, SESSION_BATCHES);
         self.receive(Queue::Others, OTHER_BATCHES);
-        self.take_messages();
+        let more_messages = self.take_messages();
+        self.is_behind(more || more_messages);
         while let Some(connection) = self.sessions.pop_due(self.now.at) {
             self.with_session(connection, |session, cx| session.handle_timeout(cx));
         }
@@ -171,7 +177,14 @@ impl Worker {
         self.lanes.handshakes.ring();
     }
 
-    fn receive(&mut self, queue: Queue, batches: usize) {
+    fn is_behind(&mut self, behind: bool) {
+        if std::mem::replace(&mut self.behind, behind) != behind {
+            self.shared.backlog.change(behind);
+        }
+    }
+
+    /// Reads at most so many batches. Whether there may be more.
+    fn receive(&mut self, queue: Queue, batches: usize) -> bool {
         let mut batch = Vec::new();
         for _ in 0..batches {
             let received = self.udp.receive(queue, |datagram, path| batch.push((datagram.to_vec(), path)));
@@ -181,15 +194,16 @@ impl Worker {
             }
             // A batch that was not full has emptied the socket, or nearly: another look would cost as much as the next turn.
             if received < Udp::BATCH {
-                break;
+                return false;
             }
         }
+        true
     }
 
     fn handle_datagram(&mut self, datagram: &[u8], path: Path) {
         match demux(datagram) {
             Datagram::Record { connection } => self.handle_record(connection, datagram, path),
-            Datagram::Hello(hello) => self.handle_hello(&hello, datagram, path),
+            Datagram::Hello(hello) => self.handle_hello(&hello, path),
             Datagram::Flight { connection: Some(connection) } if self.owns(connection) && !self.sessions.contains(connection) => {
                 if !self.shared.ids.gave_out(connection) {
                     return self.shared.metrics.dropped("unknown_connection");
@@ -212,7 +226,7 @@ impl Worker {
         owner_of(connection, self.workers) == usize::from(self.index)
     }
 
-    fn handle_hello(&mut self, hello: &ClientHello<'_>, datagram: &[u8], path: Path) {
+    fn handle_hello(&mut self, hello: &ClientHello<'_>, path: Path) {
         if !self.cookies.proves(path.peer, hello) {
             let challenge = self.cookies.challenge(path.peer, hello);
             self.shared.metrics.cookies_sent.inc();
@@ -222,7 +236,8 @@ impl Worker {
         if !hello.offers_connection_id {
             self.awaited.expect(self.now.at, path.peer);
         }
-        self.pass_to_handshakes(ToHandshakes::Hello { terminator: self.index, path, datagram: datagram.to_vec(), connection });
+        let waiting = WaitingHello { hello: hello.into(), path, connection, terminator: self.index };
+        self.pass_to_handshakes(ToHandshakes::Hello(Box::new(waiting)));
     }
 
     /// An id of one of this worker's buckets that no session has.
@@ -410,12 +425,14 @@ impl Worker {
         }
     }
 
-    fn take_messages(&mut self) {
+    /// Whether there may be more.
+    fn take_messages(&mut self) -> bool {
         let mut messages = Vec::new();
-        self.mailbox.drain(MESSAGES, |message| messages.push(message));
+        let taken = self.mailbox.drain(MESSAGES, |message| messages.push(message));
         for message in messages {
             self.take_message(message);
         }
+        taken >= MESSAGES
     }
 
     fn take_message(&mut self, message: ToTerminator) {
@@ -423,7 +440,9 @@ impl Worker {
             ToTerminator::Datagram { path, bytes } => self.handle_datagram(&bytes, path),
             ToTerminator::Unlabelled { path, bytes, candidates, awaited } => self.handle_unlabelled(candidates, awaited, &bytes, path),
             ToTerminator::Flight { path, datagram } => self.transmit(path, &datagram),
-            ToTerminator::Established { path, connection, established } => self.established(path, connection, *established),
+            ToTerminator::Established { path, connection, established, settling } => {
+                self.established(path, connection, *established, settling);
+            }
             ToTerminator::Proved { .. } | ToTerminator::Unproved { .. } => self.shared.metrics.dropped("misrouted"),
             ToTerminator::Opened { connection } => self.opened(connection),
             ToTerminator::Acknowledge { connection, receipt, code } => {
@@ -443,7 +462,7 @@ impl Worker {
         }
     }
 
-    fn established(&mut self, path: Path, connection: ConnectionId, established: Established<Holder>) {
+    fn established(&mut self, path: Path, connection: ConnectionId, established: Established<Holder>, settling: Settling) {
         if self.sessions.contains(connection) {
             return self.shared.metrics.dropped("connection_taken");
         }
@@ -471,7 +490,7 @@ impl Worker {
                 if self.append(Record::SessionOpened(stored), After::Opened { terminator: self.index, connection }) {
                     self.shared.metrics.sessions.inc();
                     let allowance = self.shared.limits.resume(self.now.at, identity.device);
-                    self.sessions.insert_opening(session, identity, allowance);
+                    self.sessions.insert_opening(session, identity, allowance, settling);
                 }
             }
             Holder::Stranger => {

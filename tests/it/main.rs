@@ -21,3 +21,4 @@ mod sessions;
 mod tcp;
 mod tcp_driver;
 mod vitals;
+mod waiting_room;

@@ -1,5 +1,5 @@
-//! What whoever drives many devices needs besides datagrams and timeouts: whose turn a handshake is, whose datagram came, and ways to make a
-//! device do at once what it would do in its own time.
+//! What whoever drives many devices needs besides datagrams and timeouts: a look into what came, and ways to make a device do at once what it would do in
+//! its own time.
 
 use super::{Device, DeviceTools, Purpose, RESTORES_MAX, State};
 use crate::coap::{Code, Kind, Message};
@@ -7,16 +7,6 @@ use crate::dtls::keys::DirectionKeys;
 use crate::time::Millis;
 
 impl Device {
-    /// Whether a handshake is under way.
-    pub fn is_handshaking(&self) -> bool {
-        matches!(self.state, State::Handshaking(_))
-    }
-
-    /// Whether [`Device::handle_timeout`] at `now` begins a handshake.
-    pub fn begins_handshake(&self, now: Millis) -> bool {
-        matches!(self.state, State::Waiting(until) if now >= until) && !self.can_resume()
-    }
-
     /// Whether it has the keys of a session, in use or retained.
     pub fn has_session(&self) -> bool {
         self.session.is_some()

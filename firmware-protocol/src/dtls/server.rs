@@ -18,7 +18,7 @@ use crate::dtls::messages::{self, HandshakeMessage, kind};
 use crate::dtls::record::{self, Record, content};
 use crate::entropy::Entropy;
 use crate::error::KeyError;
-use crate::wire::{Reader, Write};
+use crate::wire::Reader;
 
 /// Whether the server's Certificate message is part of the flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,12 +38,24 @@ pub struct Handshaker {
     aead: Aead,
 }
 
+/// What a handshake needs of a hello whose cookie was right: of the same length however long the hello was, so that it can wait.
+#[derive(Clone, Debug)]
+pub struct ProvenHello {
+    random: [u8; 32],
+    /// Has taken the hello.
+    transcript: Transcript,
+    record_sequence: u64,
+    message_sequence: u16,
+    offers_connection_id: bool,
+}
+
 /// A handshake between our flight and the device's answer to it.
 #[derive(Debug)]
 pub struct Pending {
-    /// All messages from the ClientHello with cookie to ServerHelloDone.
-    transcript: Vec<u8>,
-    hello_len: usize,
+    /// Has taken the ClientHello with cookie.
+    transcript: Transcript,
+    /// Our messages, from ServerHello to ServerHelloDone.
+    messages: Vec<u8>,
     client_random: [u8; 32],
     server_random: [u8; 32],
     ephemeral: Ephemeral,
@@ -104,23 +116,23 @@ impl Handshaker {
     /// Answers a proven hello. `connection` goes to the client if it offered to use one.
     pub fn begin(
         &mut self,
-        hello: &ClientHello<'_>,
+        hello: impl Into<ProvenHello>,
         connection: Option<ConnectionId>,
         entropy: &mut impl Entropy,
     ) -> Result<Pending, KeyError> {
+        let hello = hello.into();
         let connection = connection.filter(|_| hello.offers_connection_id);
         let server_random = entropy.array();
         let ephemeral = self.curve.ephemeral(entropy)?;
 
         let mut key_exchange = messages::key_exchange_params(ephemeral.public());
-        let signature = self.key.sign(&sha256_of(&[hello.random, &server_random, &key_exchange]))?;
+        let signature = self.key.sign(&sha256_of(&[&hello.random, &server_random, &key_exchange]))?;
         messages::write_signature(&mut key_exchange, &signature);
 
-        let mut transcript = Vec::with_capacity(1024);
-        transcript.bytes(hello.raw);
+        let mut flight = Vec::with_capacity(1024);
         let mut next_message = hello.message_sequence;
         let mut add = |kind, body: &[u8]| {
-            messages::write_message(&mut transcript, kind, next_message, body);
+            messages::write_message(&mut flight, kind, next_message, body);
             next_message = next_message.wrapping_add(1);
         };
         add(kind::SERVER_HELLO, &messages::server_hello(&server_random, connection));
@@ -132,9 +144,9 @@ impl Handshaker {
         add(kind::SERVER_HELLO_DONE, &[]);
 
         Ok(Pending {
-            hello_len: hello.raw.len(),
-            transcript,
-            client_random: *hello.random,
+            transcript: hello.transcript,
+            messages: flight,
+            client_random: hello.random,
             server_random,
             ephemeral,
             connection,
@@ -153,7 +165,7 @@ impl Handshaker {
         let flight = ClientFlight::parse(datagram).ok_or(Refusal::Malformed)?;
         let holder = lookup(&flight.key).ok_or(Refusal::UnknownKey)?;
 
-        let mut transcript = Transcript::of(&[&pending.transcript, flight.certificate.raw, flight.key_exchange.raw]);
+        let mut transcript = flight.signed_after(pending);
         if !self.curve.verify(&flight.key, &transcript.hash(), flight.signature) {
             return Err(Refusal::BadSignature);
         }
@@ -205,8 +217,8 @@ impl Pending {
     /// Our flight as one datagram. `record_sequence` is that of the hello it answers; numbers rise with every repetition.
     pub fn flight(&mut self, record_sequence: u64) -> Vec<u8> {
         self.next_record = self.next_record.max(record_sequence);
-        let mut datagram = Vec::with_capacity(self.transcript.len() + 64);
-        let mut rest = &self.transcript[self.hello_len..];
+        let mut datagram = Vec::with_capacity(self.messages.len() + 64);
+        let mut rest = &self.messages[..];
         while let Some((message, tail)) = HandshakeMessage::parse(rest) {
             record::write_plain(&mut datagram, content::HANDSHAKE, self.next_record, message.raw);
             self.next_record += 1;
@@ -215,9 +227,33 @@ impl Pending {
         datagram
     }
 
-    /// Whether `hello` is a repetition of the one this handshake began with.
-    pub fn answers(&self, hello: &ClientHello<'_>) -> bool {
-        *hello.random == self.client_random
+    /// Whether a hello with this random is a repetition of the one that the handshake began with.
+    pub fn answers(&self, random: &[u8; 32]) -> bool {
+        *random == self.client_random
+    }
+}
+
+impl ProvenHello {
+    /// Client random.
+    pub fn random(&self) -> &[u8; 32] {
+        &self.random
+    }
+
+    /// Record sequence it came in.
+    pub fn record_sequence(&self) -> u64 {
+        self.record_sequence
+    }
+}
+
+impl From<&ClientHello<'_>> for ProvenHello {
+    fn from(hello: &ClientHello<'_>) -> Self {
+        Self {
+            random: *hello.random,
+            transcript: Transcript::of(&[hello.raw]),
+            record_sequence: hello.record_sequence,
+            message_sequence: hello.message_sequence,
+            offers_connection_id: hello.offers_connection_id,
+        }
     }
 }
 
@@ -280,6 +316,15 @@ impl<'a> ClientFlight<'a> {
     }
 }
 
+impl ClientFlight<'_> {
+    /// What the device signed.
+    fn signed_after(&self, pending: &Pending) -> Transcript {
+        let mut transcript = pending.transcript.clone();
+        [&pending.messages[..], self.certificate.raw, self.key_exchange.raw].iter().for_each(|part| transcript.add(part));
+        transcript
+    }
+}
+
 /// A running SHA-256 over handshake messages.
 #[derive(Clone)]
 pub(crate) struct Transcript(Sha256);
@@ -297,6 +342,12 @@ impl Transcript {
 
     pub(crate) fn hash(&self) -> [u8; 32] {
         self.0.clone().finish()
+    }
+}
+
+impl std::fmt::Debug for Transcript {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Transcript(..)")
     }
 }
 

@@ -105,18 +105,18 @@ impl Conversation {
     /// A pending handshake as the recorded server had it, except for its ephemeral scalar, which was not recorded.
     fn pending(&self) -> Pending {
         let hello = ClientHello::parse(&self.client[1]).unwrap();
-        let mut transcript = hello.raw.to_vec();
+        let mut messages = Vec::new();
         let mut rest = &self.server[1][..];
         while let Some((record, tail)) = Record::parse(rest) {
-            transcript.extend_from_slice(record.body);
+            messages.extend_from_slice(record.body);
             rest = tail;
         }
-        let (server_hello, _) = HandshakeMessage::parse(&transcript[hello.raw.len()..]).unwrap();
+        let (server_hello, _) = HandshakeMessage::parse(&messages).unwrap();
         Pending {
-            hello_len: hello.raw.len(),
+            transcript: Transcript::of(&[hello.raw]),
             client_random: *hello.random,
             server_random: server_hello.body[2..34].try_into().unwrap(),
-            transcript,
+            messages,
             ephemeral: Curve::new().unwrap().ephemeral(&mut SeededEntropy::new(0)).unwrap(),
             connection: self.connection,
             next_message: 5,
@@ -152,7 +152,7 @@ fn our_server_hello_is_the_recorded_one() {
     // Not mbedTLS', which is another server's.
     for conversation in &conversations()[..2] {
         let pending = conversation.pending();
-        let (hello, _) = HandshakeMessage::parse(&pending.transcript[pending.hello_len..]).unwrap();
+        let (hello, _) = HandshakeMessage::parse(&pending.messages).unwrap();
         assert_eq!(messages::server_hello(&pending.server_random, pending.connection), hello.body);
     }
 }
@@ -197,7 +197,7 @@ fn the_recorded_flights_prove_themselves_and_our_answer_is_the_recorded_one() {
         assert_eq!(flight.finished.connection, conversation.connection);
         assert_eq!(demux(datagram), Datagram::Flight { connection: conversation.connection });
 
-        let mut transcript = Transcript::of(&[&pending.transcript, flight.certificate.raw, flight.key_exchange.raw]);
+        let mut transcript = flight.signed_after(&pending);
         assert!(Curve::new().unwrap().verify(&flight.key, &transcript.hash(), flight.signature));
         transcript.add(flight.verify.raw);
         if index == 2 {

@@ -272,7 +272,7 @@ impl World {
                 self.fly(false, from, challenge);
             }
             Datagram::Hello(hello) => {
-                if !self.pending.get(&from).is_some_and(|pending| pending.answers(&hello)) {
+                if !self.pending.get(&from).is_some_and(|pending| pending.answers(hello.random)) {
                     let connection = self.ids.allocate(3, &mut self.entropy);
                     let pending = self.handshaker.begin(&hello, Some(connection), &mut self.entropy).unwrap();
                     self.pending.insert(from, pending);

@@ -25,7 +25,7 @@ pub struct Bystanders {
     pub devices: u32,
     /// From one publish of a device to the next.
     pub every: Duration,
-    /// How long it lasts what is done to the server. Before it, the fleet works for a quarter of that in peace.
+    /// How long it lasts what is done to the server, at most. Before it, the fleet works in peace, for no longer.
     pub lasts: Duration,
     /// Threads of the fleet.
     pub threads: usize,
@@ -51,6 +51,11 @@ pub(super) struct Record {
 }
 
 impl Bystanders {
+    /// For how long they work in peace, where nothing else is said.
+    pub(super) fn peace(&self) -> Duration {
+        self.lasts / 4
+    }
+
     /// No drill with them takes longer, from the first device's coming to the last one's answer.
     pub(super) fn longest(&self) -> Duration {
         CONNECT_LIMIT * 2 + self.lasts * 2 + SETTLE_LIMIT * 2
@@ -96,11 +101,11 @@ impl Watch {
         Ok(self.record.connected)
     }
 
-    /// Lets them work in peace.
-    pub(super) fn work_in_peace(&mut self, server: &Server) -> Result<()> {
+    /// Lets them work in peace for so long.
+    pub(super) fn work_in_peace(&mut self, server: &Server, peace: Duration) -> Result<()> {
         self.progress.phase("calm");
         self.fleet.work(true)?;
-        self.wait(self.plan.lasts / 4, |_| false);
+        self.wait(peace, |_| false);
         self.record.rss_kib = [server.rss_kib()?; 3];
         Ok(())
     }

@@ -77,7 +77,7 @@ fn run(drill: &FloodDrill, server: &mut Server) -> Result<DrillReport> {
 fn play(drill: &FloodDrill, server: &mut Server, watch: &mut Watch) -> Result<Story> {
     let mut story = Story::default();
     let connected = watch.connect(server)?;
-    watch.work_in_peace(server)?;
+    watch.work_in_peace(server, drill.bystanders.peace())?;
     let (calm, drops) = (watch.fleet.moment(), socket_drops(server.devices())?);
     story.calm = Phase::between(connected, calm);
 

@@ -96,7 +96,7 @@ fn run(drill: &LoudDrill, server: &mut Server) -> Result<DrillReport> {
     let (neighbours, culprit) = part(register(server, keys)?).context("there are no neighbours")?;
     let mut watch = drill.bystanders.come(neighbours)?;
     let loud = Loud::start(culprit, drill.rate_per_s, seed, drill.bystanders.longest())?;
-    let story = play(server, &mut watch, &loud)?;
+    let story = play(drill, server, &mut watch, &loud)?;
     let ((record, report), mut culprit) = (watch.stop()?, Culprit { tally: loud.stop()?, accepted: 0 });
     server.stop()?;
     let cli = server.cli();
@@ -119,13 +119,13 @@ fn part(mut neighbours: Crew) -> Option<(Crew, Crew)> {
     Some((neighbours, culprit))
 }
 
-fn play(server: &mut Server, watch: &mut Watch, loud: &Loud) -> Result<Story> {
+fn play(drill: &LoudDrill, server: &mut Server, watch: &mut Watch, loud: &Loud) -> Result<Story> {
     let mut story = Story::default();
     watch.connect(server)?;
     if !loud.wait_connected(CONNECT_LIMIT) {
         bail!("the loud device did not connect within {CONNECT_LIMIT:?}");
     }
-    watch.work_in_peace(server)?;
+    watch.work_in_peace(server, drill.bystanders.peace())?;
     let drops = socket_drops(server.devices())?;
     story.calm = watch.fleet.take_latencies()?;
 

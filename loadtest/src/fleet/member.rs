@@ -37,6 +37,11 @@ pub enum Work {
     Handshakes,
     /// Connect, then ping, each time as soon as the last ping is answered.
     Pings,
+    /// Come all at the moment at which the fleet begins to work, as after a power cut.
+    Return {
+        /// Whether they were connected before and have kept their sessions. If not, they are off until then.
+        kept: bool,
+    },
     /// Send events without acknowledgement, whatever becomes of them.
     Shout {
         /// So many of each device.
@@ -105,9 +110,10 @@ pub(super) struct Member<D> {
 }
 
 impl<D: Shouts> Member<D> {
-    /// With a device that begins to connect by itself, unless it is there for handshakes: then it is off until the fleet works.
+    /// With a device that begins to connect by itself, unless it is there for handshakes, or to come back without a session: then it is off until the
+    /// fleet works.
     pub(super) fn new(mut device: D, job: Job, entropy: SeededEntropy) -> Self {
-        if job.work == Work::Handshakes {
+        if matches!(job.work, Work::Handshakes | Work::Return { kept: false }) {
             device.forget_session();
         }
         let (pace, open, fates) = (Pace::default(), Vec::new(), Vec::new());
@@ -133,6 +139,16 @@ impl<D: Shouts> Member<D> {
             Work::Handshakes if turn.working => self.device.power_on(turn.now),
             Work::Handshakes => {}
             Work::Pings => self.ping(turn),
+            Work::Return { kept } if turn.working => {
+                turn.tally.connected -= u64::from(std::mem::take(&mut self.connected));
+                self.device.power_on(turn.now);
+                if !kept {
+                    // Before anything is answered: all hellos are on their way when the first handshake begins.
+                    self.device.handle_timeout(turn.now, turn.tools);
+                    self.follow(turn);
+                }
+            }
+            Work::Return { .. } => {}
         }
     }
 
@@ -143,7 +159,7 @@ impl<D: Shouts> Member<D> {
             match self.job.work {
                 Work::Publish { every } => self.publish(turn, every),
                 Work::Shout { rate_per_s } => self.shout(turn, rate_per_s),
-                Work::Handshakes | Work::Pings => {}
+                Work::Handshakes | Work::Pings | Work::Return { .. } => {}
             }
         }
     }

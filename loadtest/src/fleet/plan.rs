@@ -109,6 +109,8 @@ impl FleetPlan {
         for server in udp.iter().map(|udp| udp.server).chain(tcp.iter().map(|tcp| tcp.server)) {
             ensure!(server.ip().is_loopback(), "{server} is no loopback address: fleets stay on their machine");
         }
+        let shares_v6 = self.per_socket > 1 && udp.as_ref().is_some_and(|udp| udp.server.is_ipv6());
+        ensure!(!shares_v6, "there is but one loopback address of IPv6, so that devices cannot share sockets there");
         ensure!((1..=PER_SOCKET_MAX).contains(&self.per_socket), "a socket is shared by 1 to {PER_SOCKET_MAX} devices");
         let of_udp = udp.as_ref().map(|udp| udp.keys.len().div_ceil(self.per_socket));
         let sockets = [of_udp, tcp.as_ref().map(|tcp| tcp.keys.len())];

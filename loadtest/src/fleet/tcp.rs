@@ -100,10 +100,6 @@ impl Carrier for TcpLines {
         Ok(())
     }
 
-    fn admits(&mut self, _: &Deck<TcpDevice>, _: usize) -> bool {
-        true
-    }
-
     fn ready(&mut self, deck: &mut Deck<TcpDevice>, event: EpollEvent) -> Result<()> {
         let (index, serial) = parts(event)?;
         if !self.lines[index].is_of(serial) {

@@ -1,10 +1,8 @@
 //! Carries datagrams of devices on UDP.
 
 use anyhow::Result;
-use firmware_protocol::crypto::{Aead, KeyPair};
+use firmware_protocol::crypto::KeyPair;
 use firmware_protocol::device::{Age, Device, DeviceConfig};
-use firmware_protocol::dtls::keys::DirectionKeys;
-use firmware_protocol::dtls::record::Record;
 use firmware_protocol::time::Millis;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
@@ -22,9 +20,6 @@ const PLATFORM: u16 = 13;
 pub(super) struct UdpSockets {
     wires: Vec<Wire>,
     per_socket: usize,
-    /// By member: who waits for a turn to handshake.
-    parked: Vec<bool>,
-    aead: Aead,
     audit: Option<Audit>,
 }
 
@@ -50,35 +45,10 @@ impl UdpSockets {
         let per_socket = plan.per_socket;
         let wires = (0..count).step_by(per_socket).map(|from| {
             let members = from..count.min(from + per_socket);
-            Wire::open((first + from) / per_socket, devices.server, members)
+            Wire::open(first + from, devices.server, members)
         });
         let audit = plan.audit.then(Audit::new).transpose()?;
-        Ok(Self { wires: wires.collect::<Result<_>>()?, per_socket, parked: vec![false; count], aead: Aead::new()?, audit })
-    }
-
-    /// Takes the turn to handshake, or gets into the queue for it.
-    fn may_handshake(&mut self, index: usize) -> bool {
-        let wire = &mut self.wires[index / self.per_socket];
-        if wire.turn.is_some_and(|other| other != index) {
-            wire.queue.push_back(index);
-            return false;
-        }
-        wire.turn = Some(index);
-        true
-    }
-
-    /// Whose datagram it is.
-    fn recipient(&mut self, deck: &Deck<Device>, wire: usize, datagram: &[u8]) -> Option<usize> {
-        let wire = &self.wires[wire];
-        if wire.members.len() == 1 {
-            return Some(wire.members.start);
-        }
-        let (record, _) = Record::parse(datagram)?;
-        if record.epoch == 0 {
-            return wire.turn;
-        }
-        let mut opens = |keys: DirectionKeys| record.open(&mut self.aead, &keys).is_some();
-        wire.members.clone().find(|index| deck.members[*index].device.server_keys().is_some_and(&mut opens))
+        Ok(Self { wires: wires.collect::<Result<_>>()?, per_socket, audit })
     }
 
     fn deliver(&mut self, deck: &mut Deck<Device>, index: usize, datagram: &[u8]) -> Result<()> {
@@ -105,17 +75,12 @@ impl Carrier for UdpSockets {
         Ok(())
     }
 
-    fn admits(&mut self, deck: &Deck<Device>, index: usize) -> bool {
-        self.parked[index] = deck.members[index].device.begins_handshake(deck.now()) && !self.may_handshake(index);
-        !self.parked[index]
-    }
-
     fn ready(&mut self, deck: &mut Deck<Device>, event: EpollEvent) -> Result<()> {
         let (wire, mut buffer) = (usize::try_from(event.data())?, [0; DATAGRAM_MAX]);
         for _ in 0..BATCH {
-            let Some(len) = self.wires[wire].receive(&mut buffer) else { break };
+            let Some((len, recipient)) = self.wires[wire].receive(&mut buffer) else { break };
             deck.tally.datagrams_received += 1;
-            match self.recipient(deck, wire, &buffer[..len]) {
+            match recipient {
                 Some(index) => self.deliver(deck, index, &buffer[..len])?,
                 None => deck.tally.datagrams_unclaimed += 1,
             }
@@ -124,23 +89,14 @@ impl Carrier for UdpSockets {
     }
 
     fn carry(&mut self, deck: &mut Deck<Device>, index: usize) -> Result<()> {
-        let wire = &mut self.wires[index / self.per_socket];
+        let wire = &self.wires[index / self.per_socket];
         while let Some(datagram) = deck.members[index].device.poll_transmit() {
-            match wire.send(&datagram) {
+            match wire.send(index, &datagram) {
                 true => deck.tally.datagrams_sent += 1,
                 false => deck.tally.datagrams_refused += 1,
             }
         }
-        if !self.parked[index] {
-            deck.schedule(index);
-        }
-        if wire.turn == Some(index) && !deck.members[index].device.is_handshaking() {
-            wire.turn = None;
-            if let Some(next) = wire.queue.pop_front() {
-                self.parked[next] = false;
-                deck.schedule(next);
-            }
-        }
+        deck.schedule(index);
         Ok(())
     }
 }

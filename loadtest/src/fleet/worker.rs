@@ -32,9 +32,6 @@ pub(super) trait Carrier {
     /// Has sockets watched that are there from the beginning.
     fn begin(&self, epoll: &Epoll) -> Result<()>;
 
-    /// Whether the member may do now what is due; if not, it is called when it may.
-    fn admits(&mut self, deck: &Deck<Self::Device>, index: usize) -> bool;
-
     /// A socket is ready.
     fn ready(&mut self, deck: &mut Deck<Self::Device>, event: EpollEvent) -> Result<()>;
 
@@ -121,7 +118,7 @@ impl<C: Carrier> Worker<C> {
             self.follow(orders)?;
             for _ in 0..BATCH {
                 let Some(index) = self.deck.timers.pop(self.deck.now()) else { break };
-                self.timer(index)?;
+                self.carrier.call(&mut self.deck, index, Member::handle_timeout)?;
             }
             self.post.gauges.show(&self.deck.tally);
             self.post.have_followed(orders);
@@ -156,12 +153,5 @@ impl<C: Carrier> Worker<C> {
             }
         }
         Ok(())
-    }
-
-    fn timer(&mut self, index: usize) -> Result<()> {
-        match self.carrier.admits(&self.deck, index) {
-            true => self.carrier.call(&mut self.deck, index, Member::handle_timeout),
-            false => Ok(()),
-        }
     }
 }

@@ -171,7 +171,7 @@ impl Cloud {
     }
 
     fn begin(&mut self, hello: &ClientHello<'_>, from: SocketAddr) -> Result<()> {
-        if !self.pending.get(&from).is_some_and(|pending| pending.answers(hello)) {
+        if !self.pending.get(&from).is_some_and(|pending| pending.answers(hello.random)) {
             let connection = self.ids.allocate(3, &mut self.entropy);
             self.pending.insert(from, self.handshaker.begin(hello, Some(connection), &mut self.entropy)?);
         }

@@ -1,18 +1,50 @@
 //! Devices that want to hear events of their owner, and what becomes of an event for them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::session::publish::is_system_name;
 use firmware_protocol::session::request::Request;
+use firmware_protocol::session::subscribe::Subscription;
 use firmware_protocol::time::Now;
 
 use super::calls::Purpose;
 use super::{Output, Shard};
 use crate::delivery::delivery;
 use crate::event::Event;
+use crate::table::Slot;
 
 /// How long an event is offered to a subscribed device.
 pub(super) const DELIVERY_SPAN: Duration = Duration::from_secs(45);
+/// Prefixes that are kept of one owner's subscriptions; where there are more, every event is looked at.
+const PREFIXES_MAX: usize = 32;
+
+/// The devices of one owner that subscribe.
+#[derive(Default, Debug)]
+pub(super) struct Subscribers {
+    devices: BTreeSet<Slot>,
+    /// All that any of them has asked for. When a fleet comes back, each device makes events that no other wants: they must not cost a look at each.
+    prefixes: Vec<String>,
+}
+
+impl Subscribers {
+    /// Adds a device; whether it is new.
+    fn add(&mut self, slot: Slot, subscriptions: &[Subscription]) -> bool {
+        for Subscription { prefix, .. } in subscriptions {
+            if self.prefixes.len() <= PREFIXES_MAX && !self.prefixes.contains(prefix) {
+                self.prefixes.push(prefix.clone());
+            }
+        }
+        self.devices.insert(slot)
+    }
+
+    /// Whether any device may want the event. System events go to none.
+    fn may_want(&self, event: &Event) -> bool {
+        let asked_for = || self.prefixes.iter().any(|prefix| event.name.starts_with(prefix));
+        !is_system_name(&event.name) && (self.prefixes.len() > PREFIXES_MAX || asked_for())
+    }
+}
 
 impl<R> Shard<R> {
     /// Keeps the index of subscribers true of one device.
@@ -22,7 +54,7 @@ impl<R> Shard<R> {
         let Some(owner) = device.owner() else { return };
         if !device.subscribes_to_applications() {
             self.unindex(Some(owner), id);
-        } else if self.subscribers.entry(owner).or_default().insert(slot) {
+        } else if self.subscribers.entry(owner).or_default().add(slot, &device.subscriptions) {
             self.new_subscribers.push(owner);
         }
     }
@@ -31,8 +63,8 @@ impl<R> Shard<R> {
     pub(super) fn unindex(&mut self, owner: Option<OwnerId>, id: DeviceId) {
         let Some((owner, slot)) = owner.zip(self.devices.slot(&id)) else { return };
         let Some(of_owner) = self.subscribers.get_mut(&owner) else { return };
-        of_owner.remove(&slot);
-        if of_owner.is_empty() {
+        of_owner.devices.remove(&slot);
+        if of_owner.devices.is_empty() {
             self.subscribers.remove(&owner);
         }
     }
@@ -43,8 +75,8 @@ impl<R> Shard<R> {
     }
 
     pub(super) fn fan_out(&mut self, now: Now, event: &Event, out: &mut Vec<Output<R>>) {
-        let Some(subscribers) = self.subscribers.get(&event.owner) else { return };
-        for slot in subscribers {
+        let Some(subscribers) = self.subscribers.get(&event.owner).filter(|subscribers| subscribers.may_want(event)) else { return };
+        for slot in &subscribers.devices {
             let Some(device) = self.devices.at(*slot).filter(|device| device.presence.is_online(now.at)) else { continue };
             let delivery = delivery(event, &device.subscriptions, device.takes_typed_events());
             let (Some(link), Some(delivery)) = (device.link, delivery) else { continue };
@@ -54,5 +86,32 @@ impl<R> Shard<R> {
             self.counts.deliveries += 1;
             out.push(Output::Request { link, id: request, request: Request::Deliver(delivery), deadline });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firmware_protocol::session::subscribe::HandlerKind;
+    use firmware_protocol::time::UnixMillis;
+
+    use super::*;
+    use crate::event::{NewEvent, Source};
+
+    fn event(name: &str) -> Event {
+        let owner = OwnerId(1);
+        let new = NewEvent { owner, product: None, source: Source::Api, name: name.into(), content_format: 0, data: None, ttl_s: 60 };
+        new.accept(UnixMillis(0), [0; 10])
+    }
+
+    #[test]
+    fn only_events_that_somebody_asked_for_are_looked_at() {
+        let mut subscribers = Subscribers::default();
+        subscribers.add(Slot::default(), &["spark", "news"].map(|prefix| Subscription::new(prefix, HandlerKind::Text)));
+        let wanted = |subscribers: &Subscribers| ["news/today", "spark/status", "weather"].map(|name| subscribers.may_want(&event(name)));
+        assert_eq!(wanted(&subscribers), [true, false, false]);
+        let many: Vec<_> = (0..99).map(|n| Subscription::new(format!("x{n}"), HandlerKind::Text)).collect();
+        subscribers.add(Slot::default(), &many);
+        assert_eq!(wanted(&subscribers), [true, false, true], "beyond a number of prefixes, everything that is not the system's");
+        assert!(subscribers.prefixes.len() <= PREFIXES_MAX + 1);
     }
 }

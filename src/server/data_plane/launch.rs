@@ -105,8 +105,12 @@ impl Launch<'_> {
         (rsa_mailbox, rsa_lanes): (Mailbox<ToRsaHandshakes>, Vec<Lane<ToTerminator>>),
     ) -> Result<Arc<Admission>, StartError> {
         let (Opened { registry, keys, metrics, .. }, limits) = (self.opened, &self.config.handshakes);
-        let admission =
-            Admission::new(HandshakeLimits { per_address: limits.half_open_per_address.as_usize(), total: limits.half_open.as_usize() });
+        let half_open = HandshakeLimits {
+            per_address: limits.half_open_per_address.as_usize(),
+            total: limits.half_open.as_usize(),
+            per_second: limits.per_second,
+        };
+        let admission = Admission::new(half_open, Arc::clone(&self.shared.backlog));
         let (clock, strangers, metrics) = (self.shared.clock, &self.shared.strangers, Arc::new(metrics.handshakes()));
         let (bell, rsa_bell) = (mailbox.bell(), rsa_mailbox.bell());
         let handshakes = Handshakes::new(
@@ -127,7 +131,8 @@ impl Launch<'_> {
             handshakes.run(stop);
         })?;
         let (registry, strangers) = (Arc::clone(registry), Arc::clone(strangers));
-        let handshakes = RsaHandshakes::new(keys.rsa().clone(), rsa_mailbox, rsa_lanes, registry, strangers, clock, metrics);
+        let own = Arc::clone(&admission);
+        let handshakes = RsaHandshakes::new(keys.rsa().clone(), own, rsa_mailbox, rsa_lanes, registry, strangers, clock, metrics);
         self.threads.spawn("handshakes-tcp", rsa_bell, move |stop| {
             yield_to_sessions();
             registry::wait(&rsa_known, stop);

@@ -1,0 +1,62 @@
+//! More devices than handshakes may begin: they wait their turn, and nobody has to come again.
+
+use firmware_protocol::crypto::DeviceKeyPair;
+
+use crate::device_driver::Driver;
+use crate::drive::Drive;
+use crate::sessions::Running;
+use crate::tcp_driver::TcpDriver;
+
+const DEVICES: u8 = 12;
+
+fn metric(running: &Running, name: &str) -> u64 {
+    let text = running.opened.metrics.render();
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_that_come_at_once_wait_and_handshake_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start_with(directory.path(), "127.0.0.1:0", "[handshakes]\nper_second = 2\n").await;
+    for n in 1..=DEVICES {
+        running.register(n).await;
+    }
+    let (server, server_key) = (running.plane.udp(), running.server_key());
+    let mut drivers: Vec<Driver> = (1..=DEVICES).map(|n| Driver::new(n, server, server_key)).collect();
+    let mut turns = 0;
+    while !drivers.iter().all(Drive::is_connected) {
+        drivers.iter_mut().for_each(Drive::turn);
+        turns += 1;
+        assert!(turns < 1_000, "not all are back");
+    }
+    assert!(drivers.iter().all(|driver| driver.handshakes() == 1));
+    assert_eq!(metric(&running, "holdfast_handshakes_admitted_total{transport=\"dtls\"}"), u64::from(DEVICES));
+    assert!(metric(&running, "holdfast_handshakes_waited_milliseconds_total{transport=\"dtls\"}") > 1_000);
+    // A device repeats its hello after three seconds.
+    assert!(metric(&running, "holdfast_handshakes_repeated_total{transport=\"dtls\"}") > 0);
+    assert_eq!(metric(&running, "holdfast_handshakes_waiting{transport=\"dtls\"}"), 0);
+    assert!(!running.opened.metrics.render().contains("reason=\"waiting_"), "nobody was refused");
+    running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_on_tcp_wait_by_the_same_pace() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start_with(directory.path(), "127.0.0.1:0", "[handshakes]\nper_second = 4\n").await;
+    let server = ([127, 0, 0, 1], running.plane.tcp().port()).into();
+    let mut drivers = Vec::new();
+    for n in 1..=4 {
+        let pair = DeviceKeyPair::generate().unwrap();
+        running.register_key(n, pair.public().spki()).await;
+        drivers.push(TcpDriver::new(n, pair, true, server, *running.opened.keys.rsa().public()));
+    }
+    let mut turns = 0;
+    while !drivers.iter().all(Drive::is_connected) {
+        drivers.iter_mut().for_each(Drive::turn);
+        turns += 1;
+        assert!(turns < 1_000, "not all are back");
+    }
+    assert_eq!(metric(&running, "holdfast_handshakes_admitted_total{transport=\"tcp\"}"), 4);
+    assert!(metric(&running, "holdfast_handshakes_waited_milliseconds_total{transport=\"tcp\"}") > 250);
+    running.stop();
+}
