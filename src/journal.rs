@@ -2,7 +2,7 @@
 //!
 //! What a device or a caller is told "yes" about has been through [`Journal::commit`]. Everything here is synchronous and starts no
 //! thread: the server runs `commit` on its single writer thread, and [`compact`] and [`remove_segments`] on a background thread.
-//! How long events are kept, cursors, and degraded operation on a full disk are decided elsewhere.
+//! How long events are kept, cursors, and what is still written on a full disk are decided elsewhere.
 //!
 //! # Invariants
 //!
@@ -69,10 +69,12 @@
 //! Bodies are listed in `record.rs`, their common parts in `wire.rs`, the snapshot in `snapshot.rs`.
 //!
 //! A segment ends where the file ends or where nothing but zeros follow: the writer fills it ahead, so that a commit overwrites blocks that exist.
+//! The last of these zeros are the reserve: only [`Journal::commit_from_reserve`] goes there, when there is no room for more of them.
 //! An unknown kind or a newer version is refused in words.
 
 mod compaction;
 mod copy;
+mod disk;
 mod error;
 mod events;
 mod frame;
@@ -94,7 +96,7 @@ mod crash_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
-mod test_records;
+pub(crate) mod test_records;
 
 pub use compaction::{CompactionOptions, Covered, compact, remove_segments};
 pub use copy::{FilesUpTo, LatestMark, Mark, files_up_to};
@@ -108,3 +110,6 @@ pub use segments::Segments;
 pub use sessions::Sessions;
 pub use state::{Device, Kept, RECENT_LEN_MAX, Retired, Session, State};
 pub use tail::{Tail, TailRead};
+
+#[cfg(test)]
+pub(crate) use disk::faults;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use firmware_protocol::coap::Code;
 use firmware_protocol::dtls::demux::Junk;
 use firmware_protocol::dtls::server::Refusal;
-use firmware_protocol::session::Dropped;
+use firmware_protocol::session::{Dropped, Unkept};
 use firmware_protocol::tcp::handshake::Refusal as TcpRefusal;
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -37,6 +38,7 @@ pub struct TerminatorMetrics {
     pub sessions: IntGauge,
     dropped: IntCounterVec,
     events_refused: IntCounterVec,
+    unkept: IntCounterVec,
 }
 
 /// What the terminator of devices on TCP counts besides.
@@ -82,6 +84,9 @@ pub struct JournalMetrics {
     pub commits: IntCounter,
     /// Microseconds spent in commits.
     pub commit_us: IntCounter,
+    /// Whether the disk is full.
+    pub degraded: IntGauge,
+    refused: IntCounterVec,
 }
 
 /// What keeping the journal small comes to.
@@ -199,6 +204,7 @@ impl Metrics {
             handshakes: self.counter("holdfast_dtls_handshakes_total", "Handshakes proved."),
             sessions: self.gauge("holdfast_sessions", "Sessions in use."),
             events_refused: self.counters("holdfast_events_refused_total", "Events of devices beyond a limit.", "limit"),
+            unkept: self.counters("holdfast_messages_unkept_total", "Messages of devices answered 5.03: not known to be kept.", "reason"),
             dropped: self.counters("holdfast_datagrams_dropped_total", "Datagrams and messages without effect.", "reason"),
         }
     }
@@ -236,6 +242,8 @@ impl Metrics {
             events: self.counter("holdfast_journal_events_total", "Events made durable."),
             commits: self.counter("holdfast_journal_commits_total", "Commits: one write and one sync each."),
             commit_us: self.counter("holdfast_journal_commit_microseconds_total", "Microseconds spent in commits."),
+            degraded: self.gauge("holdfast_journal_degraded", "1 while the disk is full: only what sessions need is written."),
+            refused: self.counters("holdfast_journal_refused_records_total", "Records that were not written.", "reason"),
         }
     }
 
@@ -311,6 +319,28 @@ impl TerminatorMetrics {
         self.dropped.with_label_values(&[reason]).inc();
     }
 
+    /// A message is answered 5.03 for `reason`.
+    pub fn unkept(&self, reason: &str) {
+        self.unkept.with_label_values(&[reason]).inc();
+    }
+
+    /// A session answered a message 5.03 by itself.
+    pub fn session_unkept(&self, unkept: Unkept) {
+        self.unkept(match unkept {
+            Unkept::Late => "late",
+            Unkept::TooMany => "too_many_waiting",
+        });
+    }
+
+    /// A message was answered with `code` because a shard or the journal said so.
+    pub fn answered(&self, code: Code) {
+        match code {
+            Code::EMPTY => self.messages_acknowledged.inc(),
+            Code::UNAVAILABLE => self.unkept("journal"),
+            _ => {}
+        }
+    }
+
     /// An event was over a limit.
     pub fn event_refused(&self, over: Over) {
         let limit = match over {
@@ -338,6 +368,13 @@ impl TerminatorMetrics {
             Dropped::Unexpected => "unexpected",
             Dropped::Malformed => "malformed_message",
         });
+    }
+}
+
+impl JournalMetrics {
+    /// A record was not written for `reason`.
+    pub fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
     }
 }
 

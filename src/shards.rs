@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use firmware_protocol::coap::Code;
 use firmware_protocol::id::{DeviceId, OwnerId};
 use prometheus::IntCounter;
 use router::ask::{Answer, AskError};
@@ -217,9 +218,10 @@ impl ShardThread {
         };
         if let Err(refused) = self.lanes.writer.push(Append { record, after }) {
             self.metrics.lane_full.with_label_values(&["writer"]).inc();
-            // Not accepted, so not acknowledged: the device's repetition shall be new, and a caller sees its reply dropped.
+            // Not accepted: the device is told so, and a caller sees its reply dropped.
             if let After::Acknowledge { link, receipt } = refused.after {
-                self.tell_terminator(link.terminator, ToTerminator::Forget { connection: link.connection, receipt });
+                let (connection, code) = (link.connection, Code::UNAVAILABLE);
+                self.tell_terminator(link.terminator, ToTerminator::Acknowledge { connection, receipt, code });
             }
         }
     }

@@ -130,6 +130,11 @@ pub enum ToTerminator {
         /// Which.
         connection: ConnectionId,
     },
+    /// A new session was not written down: there is none.
+    NotOpened {
+        /// Which.
+        connection: ConnectionId,
+    },
     /// What a message asked for is durable, or was refused.
     Acknowledge {
         /// Which session.
@@ -138,13 +143,6 @@ pub enum ToTerminator {
         receipt: Receipt,
         /// Empty, or why not.
         code: Code,
-    },
-    /// A message could not be taken: its repetition shall be new.
-    Forget {
-        /// Which session.
-        connection: ConnectionId,
-        /// Which message.
-        receipt: Receipt,
     },
     /// Send a request.
     Request {

@@ -1,9 +1,13 @@
 //! The journal's thread: takes what shards and terminators want written, commits it in batches, and tells everybody who waits.
 //!
-//! A commit starts when the last one has returned, so that a batch is whatever came meanwhile. If the journal fails, the process ends: what was not
-//! acknowledged was not accepted, and devices repeat it.
+//! A commit starts when the last one has returned, so that a batch is whatever came meanwhile. While the disk is full only what makes and ends
+//! sessions is written, and everything else is refused at once (`degraded.rs`). If the journal fails in any other way, the process ends: what was
+//! not acknowledged was not accepted, and devices repeat it.
+
+mod degraded;
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,14 +21,18 @@ use router::event::{CommittedEvents, Event, Position};
 use router::journal::Record;
 use router::shard::Input;
 
-use crate::journal::Journal;
+use crate::journal::{CommitError, Committed, Journal};
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::JournalMetrics;
 use crate::shards::{Reply, SubscribedOwners};
 use crate::terminators::ToTerminator;
 
+use self::degraded::Degraded;
+
 /// Most records in one commit.
 const BATCH_MAX: usize = 4_096;
+/// With which the process ends when the journal cannot be written (docs/operations.md).
+const EXIT_CODE: i32 = 70;
 /// Most news held back for a terminator that is behind.
 const BACKLOG_MAX: usize = 65_536;
 
@@ -81,6 +89,26 @@ pub struct Writer {
     backlog: Vec<VecDeque<ToTerminator>>,
     metrics: Arc<JournalMetrics>,
     missed: prometheus::IntCounter,
+    /// While the disk is full.
+    degraded: Option<Degraded>,
+}
+
+/// Records that are written together, and what follows each.
+#[derive(Debug, Default)]
+struct Batch {
+    records: Vec<Record>,
+    afters: Vec<After>,
+}
+
+impl Batch {
+    fn push(&mut self, append: Append) {
+        self.records.push(append.record);
+        self.afters.push(append.after);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
 }
 
 impl Writer {
@@ -93,19 +121,17 @@ impl Writer {
         missed: prometheus::IntCounter,
     ) -> Self {
         let backlog = lanes.terminators.iter().map(|_| VecDeque::new()).collect();
-        Self { journal, mailbox, lanes, backlog, metrics, missed }
+        Self { journal, mailbox, lanes, backlog, metrics, missed, degraded: None }
     }
 
-    /// Runs until `stop` is set and everything that was sent before is written. Ends the process if the journal cannot be written.
+    /// Runs until `stop` is set and everything that was sent before is written or refused. Ends the process if the journal cannot be written.
     pub fn run(mut self, stop: &AtomicBool) {
-        let (mut records, mut afters) = (Vec::new(), Vec::new());
+        let mut batch = Batch::default();
         loop {
             let stopping = stop.load(Ordering::Acquire);
-            self.mailbox.drain(BATCH_MAX, |append: Append| {
-                records.push(append.record);
-                afters.push(append.after);
-            });
-            if records.is_empty() {
+            self.mailbox.drain(BATCH_MAX, |append| batch.push(append));
+            self.recover_if_due(Instant::now());
+            if batch.is_empty() {
                 if stopping {
                     return;
                 }
@@ -113,32 +139,48 @@ impl Writer {
                 self.mailbox.wait(if behind { Duration::from_millis(5) } else { Duration::from_secs(1) });
                 continue;
             }
-            self.commit(&records, &mut afters);
-            records.clear();
+            self.take(&mut batch);
             self.flush_backlog();
         }
     }
 
-    fn commit(&mut self, records: &[Record], afters: &mut Vec<After>) {
-        let began = Instant::now();
-        let committed = match self.journal.commit(records) {
-            Ok(committed) => committed,
-            Err(error) => {
-                // Nothing of this batch was acknowledged. A restart serves every session again within seconds; going on would not.
-                tracing::error!(%error, "the journal cannot be written; ending the process");
-                std::process::exit(70);
+    /// Commits or refuses all of `batch`, which is empty after that.
+    fn take(&mut self, batch: &mut Batch) {
+        if self.degraded.is_none() {
+            match self.commit(batch, Journal::commit) {
+                Ok(()) => return,
+                Err(full) => self.degrade(&full),
             }
-        };
+        }
+        self.take_essential(batch);
+    }
+
+    /// Gives `batch` back untouched if the disk is full.
+    fn commit(
+        &mut self,
+        batch: &mut Batch,
+        commit: impl FnOnce(&mut Journal, &[Record]) -> Result<Committed, CommitError>,
+    ) -> Result<(), io::Error> {
+        let began = Instant::now();
+        match commit(&mut self.journal, &batch.records) {
+            Ok(committed) => self.committed(began, committed, batch),
+            Err(CommitError::NoSpace(error)) => return Err(error),
+            Err(error) => end(&error),
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self, began: Instant, committed: Committed, batch: &mut Batch) {
         self.metrics.commits.inc();
         self.metrics.commit_us.inc_by(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
-        self.metrics.records.inc_by(records.len() as u64);
+        self.metrics.records.inc_by(batch.records.len() as u64);
         self.metrics.events.inc_by(committed.events);
 
         let (mut next, mut events) = (committed.first, Vec::new());
-        for (record, after) in records.iter().zip(afters.drain(..)) {
+        for (record, after) in batch.records.drain(..).zip(batch.afters.drain(..)) {
             let position = match record {
                 Record::Event { event, .. } => {
-                    events.push((next, Arc::clone(event)));
+                    events.push((next, event));
                     let position = next;
                     next = next.next();
                     Some(position)
@@ -173,7 +215,7 @@ impl Writer {
             if backlog.len() >= BACKLOG_MAX {
                 // A terminator that is so far behind has stopped.
                 tracing::error!(terminator, "a terminator does not take acknowledgements; ending the process");
-                std::process::exit(70);
+                std::process::exit(EXIT_CODE);
             }
             backlog.push_back(message);
         }
@@ -206,4 +248,10 @@ impl Writer {
             self.missed.inc();
         }
     }
+}
+
+/// Nothing of what was to be committed was acknowledged. A restart serves every session again within seconds; going on would not.
+fn end(error: &CommitError) -> ! {
+    tracing::error!(%error, "the journal cannot be written; ending the process");
+    std::process::exit(EXIT_CODE);
 }

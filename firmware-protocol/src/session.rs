@@ -3,7 +3,8 @@
 //!
 //! A [`Session`] does no I/O and reads no clock. Each call takes a [`Context`] with the moment and appends [`Output`]s to it. A message that has
 //! an effect beyond the session comes out as [`Output::Received`]; it is acknowledged when the caller says so, which is after its effect is
-//! durable. Repetitions in between stay unanswered, repetitions after it get the same answer.
+//! durable. Repetitions in between stay unanswered, repetitions after it get the same answer. What is not acknowledged within 38 seconds is answered
+//! 5.03, because a device whose message stays unanswered gives its session up.
 //!
 //! State of open exchanges is held only while there are any.
 
@@ -99,8 +100,19 @@ pub enum Output {
     },
     /// A describe was lost half-way and should be asked for.
     DescribeLost(DescribeKind),
+    /// A message was answered 5.03 by the session itself. To be counted.
+    Unkept(Unkept),
     /// The device ended the session.
     Closed,
+}
+
+/// Why a message is not known to be kept, so that it was answered 5.03.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Unkept {
+    /// It was not acknowledged in time. It may be kept all the same, and an acknowledgement that comes later is ignored.
+    Late,
+    /// Too many messages of the device wait already. It was not taken.
+    TooMany,
 }
 
 /// Stands for one received message until it is acknowledged.
@@ -362,9 +374,13 @@ impl Session {
         self.converse(cx, |conversation, turn| conversation.acknowledge(turn, receipt, code));
     }
 
-    /// Forgets a received message that could not be taken, without a word: the device's repetition will be new.
-    pub fn forget(&mut self, receipt: Receipt) {
-        self.conversation.forget(receipt);
+    /// A received message could not be taken. An event is refused with 5.03 at once. What the device says only once is not answered yet, because its
+    /// repetition may be taken.
+    pub fn forget(&mut self, cx: &mut Context<'_>, receipt: Receipt) {
+        match receipt.subject {
+            Subject::News => self.acknowledge(cx, receipt, Code::UNAVAILABLE),
+            Subject::Hello | Subject::State => self.conversation.not_taken(receipt),
+        }
     }
 
     /// Sends a request. Its end is told by [`Output::Settled`], at `deadline` at the latest.
@@ -405,6 +421,7 @@ impl Session {
                     cx.out.push(Output::Moved { path });
                 }
                 Event::DescribeLost(kind) => cx.out.push(Output::DescribeLost(kind)),
+                Event::Unkept(unkept) => cx.out.push(Output::Unkept(unkept)),
             }
         }
         result

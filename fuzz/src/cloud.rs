@@ -105,7 +105,7 @@ impl Cloud {
                 0..=15 => _ = session.handle_datagram(&mut cx, &datagram, path(1)),
                 16..=19 => _ = session.handle_datagram(&mut cx, &datagram, path(2)),
                 20 => receipts.drain(..).for_each(|receipt| session.acknowledge(&mut cx, receipt, Code::EMPTY)),
-                21 => receipts.drain(..).for_each(|receipt| session.forget(receipt)),
+                21 => receipts.drain(..).for_each(|receipt| session.forget(&mut cx, receipt)),
                 22..=25 => {
                     let request = match kind & 3 {
                         0 => Request::Ping,

@@ -95,7 +95,7 @@ impl Stream {
                     self.outputs(|session, cx| session.acknowledge(cx, receipt, code));
                 }
                 Output::Transmit(frame) => assert!(frame.len() % 16 == 2 && frame.len() <= 1122),
-                Output::Settled { .. } | Output::DescribeLost(_) | Output::Closed(_) => {}
+                Output::Settled { .. } | Output::DescribeLost(_) | Output::Unkept(_) | Output::Closed(_) => {}
             }
         }
     }

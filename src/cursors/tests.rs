@@ -10,7 +10,7 @@ use router::journal::Record;
 use super::*;
 use crate::journal::{CompactionOptions, Journal, Options, Tail, TailRead, compact, remove_segments};
 
-const OPTIONS: Options = Options { segment_bytes: 4_000, frame_bytes: 2_000, headroom_bytes: 1_024, salt: 11 };
+const OPTIONS: Options = Options { segment_bytes: 4_000, frame_bytes: 2_000, headroom_bytes: 1_024, reserve_bytes: 0, salt: 11 };
 const HOUR_MS: u64 = 3_600_000;
 
 fn batch(owner: u64, times: &[u64]) -> Vec<Record> {

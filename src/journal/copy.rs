@@ -88,7 +88,7 @@ mod tests {
     use crate::journal::test_records::{event, one_of_each};
     use crate::journal::{CompactionOptions, Journal, Options, compact, remove_segments};
 
-    const OPTIONS: Options = Options { segment_bytes: 2_000, frame_bytes: 700, headroom_bytes: 4_096, salt: 5 };
+    const OPTIONS: Options = Options { segment_bytes: 2_000, frame_bytes: 700, headroom_bytes: 4_096, reserve_bytes: 0, salt: 5 };
 
     fn copy(from: &Path, mark: Mark) -> tempfile::TempDir {
         let to = tempfile::tempdir().unwrap();

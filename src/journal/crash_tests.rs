@@ -1,5 +1,5 @@
-//! The journal against a reference model, with crashes among the operations: nothing acknowledged may be lost, and nothing may appear that
-//! was not appended.
+//! The journal and a cursor against a reference model, with crashes, failed syncs and a full disk among the operations: nothing acknowledged may be
+//! lost, nothing may appear that was not appended or was refused, and the cursor is never ahead.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -14,7 +14,11 @@ use tempfile::TempDir;
 use super::test_records::{any_record, event, one_of_each};
 use super::*;
 
+mod cursor;
 mod damage;
+mod failures;
+
+use self::cursor::Sink;
 
 const KEEP_TOMBSTONES: CompactionOptions = CompactionOptions { forget_retired_before: UnixMillis(0) };
 
@@ -26,6 +30,16 @@ enum Operation {
     Drop(u8),
     /// Power is lost while this batch is being committed.
     Crash(Vec<Record>, Loss),
+    /// The sync of this batch fails, and the next process finds what is left.
+    FailSync(Vec<Record>, Loss),
+    /// From now on the disk has room for so many bytes more, or for any number.
+    Room(Option<u16>),
+    /// What must be written even if the disk is full.
+    CommitFromReserve(Vec<Record>),
+    /// The cursor moves to this share of all events, in 255ths.
+    Move(u8),
+    /// The same, and power is lost meanwhile: of its file these 512-byte blocks, in turn, are as before or new.
+    MoveAndCrash(u8, Vec<bool>),
 }
 
 /// What becomes of bytes that were written but not synced.
@@ -51,7 +65,12 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         6 => batch().prop_map(Operation::Commit),
         1 => Just(Operation::Compact),
         1 => any::<u8>().prop_map(Operation::Drop),
-        3 => (batch(), loss).prop_map(|(batch, loss)| Operation::Crash(batch, loss)),
+        3 => (batch(), loss.clone()).prop_map(|(batch, loss)| Operation::Crash(batch, loss)),
+        1 => (batch(), loss).prop_map(|(batch, loss)| Operation::FailSync(batch, loss)),
+        2 => proptest::option::of(0u16..6_000).prop_map(Operation::Room),
+        2 => batch().prop_map(Operation::CommitFromReserve),
+        1 => any::<u8>().prop_map(Operation::Move),
+        1 => (any::<u8>(), proptest::collection::vec(any::<bool>(), 1..20)).prop_map(|(share, new)| Operation::MoveAndCrash(share, new)),
     ]
 }
 
@@ -63,12 +82,17 @@ struct World {
     reader: EventReader,
     records: Vec<Record>,
     covered: Option<Covered>,
+    sink: Sink,
+    /// The disk may be full.
+    scarce: bool,
+    /// Bytes that can be written for sure.
+    reserve: u64,
 }
 
 impl World {
     /// Without headroom, so that files end where frames end.
     fn new(segment_bytes: u64, frame_bytes: usize) -> World {
-        World::with(Options { segment_bytes, frame_bytes, headroom_bytes: 1, salt: 0x5a17 })
+        World::with(Options { segment_bytes, frame_bytes, headroom_bytes: 1, reserve_bytes: 0, salt: 0x5a17 })
     }
 
     fn with(options: Options) -> World {
@@ -76,7 +100,8 @@ impl World {
         let (journal, recovered) = Journal::open(&dir.path().join("journal"), options).unwrap();
         assert_eq!((recovered.next_position, &recovered.state), (Position(1), &State::default()));
         let reader = journal.events().read_from(Position(1)).unwrap();
-        World { dir, options, journal, reader, records: Vec::new(), covered: None }
+        let sink = Sink::new(&dir.path().join("cursors"), journal.events());
+        World { dir, options, journal, reader, records: Vec::new(), covered: None, sink, scarce: false, reserve: options.reserve_bytes }
     }
 
     fn path(&self) -> PathBuf {
@@ -85,16 +110,26 @@ impl World {
 
     fn run(&mut self, operation: Operation) {
         match operation {
-            Operation::Commit(batch) => self.commit(&batch),
+            Operation::Commit(batch) => self.commit_if_there_is_room(&batch),
             Operation::Compact => self.covered = compact(&self.path(), &self.journal.segments().sealed(), KEEP_TOMBSTONES).unwrap(),
             Operation::Drop(share) => self.drop_segments(share),
             Operation::Crash(batch, loss) => self.crash(&batch, &loss),
+            Operation::FailSync(batch, loss) => self.fail_sync(&batch, &loss),
+            Operation::Room(room) => self.set_room(room),
+            Operation::CommitFromReserve(batch) => self.commit_from_reserve(&batch),
+            Operation::Move(share) => self.sink.go_to(share),
+            Operation::MoveAndCrash(share, new) => self.sink.crash(share, &new),
         }
     }
 
     fn commit(&mut self, batch: &[Record]) {
         let first = self.journal.next_position();
         let committed = self.journal.commit(batch).unwrap();
+        self.reserve = self.options.reserve_bytes;
+        self.committed(batch, first, committed);
+    }
+
+    fn committed(&mut self, batch: &[Record], first: Position, committed: Committed) {
         let events = events_of(batch);
         assert_eq!(committed, Committed { first, events: events.len() as u64 });
         self.records.extend_from_slice(batch);
@@ -121,8 +156,16 @@ impl World {
     /// Crashes in the middle of committing `batch`, recovers, and checks that a first part of the batch is all that may have been added.
     fn crash(&mut self, batch: &[Record], loss: &Loss) {
         let (file, synced) = self.journal.end();
-        self.journal.commit(batch).unwrap();
+        let batch = match self.journal.commit(batch) {
+            Err(CommitError::NoSpace(_)) if self.scarce => &[],
+            committed => committed.map(|_| batch).unwrap(),
+        };
         lose(&file, synced, self.journal.end(), loss);
+        self.recover(batch, loss);
+    }
+
+    /// A new process finds what was acknowledged, and a first part of `batch`, which was not.
+    fn recover(&mut self, batch: &[Record], loss: &Loss) {
         let recovered = self.reopen();
         let found = (0..=batch.len()).rev().find(|len| {
             let next = Position(1 + events_of(&self.records).len() as u64 + events_of(&batch[..*len]).len() as u64);
@@ -142,6 +185,8 @@ impl World {
         let (journal, recovered) = Journal::open(&self.path(), self.options).unwrap();
         self.journal = journal;
         self.reader = self.journal.events().read_from(recovered.next_position).unwrap();
+        self.sink.restart(self.journal.events());
+        self.reserve = 0;
         recovered
     }
 
@@ -210,23 +255,35 @@ fn lose(file: &Path, synced: u64, end: (PathBuf, u64), loss: &Loss) {
     }
 }
 
+/// How many cases are tried, unless `PROPTEST_CASES` says it.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(160, |cases| cases.parse().unwrap())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn the_journal_keeps_its_word(
         segment_bytes in 200u64..6_000,
         frame_bytes in 1usize..3_000,
         headroom_bytes in 1u64..4_000,
-        operations in proptest::collection::vec(any_operation(), 1..25),
+        reserve_bytes in 0u64..3_000,
+        operations in proptest::collection::vec(any_operation(), 1..30),
     ) {
-        let mut world = World::with(Options { segment_bytes, frame_bytes, headroom_bytes, salt: 0x5a17 });
+        let mut world = World::with(Options { segment_bytes, frame_bytes, headroom_bytes, reserve_bytes, salt: 0x5a17 });
         operations.into_iter().for_each(|operation| world.run(operation));
+        world.set_room(None);
+        world.commit(&[]);
         let recovered = world.reopen();
         prop_assert_eq!(recovered.state, world.state_with(&[]));
         prop_assert!(recovered.report.torn_tail.is_none());
         world.check_events();
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn hostile_bytes_never_panic(

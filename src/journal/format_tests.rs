@@ -10,7 +10,8 @@ use router::journal::{Record, RetireReason};
 use super::test_records::{event, floor, one_of_each, only_in_version_2, only_in_version_3, session};
 use super::*;
 
-const OPTIONS: Options = Options { segment_bytes: 1_000, frame_bytes: 700, headroom_bytes: 1, salt: 0x0123_4567_89ab_cdef };
+const OPTIONS: Options =
+    Options { segment_bytes: 1_000, frame_bytes: 700, headroom_bytes: 1, reserve_bytes: 0, salt: 0x0123_4567_89ab_cdef };
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/journal/v1")

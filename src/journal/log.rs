@@ -1,13 +1,13 @@
 //! The journal itself: one writer that appends batches and syncs each once.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use router::event::Position;
 use router::journal::Record;
 
 use super::copy::{LatestMark, Mark};
+use super::disk;
 use super::error::{CommitError, OpenError};
 use super::events::Events;
 use super::frame::{self, FRAME_BYTES_MAX, Place};
@@ -28,14 +28,21 @@ pub struct Options {
     /// The current segment is filled with zeros up to a multiple of this, ahead of what is written. A sync that overwrites them changes no
     /// metadata, which makes it nearly twice as fast.
     pub headroom_bytes: u64,
+    /// So many of these zeros are touched by [`Journal::commit_from_reserve`] only, so that there is room when the disk is full.
+    pub reserve_bytes: u64,
     /// A random number, different at each start of the process.
     pub salt: u64,
 }
 
 impl Options {
-    /// Segments of 64 MiB, frames and headroom of 1 MiB.
+    /// Segments of 64 MiB, frames and headroom of 1 MiB, a reserve of 4 MiB: a thousand new sessions with all that their devices say.
     pub fn new(salt: u64) -> Options {
-        Options { segment_bytes: 64 << 20, frame_bytes: 1 << 20, headroom_bytes: 1 << 20, salt }
+        Options { segment_bytes: 64 << 20, frame_bytes: 1 << 20, headroom_bytes: 1 << 20, reserve_bytes: 4 << 20, salt }
+    }
+
+    /// Up to where a segment is filled ahead that is written up to `end`.
+    fn filled(&self, end: u64) -> u64 {
+        (end + self.reserve_bytes).next_multiple_of(self.headroom_bytes.max(1))
     }
 }
 
@@ -100,7 +107,7 @@ impl Journal {
                 }
                 let header = SegmentHeader { previous: 0, id: SegmentId { number: 1, first: Position(1) }, salt: options.salt };
                 let failed = |error: CommitError| OpenError::io("create the first segment in", dir)(error.into_io());
-                Current::create(dir, header).map_err(failed)?
+                Current::create(dir, header, &options).map_err(failed)?
             }
         };
         let next = recovered.next_position;
@@ -112,36 +119,58 @@ impl Journal {
         Ok((journal, recovered))
     }
 
-    /// Appends `batch` and syncs it. An empty batch is an empty frame: proof that the disk still works.
+    /// Appends `batch` and syncs it. An empty batch is an empty frame: proof that the disk still works and has room.
     ///
     /// # Errors
     ///
-    /// A full disk and a record that is too large leave the journal as it was. After any other error every later commit is refused. A
-    /// batch that was refused for lack of space may still be found, in part, if power is lost before the next commit succeeds.
+    /// A full disk and a record that is too large leave the journal as it was. After any other error every later commit is refused.
+    ///
+    /// A disk counts as full when there would be no reserve left. A batch that is refused for that was not written at all, unless the file
+    /// system needs room to overwrite what is there (btrfs, ZFS): then it may be found, in part, if power is lost before the next commit
+    /// succeeds.
     pub fn commit(&mut self, batch: &[Record]) -> Result<Committed, CommitError> {
+        self.unless_broken(|journal| {
+            if journal.current.offset >= journal.options.segment_bytes {
+                journal.roll()?;
+            }
+            let options = journal.options;
+            journal.append(batch, |end| options.filled(end))
+        })
+    }
+
+    /// The same for a batch that may use up the reserve, which the next [`Journal::commit`] makes again if it can. It begins no new segment.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Journal::commit`]; a disk counts as full when the reserve is used up.
+    pub fn commit_from_reserve(&mut self, batch: &[Record]) -> Result<Committed, CommitError> {
+        self.unless_broken(|journal| journal.append(batch, |end| end))
+    }
+
+    fn unless_broken(&mut self, commit: impl FnOnce(&mut Self) -> Result<Committed, CommitError>) -> Result<Committed, CommitError> {
         if let Some(cause) = &self.broken {
             return Err(CommitError::Broken(cause.clone()));
         }
-        let committed = self.append(batch);
+        let committed = commit(self);
         if let Err(error @ (CommitError::Write(_) | CommitError::Sync(_))) = &committed {
             self.broken = Some(error.to_string());
         }
         committed
     }
 
-    fn append(&mut self, batch: &[Record]) -> Result<Committed, CommitError> {
-        if self.current.offset >= self.options.segment_bytes {
-            self.roll()?;
-        }
+    /// `filled` says up to where there must be zeros or frames, for frames up to some end.
+    fn append(&mut self, batch: &[Record], filled: impl FnOnce(u64) -> u64) -> Result<Committed, CommitError> {
         let Current { salt, offset, chain, .. } = self.current;
         let place = Place { salt, first: self.next, durable_up_to: offset, chain };
         self.batch.clear();
         let encoded = frame::put_frames(&mut self.batch, batch, self.options.frame_bytes.min(FRAME_BYTES_MAX), place);
         let encoded = encoded.map_err(|error| CommitError::RecordTooLarge { bytes: error.bytes, limit: error.limit })?;
-        self.current.write(&self.batch, self.options.headroom_bytes)?;
-        durable::sync_file(&self.current.file).map_err(CommitError::Sync)?;
+        let end = offset + self.batch.len() as u64;
+        self.current.fill_ahead(filled(end))?;
+        self.current.write(&self.batch)?;
+        disk::sync(&self.current.file)?;
 
-        self.current.offset += self.batch.len() as u64;
+        self.current.offset = end;
         self.current.chain = encoded.chain;
         let first = self.next;
         self.next = Position(first.0 + encoded.events);
@@ -153,9 +182,12 @@ impl Journal {
 
     fn roll(&mut self) -> Result<(), CommitError> {
         let id = SegmentId { number: self.current.id.number + 1, first: self.next };
-        let next = Current::create(&self.dir, SegmentHeader { previous: self.current.chain, id, salt: self.options.salt })?;
-        self.current = next;
+        let header = SegmentHeader { previous: self.current.chain, id, salt: self.options.salt };
+        let next = Current::create(&self.dir, header, &self.options)?;
+        let full = std::mem::replace(&mut self.current, next);
         self.segments.seal(id);
+        // Only to save room: zeros at the end mean the same.
+        let _ = full.file.set_len(full.offset);
         Ok(())
     }
 
@@ -189,9 +221,9 @@ impl Journal {
 }
 
 impl Current {
-    fn create(dir: &Path, header: SegmentHeader) -> Result<Current, CommitError> {
-        let file = segment::create_segment(dir, header)?;
-        let (offset, length) = (SEGMENT_HEADER_LEN, SEGMENT_HEADER_LEN);
+    fn create(dir: &Path, header: SegmentHeader, options: &Options) -> Result<Current, CommitError> {
+        let (offset, length) = (SEGMENT_HEADER_LEN, options.filled(SEGMENT_HEADER_LEN));
+        let file = segment::create_segment(dir, header, length)?;
         Ok(Current { file, id: header.id, salt: header.salt, offset, length, chain: header.chain() })
     }
 
@@ -200,26 +232,27 @@ impl Current {
         Mark { segment: self.id.number, bytes: self.offset, next }
     }
 
-    /// Writes the frames of a batch. If there is no space for them, takes back what was written of them.
-    fn write(&mut self, frames: &[u8], headroom_bytes: u64) -> Result<(), CommitError> {
-        if let Err(error) = self.file.write_all_at(frames, self.offset) {
-            let error = CommitError::from_write(error);
-            if matches!(error, CommitError::NoSpace(_)) {
-                self.cut(self.offset)?;
-            }
-            return Err(error);
+    /// Sees to zeros up to `filled`, unless they are there already.
+    fn fill_ahead(&mut self, filled: u64) -> Result<(), CommitError> {
+        if filled <= self.length {
+            return Ok(());
         }
-        let end = self.offset + frames.len() as u64;
-        if end > self.length {
-            self.length = end.next_multiple_of(headroom_bytes.max(1));
-            let zeros = vec![0; usize::try_from(self.length - end).unwrap_or_default()];
-            match self.file.write_all_at(&zeros, end).map_err(CommitError::from_write) {
-                // It serves speed only.
-                Err(CommitError::NoSpace(_)) => self.cut(end)?,
-                filled => filled?,
-            }
+        let written = disk::write_zeros(&self.file, self.length, filled);
+        if matches!(written, Err(CommitError::NoSpace(_))) {
+            self.cut(self.length)?;
         }
+        written?;
+        self.length = filled;
         Ok(())
+    }
+
+    /// Writes the frames of a batch over zeros. If there is no room even for that, takes back what was written of them.
+    fn write(&mut self, frames: &[u8]) -> Result<(), CommitError> {
+        let written = disk::write_at(&self.file, frames, self.offset);
+        if matches!(written, Err(CommitError::NoSpace(_))) {
+            self.cut(self.offset)?;
+        }
+        written
     }
 
     fn cut(&mut self, length: u64) -> Result<(), CommitError> {
@@ -268,7 +301,7 @@ mod tests {
     #[test]
     fn zeros_are_written_ahead_and_found_again() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { headroom_bytes: 4_096, ..Options::new(1) };
+        let options = Options { headroom_bytes: 4_096, reserve_bytes: 0, ..Options::new(1) };
         let length = |journal: &Journal| std::fs::metadata(journal.end().0).unwrap().len();
         let (mut journal, _) = Journal::open(dir.path(), options).unwrap();
         journal.commit(&an_event()).unwrap();
@@ -310,6 +343,24 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_may_be_cut_while_it_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) =
+            Journal::open(dir.path(), Options { segment_bytes: 2_000, headroom_bytes: 65_536, ..Options::new(1) }).unwrap();
+        journal.commit(&an_event()).unwrap();
+        // It knows the length of the file with the zeros that follow.
+        let mut reader = journal.events().read_from(Position(1)).unwrap();
+        while journal.segments().sealed().is_empty() {
+            journal.commit(&an_event()).unwrap();
+        }
+        let mut read = 0;
+        while reader.next_event().unwrap().is_some() {
+            read += 1;
+        }
+        assert_eq!(Position(read + 1), journal.next_position());
+    }
+
+    #[test]
     fn an_empty_batch_is_written_and_uses_no_position() {
         let (dir, mut journal) = journal();
         let before = journal.end().1;
@@ -328,7 +379,7 @@ mod tests {
         };
         run("mount", &["-t", "tmpfs", "-o", "size=256k", "tmpfs"]);
         let path = dir.path().join("journal");
-        let options = Options { segment_bytes: 50_000, frame_bytes: 3_000, headroom_bytes: 20_000, salt: 9 };
+        let options = Options { segment_bytes: 50_000, frame_bytes: 3_000, headroom_bytes: 20_000, reserve_bytes: 0, salt: 9 };
         let (mut journal, _) = Journal::open(&path, options).unwrap();
         let batch: Vec<_> = (0..60).map(|number| Record::Event { floor: None, event: event(number) }).collect();
         let mut accepted = 0;

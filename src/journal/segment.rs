@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use router::event::Position;
 
+use super::disk;
 use super::error::{CommitError, OpenError};
 use super::wire::{self, Malformed, Take};
 use crate::durable;
@@ -135,15 +135,26 @@ impl SegmentHeader {
     }
 }
 
-/// Writes `header` into a new segment. When this returns, the segment is durable under its name.
-pub(super) fn create_segment(dir: &Path, header: SegmentHeader) -> Result<File, CommitError> {
+/// Makes a new segment of `header` and zeros up to `length`. When this returns, the segment is durable under its name.
+pub(super) fn create_segment(dir: &Path, header: SegmentHeader, length: u64) -> Result<File, CommitError> {
     let path = header.id.path(dir);
     let prepared = durable::temporary_name(&path);
-    let file = durable::create_private(&prepared).map_err(CommitError::from_write)?;
-    file.write_all_at(&header.to_bytes(), 0).map_err(CommitError::from_write)?;
-    durable::sync_file(&file).map_err(CommitError::Sync)?;
-    fs::rename(&prepared, &path).map_err(CommitError::from_write)?;
+    let named = fill_segment(&prepared, header, length)
+        .and_then(|file| fs::rename(&prepared, &path).map(|()| file).map_err(CommitError::from_write));
+    if named.is_err() {
+        // It takes up room that there may be none of. If this fails too, the next start removes it.
+        let _ = fs::remove_file(&prepared);
+    }
+    let file = named?;
     durable::sync_directory(dir).map_err(CommitError::Sync)?;
+    Ok(file)
+}
+
+fn fill_segment(prepared: &Path, header: SegmentHeader, length: u64) -> Result<File, CommitError> {
+    let file = durable::create_private(prepared).map_err(CommitError::from_write)?;
+    disk::write_at(&file, &header.to_bytes(), 0)?;
+    disk::write_zeros(&file, SEGMENT_HEADER_LEN, length)?;
+    disk::sync(&file)?;
     Ok(file)
 }
 

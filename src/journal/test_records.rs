@@ -49,7 +49,7 @@ pub(super) fn floor(number: u8, sequence: u64) -> Floor {
 }
 
 /// An event that can be told from others by its id.
-pub(super) fn event(number: u64) -> Arc<Event> {
+pub(crate) fn event(number: u64) -> Arc<Event> {
     let mut id = [0x70; 16];
     id[8..].copy_from_slice(&number.to_be_bytes());
     Arc::new(Event {
@@ -66,7 +66,7 @@ pub(super) fn event(number: u64) -> Arc<Event> {
 }
 
 /// Every kind of record once, in the order of their kinds.
-pub(super) fn one_of_each() -> [Record; 9] {
+pub(crate) fn one_of_each() -> [Record; 9] {
     let (opened, at) = (session(4), UnixMillis(1_767_225_700_000));
     let device = opened.identity.device;
     [

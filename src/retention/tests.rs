@@ -14,7 +14,7 @@ struct World {
     retention: Retention,
 }
 
-const OPTIONS: Options = Options { segment_bytes: 1_000, frame_bytes: 4_096, headroom_bytes: 1, salt: 7 };
+const OPTIONS: Options = Options { segment_bytes: 1_000, frame_bytes: 4_096, headroom_bytes: 1, reserve_bytes: 0, salt: 7 };
 
 impl World {
     fn new(keep_for_s: Limit, keep_bytes: Limit) -> Self {

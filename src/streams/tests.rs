@@ -11,7 +11,7 @@ use super::*;
 use crate::journal::{CompactionOptions, Journal, Options, compact, remove_segments};
 use crate::metrics::Metrics;
 
-const OPTIONS: Options = Options { segment_bytes: 60_000, frame_bytes: 8_000, headroom_bytes: 1_024, salt: 5 };
+const OPTIONS: Options = Options { segment_bytes: 60_000, frame_bytes: 8_000, headroom_bytes: 1_024, reserve_bytes: 0, salt: 5 };
 
 struct World {
     dir: tempfile::TempDir,

@@ -303,13 +303,8 @@ impl TcpWorker {
             ToTerminator::Proved { serial, established } => self.proved(serial, *established),
             ToTerminator::Unproved { serial } => self.drop_connection(serial, "refused"),
             ToTerminator::Acknowledge { connection, receipt, code } => {
-                if code == Code::EMPTY {
-                    self.shared.metrics.messages_acknowledged.inc();
-                }
+                self.shared.metrics.answered(code);
                 self.with_named(connection, |session, cx| session.acknowledge(cx, receipt, code));
-            }
-            ToTerminator::Forget { connection, receipt } => {
-                self.with_named(connection, |session, cx| session.forget(cx, receipt));
             }
             ToTerminator::Request { connection, id, request, deadline } => {
                 let mut result = Ok(());
@@ -333,7 +328,8 @@ impl TcpWorker {
             | ToTerminator::Unlabelled { .. }
             | ToTerminator::Flight { .. }
             | ToTerminator::Established { .. }
-            | ToTerminator::Opened { .. } => self.metrics.refused("misrouted"),
+            | ToTerminator::Opened { .. }
+            | ToTerminator::NotOpened { .. } => self.metrics.refused("misrouted"),
         }
     }
 
@@ -407,6 +403,7 @@ impl TcpWorker {
             Output::DescribeLost(kind) => {
                 self.lanes.shards.tell(device, Input::DescribeLost { device, kind });
             }
+            Output::Unkept(unkept) => self.shared.metrics.session_unkept(unkept),
             Output::Closed(reason) => self.drop_connection(serial, name_of(reason)),
         }
     }
@@ -451,6 +448,7 @@ impl TcpWorker {
         // A stream is not resumed, so that nothing is ever compared with this floor: it only says where in which stream the message stood.
         let floor = Floor { connection: link.connection, sequence: live.messages, message_id: 0, digest: 0 };
         if !self.lanes.shards.tell(device, Input::Received { link, device, receipt, floor, uplink }) {
+            self.shared.metrics.unkept("shard_full");
             self.with_session(serial, |session, cx| session.forget(cx, receipt));
         }
     }

@@ -22,7 +22,7 @@ use firmware_protocol::path::Path;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
 use firmware_protocol::session::stored::StoredSession;
-use firmware_protocol::session::{Context, Dropped, Output, Receipt, Session, Uplink};
+use firmware_protocol::session::{Context, Dropped, Output, Session, Uplink};
 use firmware_protocol::time::{Millis, Now};
 use router::device::Link;
 use router::journal::{Record, RetireReason};
@@ -367,7 +367,8 @@ impl Worker {
                 }
                 self.shared.metrics.messages_received.inc();
                 if !self.lanes.shards.tell(device, Input::Received { link, device, receipt, floor, uplink }) {
-                    self.forget(connection, receipt);
+                    self.shared.metrics.unkept("shard_full");
+                    self.with_session(connection, |session, cx| session.forget(cx, receipt));
                 }
             }
             Output::Settled { request, outcome } => {
@@ -380,6 +381,7 @@ impl Worker {
             Output::DescribeLost(kind) => {
                 self.lanes.shards.tell(device, Input::DescribeLost { device, kind });
             }
+            Output::Unkept(unkept) => self.shared.metrics.session_unkept(unkept),
             Output::Closed => {
                 self.keep_allowance(connection);
                 self.remove(connection);
@@ -402,12 +404,6 @@ impl Worker {
         let Some(entry) = self.sessions.entry(connection) else { return false };
         let taken = entry.allowance.take_event(self.now.at, entry.session.owner(), &self.shared.limits);
         taken.inspect_err(|over| self.shared.metrics.event_refused(*over)).is_ok()
-    }
-
-    fn forget(&mut self, connection: ConnectionId, receipt: Receipt) {
-        if let Some(entry) = self.sessions.entry(connection) {
-            entry.session.forget(receipt);
-        }
     }
 
     fn append(&mut self, record: Record, after: After) -> bool {
@@ -445,13 +441,11 @@ impl Worker {
             }
             ToTerminator::Proved { .. } | ToTerminator::Unproved { .. } => self.shared.metrics.dropped("misrouted"),
             ToTerminator::Opened { connection } => self.opened(connection),
+            ToTerminator::NotOpened { connection } => self.not_opened(connection),
             ToTerminator::Acknowledge { connection, receipt, code } => {
-                if code == Code::EMPTY {
-                    self.shared.metrics.messages_acknowledged.inc();
-                }
+                self.shared.metrics.answered(code);
                 self.with_session(connection, |session, cx| session.acknowledge(cx, receipt, code));
             }
-            ToTerminator::Forget { connection, receipt } => self.forget(connection, receipt),
             ToTerminator::Request { connection, id, request, deadline } => self.request(connection, id, request, deadline),
             ToTerminator::Retire { connection, reason } => self.retire(connection, reason),
             ToTerminator::Identify { connection, identity } => {
@@ -511,6 +505,14 @@ impl Worker {
             self.enter(connection);
             self.with_session(connection, Session::confirm);
         } else {
+            self.remove(connection);
+            self.shared.metrics.sessions.dec();
+        }
+    }
+
+    /// The device gets no answer, gives its handshake up after 45 seconds and begins anew.
+    fn not_opened(&mut self, connection: ConnectionId) {
+        if self.sessions.opened(connection).is_some() {
             self.remove(connection);
             self.shared.metrics.sessions.dec();
         }

@@ -28,7 +28,7 @@ impl Shell {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
@@ -82,11 +82,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(shell: &Shell) -> Self {
+        Self::start_with(shell, |_| {})
+    }
+
+    /// The same with whatever else its process shall find.
+    pub(crate) fn start_with(shell: &Shell, prepare: impl FnOnce(&mut Command)) -> Self {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let mut command = shell.command(&["serve"]);
         command.env("HOLDFAST_HTTP_LISTEN", format!("127.0.0.1:{port}")).env("HOLDFAST_ADMIN_LISTEN", "127.0.0.1:0");
         command.env("HOLDFAST_UDP_LISTEN", "127.0.0.1:0").env("HOLDFAST_TCP_LISTEN", "127.0.0.1:0").env("HOLDFAST_LOG_FILTER", "trace");
         command.stderr(fs::File::create(shell.path().join("log")).unwrap());
+        prepare(&mut command);
         let child = command.spawn().unwrap();
         let begun = Instant::now();
         while std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
@@ -100,10 +106,15 @@ impl Server {
         self.send(&format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}"), "")
     }
 
-    fn send(&self, head: &str, form: &str) -> Answer {
+    pub(crate) fn send(&self, head: &str, form: &str) -> Answer {
         let head = format!("{head}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}", form.len());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(send((Ipv4Addr::LOCALHOST, self.port).into(), &head, form.as_bytes()))
+    }
+
+    /// Waits until it ends by itself. Its exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
     }
 
     pub(crate) fn stop(mut self) {

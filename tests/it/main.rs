@@ -18,6 +18,7 @@ mod registry_gone;
 mod resume;
 mod rig;
 mod sessions;
+mod sick_disk;
 mod tcp;
 mod tcp_driver;
 mod vitals;

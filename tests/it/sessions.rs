@@ -50,7 +50,8 @@ impl Running {
 
     /// The same with segments of a few events.
     pub(crate) async fn start_small(directory: &Path, listen: &str) -> Self {
-        let options = Options { segment_bytes: 4_000, ..Options::new(u64::from_be_bytes(SystemEntropy.array())) };
+        let salt = u64::from_be_bytes(SystemEntropy.array());
+        let options = Options { segment_bytes: 4_000, headroom_bytes: 4_096, reserve_bytes: 16_384, ..Options::new(salt) };
         Self::start_on(config(directory, listen, ""), options).await
     }
 

@@ -38,7 +38,7 @@ const KEPT: u64 = 20;
 const SEALED: usize = 8;
 
 fn options(salt: u64) -> Options {
-    Options { segment_bytes: 3_500, frame_bytes: 1_200, headroom_bytes: 2_048, salt }
+    Options { segment_bytes: 3_500, frame_bytes: 1_200, headroom_bytes: 2_048, reserve_bytes: 1_500, salt }
 }
 
 /// What is committed as batch `number`.

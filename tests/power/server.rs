@@ -79,7 +79,8 @@ async fn work(directory: &Path) -> Result<(), StartError> {
         tokio::time::sleep(LIFE_MAX).await;
         return Ok(());
     }
-    let options = Options { segment_bytes: 40_000, ..Options::new(u64::from_be_bytes(SystemEntropy.array())) };
+    let salt = u64::from_be_bytes(SystemEntropy.array());
+    let options = Options { segment_bytes: 40_000, headroom_bytes: 65_536, reserve_bytes: 65_536, ..Options::new(salt) };
     let plane = DataPlane::start_with(&config, &opened, options)?;
     say(&format!("ready {} {}", plane.udp(), hex::encode(opened.keys.ec().public().spki())));
     if let Ok(from) = std::env::var(ADD_FROM) {

@@ -10,12 +10,12 @@ use crate::error::RequestError;
 use crate::path::Path;
 use crate::session::describe::{Assembled, Assembly, DescribeKind};
 use crate::session::ids::{MessageIds, SPAN, Tokens};
-use crate::session::inbound::{Answer, Inbound};
+use crate::session::inbound::{Answer, Inbound, Overdue};
 use crate::session::outbound::{Asker, Outbound};
 use crate::session::request::{Outcome, Request, RequestId};
 use crate::session::stored::Generation;
 use crate::session::uplink::{Asked, Uplink, asked};
-use crate::session::{Receipt, Subject};
+use crate::session::{Receipt, Subject, Unkept};
 use crate::time::{Millis, Now};
 
 /// How long the blocks of an unfinished describe are kept.
@@ -53,6 +53,8 @@ pub(crate) enum Event {
     PathProved(Path),
     /// A describe was lost half-way.
     DescribeLost(DescribeKind),
+    /// A message was answered 5.03.
+    Unkept(Unkept),
 }
 
 /// The exchanges with one device. Their state is held only while there are any.
@@ -124,13 +126,15 @@ impl Conversation {
             Carrier::Datagrams => digest64(bytes),
             Carrier::Stream => 0,
         };
-        match self.open.as_ref().and_then(|open| open.inbound.recognise(message.id, digest)) {
+        let recognised = |open: &Exchanges| open.inbound.recognise(message.id, digest);
+        let known = self.open.as_deref().filter(|_| self.carrier == Carrier::Datagrams).and_then(recognised);
+        match known {
             Some(Answer::Waiting) => return None,
             Some(Answer::Given(code)) => {
                 answer(turn, message, code);
                 return None;
             }
-            None => {}
+            Some(Answer::NotTaken) | None => {}
         }
         match asked(message) {
             Asked::Time => answer_time(turn, message),
@@ -145,7 +149,7 @@ impl Conversation {
                         turn.events.push(Event::Reply(reply.with(option::BLOCK1, block.value()).encode()));
                     }
                     Assembled::Complete(payload) => {
-                        return Some(self.receive(turn.now.at, digest, message, Uplink::Describe { kind, payload }));
+                        return self.receive(turn, digest, message, Uplink::Describe { kind, payload });
                     }
                     // The acknowledgement makes the device go on to its next block and finally rest; what was lost is asked for instead.
                     Assembled::Stray => {
@@ -158,19 +162,26 @@ impl Conversation {
                     Assembled::TooLong => answer(turn, message, Code::TOO_LARGE),
                 }
             }
-            Asked::Uplink(uplink) => return Some(self.receive(turn.now.at, digest, message, uplink)),
+            Asked::Uplink(uplink) => return self.receive(turn, digest, message, uplink),
         }
         None
     }
 
-    fn receive(&mut self, now: Millis, digest: u64, message: &Message, uplink: Uplink) -> (Receipt, Uplink) {
+    fn receive(&mut self, turn: &mut Turn<'_>, digest: u64, message: &Message, uplink: Uplink) -> Option<(Receipt, Uplink)> {
         if let (Uplink::Hello { .. }, Some(open)) = (&uplink, self.open.as_deref_mut()) {
             open.assembly = None;
         }
-        if message.kind == Kind::Confirmable {
-            self.remember_answer(now, message.id, digest, Answer::Waiting);
+        let receipt = Receipt::of(message, digest, Subject::of(&uplink));
+        if receipt.confirmable {
+            let inbound = &mut self.open().inbound;
+            if inbound.is_full() {
+                answer(turn, message, Code::UNAVAILABLE);
+                turn.events.push(Event::Unkept(Unkept::TooMany));
+                return None;
+            }
+            inbound.wait(turn.now.at, receipt.message_id, digest, receipt.token);
         }
-        (Receipt::of(message, digest, Subject::of(&uplink)), uplink)
+        Some((receipt, uplink))
     }
 
     /// Over a stream nothing comes twice.
@@ -180,21 +191,35 @@ impl Conversation {
         }
     }
 
-    /// Acknowledges a received message, once; more is ignored over datagrams.
+    /// Acknowledges a received message, once; more is ignored, also what comes after it was answered 5.03 because nothing had come in time.
     pub(crate) fn acknowledge(&mut self, turn: &mut Turn<'_>, receipt: Receipt, code: Code) {
-        let noted = |open: &mut Box<Exchanges>| open.inbound.answer(receipt.message_id, receipt.digest, code);
-        if !receipt.confirmable || self.carrier == Carrier::Datagrams && !self.open.as_mut().is_some_and(noted) {
-            return;
+        let Receipt { message_id, digest, confirmable, token, .. } = receipt;
+        let carrier = self.carrier;
+        let waited = |open: &mut Box<Exchanges>| match carrier {
+            Carrier::Datagrams => open.inbound.answer(message_id, digest, code),
+            Carrier::Stream => open.inbound.settle(message_id, digest),
+        };
+        if confirmable && self.open.as_mut().is_some_and(waited) {
+            turn.events.push(Event::Reply(acknowledgement(message_id, token, code)));
         }
-        let token = receipt.token.filter(|_| code != Code::EMPTY);
-        let message = Message::new(Kind::Acknowledgement, code, receipt.message_id, token.as_slice());
-        turn.events.push(Event::Reply(message.encode()));
+        if carrier == Carrier::Stream {
+            self.release(turn.now.at);
+        }
     }
 
-    /// Forgets a received message, so that its repetition is new.
-    pub(crate) fn forget(&mut self, receipt: Receipt) {
+    /// Nobody could take a message: its repetition shall be new. If none comes, it is answered 5.03 in the end.
+    pub(crate) fn not_taken(&mut self, receipt: Receipt) {
         if let Some(open) = self.open.as_deref_mut() {
-            open.inbound.forget(receipt.message_id, receipt.digest);
+            open.inbound.not_taken(receipt.message_id, receipt.digest);
+        }
+    }
+
+    /// Answers what has waited too long. It may have been kept all the same.
+    fn answer_overdue(&mut self, turn: &mut Turn<'_>) {
+        let Some(open) = self.open.as_deref_mut() else { return };
+        while let Some(Overdue { id, token }) = open.inbound.pop_overdue(turn.now.at, Code::UNAVAILABLE) {
+            turn.events.push(Event::Reply(acknowledgement(id, token, Code::UNAVAILABLE)));
+            turn.events.push(Event::Unkept(Unkept::Late));
         }
     }
 
@@ -255,6 +280,7 @@ impl Conversation {
     pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.at;
         self.with_outbound(turn, |outbound, _, turn| outbound.handle_timeout(turn));
+        self.answer_overdue(turn);
         let Some(open) = self.open.as_deref_mut() else { return };
         open.inbound.forget_old(now);
         if open.assembly.is_some() && now.since(open.assembly_since) >= ASSEMBLY_LIFE {
@@ -291,6 +317,11 @@ impl Exchanges {
             assembly_since: Millis::default(),
         })
     }
+}
+
+/// An acknowledgement of message `id`. An empty one has no token.
+fn acknowledgement(id: u16, token: Option<u8>, code: Code) -> Vec<u8> {
+    Message::new(Kind::Acknowledgement, code, id, token.filter(|_| code != Code::EMPTY).as_slice()).encode()
 }
 
 /// Acknowledges a confirmable message with `code`; says nothing to any other.

@@ -20,7 +20,7 @@ use crate::session::describe::DescribeKind;
 use crate::session::request::{Outcome, Request, RequestId};
 use crate::session::stored::Generation;
 use crate::session::uplink::{Asked, asked};
-use crate::session::{Receipt, Subject, Uplink};
+use crate::session::{Receipt, Subject, Unkept, Uplink};
 use crate::tcp::frame::{FROM_DEVICE_MAX, FrameError, FrameReader, FrameWriter, TO_DEVICE_MAX, message_len_max};
 use crate::tcp::handshake::SessionSecret;
 use crate::time::{Millis, Now};
@@ -64,6 +64,8 @@ pub enum Output {
     },
     /// A describe was lost half-way and should be asked for.
     DescribeLost(DescribeKind),
+    /// A message was answered 5.03 by the session itself. To be counted.
+    Unkept(Unkept),
     /// The session is over: close the connection. It is the last output there is.
     Closed(CloseReason),
 }
@@ -320,6 +322,7 @@ impl TcpSession {
                 Event::Reply(message) | Event::Send(message, _) => self.transmit(cx, &message),
                 Event::Settled(request, outcome) => cx.out.push(Output::Settled { request, outcome }),
                 Event::DescribeLost(kind) => cx.out.push(Output::DescribeLost(kind)),
+                Event::Unkept(unkept) => cx.out.push(Output::Unkept(unkept)),
                 // A stream has one address.
                 Event::PathProved(_) => {}
             }

@@ -284,6 +284,8 @@ impl StreamWorld {
                 }
                 Output::Settled { request, outcome } => self.outcomes.entry(request.0).or_default().push(outcome),
                 Output::DescribeLost(kind) => _ = self.request(Request::Describe(kind)),
+                // Nothing here takes so long to commit.
+                Output::Unkept(unkept) => panic!("{unkept:?}"),
                 Output::Closed(reason) => {
                     self.closed.push(reason);
                     self.close_connection();

@@ -385,6 +385,8 @@ impl World {
                     }
                 }
                 Output::DescribeLost(kind) => _ = self.request(Request::Describe(kind)),
+                // Nothing here takes so long to commit.
+                Output::Unkept(unkept) => panic!("{unkept:?}"),
                 Output::Closed => self.session = None,
             }
         }

@@ -15,7 +15,7 @@ use firmware_protocol::path::Path;
 use firmware_protocol::session::describe::DescribeKind;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
 use firmware_protocol::session::stored::{Generation, StoredSession};
-use firmware_protocol::session::{Context, Dropped, Output, Receipt, Session, Uplink};
+use firmware_protocol::session::{Context, Dropped, Output, Receipt, Session, Unkept, Uplink};
 use firmware_protocol::time::{Millis, Now, UnixMillis};
 
 const CONNECTION: ConnectionId = ConnectionId([0x10, 1, 2, 3, 4, 5, 6, 7]);
@@ -34,6 +34,7 @@ pub(crate) struct Came {
     pub(crate) settled: Vec<(RequestId, Outcome)>,
     pub(crate) lost: Vec<DescribeKind>,
     pub(crate) moved: Vec<Path>,
+    pub(crate) unkept: Vec<Unkept>,
     pub(crate) closed: bool,
 }
 
@@ -100,8 +101,7 @@ impl Hand for Bench {
     }
 
     fn forget(&mut self, receipt: Receipt) -> Came {
-        self.session.forget(receipt);
-        Came::default()
+        self.call(|session, cx| session.forget(cx, receipt)).1
     }
 
     fn request(&mut self, request: Request) -> (Result<RequestId, RequestError>, Came) {
@@ -172,6 +172,7 @@ impl Bench {
                 Output::Settled { request, outcome } => came.settled.push((request, outcome)),
                 Output::Moved { path } => came.moved.push(path),
                 Output::DescribeLost(kind) => came.lost.push(kind),
+                Output::Unkept(unkept) => came.unkept.push(unkept),
                 Output::Closed => came.closed = true,
             }
         }
@@ -236,6 +237,7 @@ impl Bench {
             all.sent.extend(came.sent);
             all.others.extend(came.others);
             all.settled.extend(came.settled);
+            all.unkept.extend(came.unkept);
         }
         self.now = end;
         all

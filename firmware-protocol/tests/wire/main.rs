@@ -5,6 +5,7 @@
 mod bench;
 mod captures;
 mod hazards;
+mod never_silent;
 mod old_firmware;
 mod state;
 mod stream;

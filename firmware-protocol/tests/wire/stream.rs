@@ -22,7 +22,7 @@ use crate::bench::{Came, Hand, UNIX_S, path};
 /// That of `testdata/captures/tcp-session.txt`.
 const SECRET: &str = "97bdad759abc4830c87c1134f91269c8df0b02c3b594fc506f0ee8480dd8356867df3e62fee2b0de";
 /// That recording's first message.
-const HELLO: &str = "5002df68b168ff0003ffff0036000300001838048000a000000200";
+pub(crate) const HELLO: &str = "5002df68b168ff0003ffff0036000300001838048000a000000200";
 
 pub(crate) struct StreamBench {
     session: TcpSession,
@@ -67,6 +67,7 @@ impl StreamBench {
                 Output::Received { receipt, uplink } => came.received.push((receipt, uplink)),
                 Output::Settled { request, outcome } => came.settled.push((request, outcome)),
                 Output::DescribeLost(kind) => came.lost.push(kind),
+                Output::Unkept(unkept) => came.unkept.push(unkept),
                 Output::Closed(reason) => {
                     came.closed = true;
                     self.closed.push(reason);
@@ -152,6 +153,7 @@ impl Hand for StreamBench {
             assert!(self.session.timeout_at().is_none_or(|next| next > at), "a timer that is due again at once");
             all.sent.extend(came.sent);
             all.settled.extend(came.settled);
+            all.unkept.extend(came.unkept);
             all.closed |= came.closed;
         }
         self.now = end;

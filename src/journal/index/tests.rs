@@ -10,7 +10,7 @@ use super::*;
 use crate::journal::{CompactionOptions, Journal, Options, Read, compact, remove_segments};
 
 fn open(dir: &Path) -> Journal {
-    Journal::open(dir, Options { segment_bytes: 400_000, frame_bytes: 20_000, headroom_bytes: 4_096, salt: 3 }).unwrap().0
+    Journal::open(dir, Options { segment_bytes: 400_000, frame_bytes: 20_000, headroom_bytes: 4_096, reserve_bytes: 0, salt: 3 }).unwrap().0
 }
 
 fn events_of(owners: impl IntoIterator<Item = u64>) -> Vec<Record> {

@@ -1,6 +1,7 @@
 //! Reading a segment frame by frame, whatever its bytes are.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -276,11 +277,28 @@ impl SegmentReader {
         let ahead = usize::try_from(self.length - at).unwrap_or(usize::MAX).min(self.window_bytes);
         self.window.resize(len.max(ahead), 0);
         self.window_at = at;
-        let read = self.file.read_exact_at(&mut self.window, at);
-        if read.is_err() {
-            self.window.clear();
+        match read_up_to(&self.file, &mut self.window, at) {
+            // A segment is cut where its frames end while others read it: what was there, and is not any more, was zeros.
+            Ok(read) => self.window[read..].fill(0),
+            Err(error) => {
+                self.window.clear();
+                return Err(OpenError::io("read", &self.path)(error));
+            }
         }
-        read.map_err(OpenError::io("read", &self.path))?;
         Ok(&self.window[..len])
     }
+}
+
+/// Reads until the buffer is full or the file ends: how much that was.
+fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match file.read_at(&mut buffer[read..], at + read as u64) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
 }
