@@ -14,7 +14,7 @@ const LATER: c_long = 1_000;
 /// How long a restored session remembers what its device said last, and a little more.
 const RESTORED: Duration = Duration::from_secs(120);
 
-/// From now on what is free goes back at once. To be called when everything has been recovered: until then what one step leaves the next one takes.
+/// From now on what is free goes back at once.
 pub fn start() {
     // SAFETY: both arguments are plain numbers, and the allocator reads its options atomically.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, AT_ONCE) }

@@ -23,8 +23,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// It cannot start.
 pub async fn run(config: Config) -> Result<(), StartError> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let server = Server::start(&config).await?;
     allocator::start();
+    let server = Server::start(&config).await?;
     let registry = Registry::clone(&server.opened().registry);
     let socket = server.opened().data.control_socket();
     let commands = match control::bind(&socket) {
