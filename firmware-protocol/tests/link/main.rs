@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod conformance;
+mod disk;
+mod model;
 mod sample;
 mod stream;
 mod world;

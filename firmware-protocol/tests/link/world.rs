@@ -16,10 +16,11 @@ use firmware_protocol::entropy::SeededEntropy;
 use firmware_protocol::id::{DeviceId, Identity, OwnerId};
 use firmware_protocol::path::Path;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
-use firmware_protocol::session::stored::{Floor, Generation, StoredSession};
-use firmware_protocol::session::{Context, Output, Receipt, Session, Uplink};
+use firmware_protocol::session::stored::{Generation, StoredSession};
+use firmware_protocol::session::{Context, Output, Session, Uplink};
 use firmware_protocol::time::{Millis, Now, UnixMillis};
 
+use crate::disk::{Commit, Disk, Written};
 use crate::sample;
 
 const SERVER: &str = "192.0.2.1:5684";
@@ -61,15 +62,6 @@ struct InFlight {
     bytes: Vec<u8>,
 }
 
-/// What the server has on disk: nothing else survives a kill.
-#[derive(Default)]
-struct Disk {
-    session: Option<StoredSession>,
-    floor: Option<u64>,
-    seen: Vec<(u16, u64)>,
-    accepted: Vec<String>,
-}
-
 pub(crate) struct World {
     now: Millis,
     entropy: SeededEntropy,
@@ -86,9 +78,9 @@ pub(crate) struct World {
     handshaker: Handshaker,
     pending: HashMap<SocketAddr, Pending>,
     session: Option<Session>,
-    /// Commits under way: when they are durable, and what is then to be done.
-    committing: Vec<(Millis, Commit)>,
-    disk: Disk,
+    pub(crate) disk: Disk,
+    /// When the server is up again, if it is down.
+    down_until: Option<Millis>,
     aead: Aead,
     next_request: u64,
     pub(crate) outcomes: BTreeMap<u64, Vec<Outcome>>,
@@ -103,11 +95,6 @@ pub(crate) struct World {
     /// What the device sent.
     pub(crate) sent: Vec<Vec<u8>>,
     capturing: bool,
-}
-
-enum Commit {
-    Opened(Box<Session>, Box<StoredSession>),
-    Uplink(Receipt, Floor, Uplink),
 }
 
 impl World {
@@ -157,8 +144,8 @@ impl World {
             server_key,
             pending: HashMap::new(),
             session: None,
-            committing: Vec::new(),
             disk: Disk::default(),
+            down_until: None,
             aead: Aead::new().unwrap(),
             next_request: 0,
             outcomes: BTreeMap::new(),
@@ -205,10 +192,12 @@ impl World {
     /// Goes to the next moment at which anything happens.
     fn step(&mut self, end: Millis) {
         let arrival = self.flying.peek().map(|flying| flying.arrives.0.0);
-        let commit = self.committing.iter().map(|(at, _)| *at).min();
         let session = self.session.as_ref().and_then(Session::timeout_at);
-        let next = [arrival, commit, session, self.device.timeout_at()].into_iter().flatten().min().unwrap_or(end);
-        self.now = next.max(self.now).min(end);
+        let all = [arrival, self.disk.due(), self.down_until, session, self.device.timeout_at()];
+        self.now = all.into_iter().flatten().min().unwrap_or(end).max(self.now).min(end);
+        if self.down_until.is_some_and(|until| until <= self.now) {
+            self.start();
+        }
         while self.flying.peek().is_some_and(|flying| flying.arrives.0.0 <= self.now) {
             let flying = self.flying.pop().unwrap();
             match flying.to_server {
@@ -217,9 +206,8 @@ impl World {
                 false => {}
             }
         }
-        while let Some(index) = self.committing.iter().position(|(at, _)| *at <= self.now) {
-            let (_, commit) = self.committing.remove(index);
-            self.durable(commit);
+        while let Some(written) = self.disk.pop(self.now) {
+            self.written(written);
         }
         if session.is_some_and(|at| at <= self.now) {
             self.with_session(|session, cx| session.handle_timeout(cx));
@@ -266,6 +254,9 @@ impl World {
     }
 
     fn server_receives(&mut self, datagram: &[u8], from: SocketAddr) {
+        if self.down_until.is_some() {
+            return;
+        }
         match demux(datagram) {
             Datagram::Hello(hello) if !self.cookies.proves(from, &hello) => {
                 let challenge = self.cookies.challenge(from, &hello);
@@ -333,29 +324,27 @@ impl World {
     }
 
     fn commit(&mut self, commit: Commit) {
-        let at = self.now + Duration::from_millis(1 + self.entropy.below(20));
-        self.committing.push((at, commit));
+        let takes = Duration::from_millis(1 + self.entropy.below(20));
+        self.disk.write(self.now, takes, commit);
     }
 
-    fn durable(&mut self, commit: Commit) {
-        match commit {
-            Commit::Opened(session, stored) => {
-                self.disk = Disk { session: Some(*stored), accepted: std::mem::take(&mut self.disk.accepted), ..Disk::default() };
+    fn written(&mut self, written: Written) {
+        match written {
+            Written::Kept(Commit::Opened(session, _)) => {
                 self.session = Some(*session);
                 self.with_session(Session::confirm);
             }
-            Commit::Uplink(receipt, floor, uplink) => {
-                if self.disk.session.as_ref().map(|session| session.connection) != Some(floor.connection) {
-                    return;
+            Written::Kept(Commit::Uplink(receipt, floor, uplink)) => {
+                if self.disk.is_of_session(&floor) {
+                    self.uplinks.push(uplink);
+                    self.with_session(|session, cx| session.acknowledge(cx, receipt, Code::EMPTY));
                 }
-                self.disk.floor = self.disk.floor.max(Some(floor.sequence));
-                self.disk.seen.push((floor.message_id, floor.digest));
-                if let Uplink::Publish(publish) = &uplink {
-                    self.disk.accepted.push(publish.name.clone());
-                }
-                self.uplinks.push(uplink);
-                self.with_session(|session, cx| session.acknowledge(cx, receipt, Code::EMPTY));
             }
+            Written::Refused(Commit::Opened(..)) => {}
+            Written::Refused(Commit::Uplink(receipt, ..)) => {
+                self.with_session(|session, cx| session.acknowledge(cx, receipt, Code::UNAVAILABLE));
+            }
+            Written::Failed(kept) => self.die(kept, Duration::from_millis(100)),
         }
     }
 
@@ -385,8 +374,7 @@ impl World {
                     }
                 }
                 Output::DescribeLost(kind) => _ = self.request(Request::Describe(kind)),
-                // Nothing here takes so long to commit.
-                Output::Unkept(unkept) => panic!("{unkept:?}"),
+                Output::Unkept(unkept) => assert!(self.disk.has_stalled(), "{unkept:?}"),
                 Output::Closed => self.session = None,
             }
         }
@@ -432,19 +420,35 @@ impl World {
     }
 
     pub(crate) fn accepted(&self, name: &str) -> usize {
-        self.disk.accepted.iter().filter(|own| *own == name).count()
+        self.disk.accepted(name)
     }
 
     /// kill -9: memory and commits under way are gone.
     pub(crate) fn kill_and_restart(&mut self) {
-        self.generation.0 += 1;
-        self.committing.clear();
+        self.die(0, Duration::ZERO);
+        self.start();
+    }
+
+    /// The server's process ends, and the next one comes after `down`. Of the commits under way the first `kept` are durable.
+    pub(crate) fn die(&mut self, kept: usize, down: Duration) {
+        self.disk.crash(kept);
+        self.session = None;
         self.pending.clear();
+        self.down_until = Some(self.now + down);
+    }
+
+    fn start(&mut self) {
+        self.down_until = None;
+        self.generation.0 += 1;
         self.cookies = Cookies::new(self.now, &mut self.entropy);
         self.handshaker = Handshaker::new(self.server_key.clone(), ServerCertificate::Omitted).unwrap();
         let (disk, now) = (&self.disk, self.now);
         self.session = disk.session.as_ref().and_then(|stored| Session::restored(stored, disk.floor, None, self.generation));
         self.session.iter_mut().for_each(|session| session.remember(now, &disk.seen));
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.now
     }
 
     pub(crate) fn session_path(&self) -> SocketAddr {
