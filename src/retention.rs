@@ -17,6 +17,7 @@ use firmware_protocol::time::{Millis, Now, UnixMillis};
 use router::event::Position;
 
 use self::holding::{Holding, Measured};
+use crate::allocator;
 use crate::clock::Clock;
 use crate::config;
 use crate::cursors::Cursors;
@@ -116,7 +117,10 @@ impl Retention {
         let began = Instant::now();
         let life = u64::try_from(TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
         let options = CompactionOptions { forget_retired_before: UnixMillis(now.unix.0.saturating_sub(life)) };
-        match journal::compact(&self.dir, sealed, options) {
+        let compacted = journal::compact(&self.dir, sealed, options);
+        // It held all that is known of every device.
+        allocator::give_back();
+        match compacted {
             Ok(covered) => {
                 self.covered = covered.or(self.covered);
                 self.metrics.compactions.inc();
