@@ -72,6 +72,7 @@
 //! The last of these zeros are the reserve: only [`Journal::commit_from_reserve`] goes there, when there is no room for more of them.
 //! An unknown kind or a newer version is refused in words.
 
+mod alike;
 mod compaction;
 mod copy;
 mod disk;
@@ -80,12 +81,12 @@ mod events;
 mod frame;
 mod index;
 mod log;
+mod ordered;
 mod record;
 mod recovery;
 mod replay;
 mod segment;
 mod segments;
-mod sessions;
 mod snapshot;
 mod state;
 mod tail;
@@ -104,11 +105,11 @@ pub use error::{CommitError, CompactionError, EventsError, OpenError};
 pub use events::{EventReader, Events, Read};
 pub use index::{OwnerIndex, OwnerReader};
 pub use log::{Committed, Journal, Options};
+pub use ordered::{Ordered, Settled};
 pub use recovery::{Recovered, RecoveryReport, TornTail};
 pub use segment::SealedSegment;
 pub use segments::Segments;
-pub use sessions::Sessions;
-pub use state::{Device, Kept, RECENT_LEN_MAX, Retired, Session, State};
+pub use state::{Device, Devices, Kept, RECENT_LEN_MAX, Retired, RetiredSessions, Session, Sessions, State};
 pub use tail::{Tail, TailRead};
 
 #[cfg(test)]

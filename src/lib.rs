@@ -16,6 +16,7 @@ pub mod demo;
 pub mod durable;
 pub mod entropy;
 pub mod errands;
+pub mod former;
 pub mod gateway;
 pub mod generation;
 pub mod generations;

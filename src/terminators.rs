@@ -36,7 +36,6 @@ use crate::metrics::TerminatorMetrics;
 use crate::strangers::Strangers;
 
 pub use self::limits::{Limits, Over};
-pub use self::sessions::FormerSession;
 pub use self::udp::{BindError, Udp, bind_group};
 pub use self::unlabelled::{Candidates, Unlabelled};
 pub use self::worker::{Worker, WorkerLanes};

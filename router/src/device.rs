@@ -163,7 +163,7 @@ impl Left {
 
 /// What recovery knows of a device.
 #[derive(Clone, Debug)]
-pub struct RestoredDevice {
+pub struct RestoredDevice<'a> {
     /// Who it is, as its session says.
     pub identity: Identity,
     /// Its session.
@@ -175,13 +175,13 @@ pub struct RestoredDevice {
     /// Its last Hello.
     pub hello: Option<Hello>,
     /// Payload of its application describe. Devices that describe the same share it, here and in the next two.
-    pub application: Option<Arc<[u8]>>,
+    pub application: Option<&'a Arc<[u8]>>,
     /// Payload of its system describe.
-    pub system: Option<Arc<[u8]>>,
+    pub system: Option<&'a Arc<[u8]>>,
     /// Its goodbye, if nothing that begins a session came after it.
     pub left: Option<Left>,
-    /// Its subscriptions.
-    pub subscriptions: Arc<BTreeSet<Subscription>>,
+    /// Its subscriptions, if it has told any.
+    pub subscriptions: Option<&'a Arc<BTreeSet<Subscription>>>,
     /// Whether it was online as far as its owner was told.
     pub online: bool,
 }
@@ -254,11 +254,11 @@ impl Device {
         }
     }
 
-    pub(crate) fn restored(restored: RestoredDevice, common: &mut InCommon) -> Self {
+    pub(crate) fn restored(restored: RestoredDevice<'_>, common: &mut InCommon) -> Self {
         let mut device = Self {
             link: Some(restored.link),
             firmware: restored.hello.as_ref().map(Firmware::from),
-            subscriptions: common.subscriptions_again(&restored.subscriptions),
+            subscriptions: restored.subscriptions.map(|own| common.subscriptions_again(own)).unwrap_or_default(),
             left: restored.left.map(Box::new),
             last_handshake: Moment::at(restored.established_at),
             last_ip: restored.ip.into(),
@@ -266,8 +266,8 @@ impl Device {
             ..Self::new(restored.identity)
         };
         // A describe of the application alone is newer than what the firmware's says of it: one that has both comes first or comes alone.
-        for (kind, payload) in [(DescribeKind::System, &restored.system), (DescribeKind::Application, &restored.application)] {
-            payload.iter().for_each(|payload| device.described(kind, common.described_again(kind, payload)));
+        for (kind, payload) in [(DescribeKind::System, restored.system), (DescribeKind::Application, restored.application)] {
+            payload.into_iter().for_each(|payload| device.described(kind, common.described_again(kind, payload)));
         }
         device
     }

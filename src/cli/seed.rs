@@ -206,11 +206,11 @@ mod tests {
         assert_eq!(registry.devices().len(), 30);
         let (_, recovered) = Journal::open(&data.journal_dir(), Options::new(1))?;
         assert_eq!((recovered.state.sessions.len(), recovered.state.devices.len()), (30, 30));
-        for (id, device) in &recovered.state.devices {
+        for (id, device) in recovered.state.devices.iter() {
             assert!(device.hello.as_ref().and_then(|hello| Hello::parse(&hello.payload)) == Some(hello(*id)));
             assert!(device.system.is_some() && device.application.is_some() && device.subscriptions.len() == 5);
         }
-        for session in recovered.state.sessions.iter() {
+        for session in recovered.state.sessions.values() {
             let identity = session.stored.identity;
             assert_eq!(registry.keys().identity(&identity.key), Some(identity), "the registry knows the session's holder");
             assert_eq!(session.highest, Some(8));

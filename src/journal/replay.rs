@@ -4,6 +4,7 @@ use std::path::Path;
 
 use router::event::Position;
 
+use super::alike::Alike;
 use super::error::OpenError;
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentId, SegmentReader, Step};
 use super::snapshot::{Extent, LoadError, list_snapshots, load_snapshot};
@@ -13,6 +14,7 @@ use super::state::State;
 #[derive(Debug)]
 pub(super) struct Replay {
     pub(super) state: State,
+    alike: Alike,
     /// How far that part reaches.
     pub(super) extent: Extent,
     /// Segments that were read.
@@ -48,7 +50,13 @@ pub(super) struct Last {
 impl Replay {
     /// A journal from its first record on.
     fn from_nothing() -> Replay {
-        Replay { state: State::default(), extent: Extent { segment: 0, next: Position(1), chain: 0 }, segments: 0, records: 0 }
+        Replay {
+            state: State::default(),
+            alike: Alike::default(),
+            extent: Extent { segment: 0, next: Position(1), chain: 0 },
+            segments: 0,
+            records: 0,
+        }
     }
 
     /// The newest usable snapshot, or nothing if there never was one. `segments` are those that exist, by number.
@@ -59,8 +67,8 @@ impl Replay {
         let mut damaged = Vec::new();
         for snapshot in list_snapshots(dir)? {
             match load_snapshot(dir, snapshot) {
-                Ok((state, extent)) => {
-                    let replay = Replay { state, extent, segments: 0, records: 0 };
+                Ok((state, alike, extent)) => {
+                    let replay = Replay { state, alike, extent, segments: 0, records: 0 };
                     return Start { replay, snapshot: Some(snapshot), damaged }.reaching(dir, oldest);
                 }
                 Err(LoadError::Refused(error)) => return Err(error),
@@ -143,6 +151,7 @@ impl Replay {
                     self.expect(&path, frame.offset, frame.header.first)?;
                     frame.for_each(|record| {
                         self.state.apply(&record);
+                        self.state.share(&record, &mut self.alike);
                         self.records += 1;
                     })?;
                     durable_up_to(frame.header.durable_up_to);

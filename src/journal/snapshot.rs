@@ -116,11 +116,11 @@ fn write_to(file: &mut File, state: &State, extent: Extent) -> io::Result<()> {
     wire::put_u32(&mut header, checksum);
     file.write_all(&header)?;
 
-    write_section(file, 1, state.sessions.iter(), |to, session| {
+    write_section(file, 1, state.sessions.values(), |to, session| {
         put_session(to, &session.stored, session.highest);
         Ok(())
     })?;
-    write_section(file, 2, state.sessions.iter().filter(|session| !session.recent.is_empty()), put_recent)?;
+    write_section(file, 2, state.sessions.values().filter(|session| !session.recent.is_empty()), put_recent)?;
     write_section(file, 3, state.retired.values(), |to, retired| {
         put_session(to, &retired.stored, retired.highest);
         to.push(record::reason_code(retired.reason));
@@ -158,7 +158,7 @@ fn statuses(state: &State) -> impl Iterator<Item = (DeviceId, bool)> {
 }
 
 fn unlabelled(state: &State) -> BTreeSet<ConnectionId> {
-    let all = state.sessions.iter().map(|session| &session.stored).chain(state.retired.values().map(|retired| &retired.stored));
+    let all = state.sessions.values().map(|session| &session.stored).chain(state.retired.values().map(|retired| &retired.stored));
     all.filter(|stored| !stored.id_on_wire).map(|stored| stored.connection).collect()
 }
 
@@ -328,7 +328,7 @@ mod tests {
             let mut state = State::default();
             records.iter().for_each(|record| state.apply(record));
             let (dir, bytes) = stored(&state);
-            let (loaded, extent) = load_snapshot(dir.path(), 3).unwrap();
+            let (loaded, _, extent) = load_snapshot(dir.path(), 3).unwrap();
             prop_assert_eq!(&loaded, &state);
             prop_assert_eq!(extent, EXTENT);
             write_snapshot(dir.path(), &loaded, EXTENT).unwrap();

@@ -10,10 +10,18 @@ use firmware_protocol::time::UnixMillis;
 use router::journal::{DescribeKind, Record, RetireReason, Subscription};
 use router::presence::announced;
 
-use super::sessions::Sessions;
+use super::alike::Alike;
+use super::ordered::Ordered;
 
 /// How many messages are remembered per session.
 pub const RECENT_LEN_MAX: usize = 64;
+
+/// Sessions that may be used.
+pub type Sessions = Ordered<ConnectionId, Session>;
+/// Tombstones of sessions that may not.
+pub type RetiredSessions = BTreeMap<ConnectionId, Retired>;
+/// What devices told about themselves.
+pub type Devices = Ordered<DeviceId, Device>;
 
 /// What all records together say. Two journals with the same records have equal states.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -21,9 +29,9 @@ pub struct State {
     /// Sessions that may be used.
     pub sessions: Sessions,
     /// Tombstones of sessions that may not.
-    pub retired: BTreeMap<ConnectionId, Retired>,
+    pub retired: RetiredSessions,
     /// What devices told about themselves.
-    pub devices: BTreeMap<DeviceId, Device>,
+    pub devices: Devices,
 }
 
 /// A session and how far it had come.
@@ -86,7 +94,7 @@ impl State {
             Record::SessionOpened(stored) => {
                 self.retired.remove(&stored.connection);
                 let session = Session { stored: stored.clone(), highest: None, recent: Vec::new() };
-                self.sessions.insert(session);
+                self.sessions.insert(stored.connection, session);
             }
             Record::SessionRetired { connection, reason, at, .. } => self.retire(*connection, *reason, *at),
             Record::SessionMoved { connection, path } => {
@@ -96,30 +104,45 @@ impl State {
             }
             Record::Hello { floor, device, payload, at } => {
                 self.raise(floor);
-                let device = self.devices.entry(*device).or_default();
+                let device = self.devices.get_or_default(*device);
                 // Forget all (docs/protocol.md): what still holds is sent again after the Hello.
                 let (goodbye, online) = (device.goodbye.take(), device.online);
                 *device = Device { hello: Kept::some(payload, *at), goodbye, online, ..Device::default() };
             }
             Record::Describe { floor, device, kind, payload, at } => {
                 floor.iter().for_each(|floor| self.raise(floor));
-                *self.devices.entry(*device).or_default().describe_mut(*kind) = Kept::some(payload, *at);
+                *self.devices.get_or_default(*device).describe_mut(*kind) = Kept::some(payload, *at);
             }
             Record::Subscribed { floor, device, subscription } => {
                 self.raise(floor);
-                self.devices.entry(*device).or_default().subscribe(subscription.clone());
+                self.devices.get_or_default(*device).subscribe(subscription.clone());
             }
             Record::Goodbye { floor, device, payload, at } => {
                 self.raise(floor);
-                self.devices.entry(*device).or_default().goodbye = Kept::some(payload, *at);
+                self.devices.get_or_default(*device).goodbye = Kept::some(payload, *at);
             }
             Record::Event { floor, event } => {
                 floor.iter().for_each(|floor| self.raise(floor));
                 if let Some((device, online)) = announced(event) {
-                    self.devices.entry(device).or_default().online = Some(online);
+                    self.devices.get_or_default(device).online = Some(online);
                 }
             }
             Record::Seen { floor } => self.raise(floor),
+        }
+    }
+
+    /// Lets the device that a record is of hold what it says like others.
+    pub(super) fn share(&mut self, record: &Record, alike: &mut Alike) {
+        match record {
+            Record::Describe { device, kind: kind @ (DescribeKind::System | DescribeKind::Application), .. } => {
+                let kept = self.devices.get_mut(device).and_then(|device| device.describe_mut(*kind).as_mut());
+                kept.into_iter().for_each(|kept| alike.share(kept));
+            }
+            Record::Subscribed { device, .. } => {
+                let device = self.devices.get_mut(device);
+                device.into_iter().for_each(|device| alike.share_subscriptions(&mut device.subscriptions));
+            }
+            _ => {}
         }
     }
 
@@ -239,7 +262,7 @@ mod tests {
         state.apply(&retire(RetireReason::Replaced, AT));
         state.apply(&retire(RetireReason::Revoked, UnixMillis(9_000)));
         state.apply(&Record::Seen { floor: floor(1, 3) });
-        assert_eq!(state.sessions.iter().map(|session| &session.stored).collect::<Vec<_>>(), [&new]);
+        assert_eq!(state.sessions.values().map(|session| &session.stored).collect::<Vec<_>>(), [&new]);
         let tombstone = Retired { stored: old.clone(), highest: Some(3), reason: RetireReason::Replaced, at: AT };
         assert_eq!(state.retired[&old.connection], tombstone);
         state.forget_retired_before(AT);

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::generation;
 use crate::generations::Generations;
 use crate::journal::{Journal, Options};
-use crate::server::recovery::restore;
+use crate::server::recovery::{self, restore};
 use crate::server::{Opened, StartError};
 use crate::store::Registry;
 use crate::strangers::Strangers;
@@ -94,9 +94,9 @@ impl DataPlane {
         let mut launch = Launch { config, opened, shared, restoring, threads: Threads::default() };
         let mark = journal.latest_mark();
         let (history, feed) = launch.journal((journal, recovered.covered), replayer, wiring.writer, missed)?;
-        launch.shards(wiring.shards, restored.devices)?;
+        launch.shards(wiring.shards, (&restored.former, restored.devices))?;
         let admission = launch.handshakes(wiring.handshakes, wiring.rsa_handshakes)?;
-        launch.workers(sockets, wiring.workers, restored.sessions)?;
+        launch.workers(sockets, wiring.workers, (&restored.former, restored.sessions))?;
         launch.tcp(workers, listener, admission, wiring.tcp)?;
 
         let streaming = Arc::clone(&streams);
@@ -105,6 +105,7 @@ impl DataPlane {
         let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, history, mark, clock: *clock });
         launch.key_changes(&handle, registry)?;
         drop(launch.restoring);
+        tokio::spawn(recovery::forget(restored.former));
         let (registry, in_service) = (Registry::clone(registry), Arc::clone(&handle));
         tokio::spawn(async move {
             // Ends when the last thread has taken over its share.

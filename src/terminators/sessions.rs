@@ -2,17 +2,18 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firmware_protocol::crypto::PublicKey;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::Identity;
 use firmware_protocol::session::Session;
-use firmware_protocol::session::stored::StoredSession;
 use firmware_protocol::time::Millis;
 use router::table::{Keyed, Table};
 
 use crate::admission::Settling;
+use crate::former::{Former, REPEATED};
 
 use super::limits::Allowance;
 use super::liveness::Liveness;
@@ -20,9 +21,6 @@ use super::timers::{Alarm, Timers};
 
 /// How long a stranger may take to say Hello.
 const STRANGER_LIFE: Duration = Duration::from_secs(60);
-
-/// For how long a device may repeat what it said to the last process.
-const REPEATED: Duration = Duration::from_secs(90);
 
 /// What a session is at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,21 +35,6 @@ pub(super) enum Standing {
     Stranger,
 }
 
-/// A session of a former process.
-#[derive(Debug)]
-pub struct FormerSession {
-    /// What was written down of it.
-    pub stored: StoredSession,
-    /// The highest sequence number known to have been accepted.
-    pub highest: Option<u64>,
-    /// Id and digest of messages that were acted upon lately.
-    pub recent: Vec<(u16, u64)>,
-    /// Longest message the device takes, if it said so.
-    pub message_max: Option<u16>,
-    /// It is over: only its tombstone is left.
-    pub retired: bool,
-}
-
 /// A session and what its terminator keeps beside it. What few have is kept elsewhere: there is one of these for each device of a fleet.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -60,6 +43,8 @@ pub(super) struct Entry {
     alarm: Alarm,
     pub(super) liveness: Liveness,
     pub(super) standing: Standing,
+    /// It was taken over, and has to be told what its device said shortly before.
+    has_past: bool,
 }
 
 impl Keyed for Entry {
@@ -87,37 +72,38 @@ pub(super) struct Sessions {
     strangers: HashMap<ConnectionId, PublicKey>,
     /// Strangers in the order in which they came.
     came: VecDeque<(Millis, ConnectionId)>,
-    /// What devices said shortly before the last process ended, of those that have not been heard since. Nothing else of that is made for a device that says nothing.
-    former: HashMap<ConnectionId, Vec<(u16, u64)>>,
+    /// What devices said shortly before the last process ended. Nothing of that is made for a device that says nothing.
+    former: Option<Arc<Former>>,
     former_since: Millis,
     /// Where the table of sessions without connection id on the wire says that they are.
     pub(super) places: HashMap<ConnectionId, Places>,
 }
 
 impl Sessions {
-    /// Makes room for that many more.
-    pub(super) fn reserve(&mut self, more: usize) {
+    /// Makes room for that many more, of whose devices `former` knows what they said before `since`.
+    pub(super) fn follow(&mut self, former: &Arc<Former>, since: Millis, more: usize) {
         self.entries.reserve(more);
-        self.former.reserve(more);
+        (self.former, self.former_since) = (Some(Arc::clone(former)), since);
     }
 
-    /// Messages of a former process's session, which may come again from `since` on.
-    pub(super) fn remember(&mut self, since: Millis, connection: ConnectionId, recent: Vec<(u16, u64)>) {
-        self.former_since = since;
-        self.former.insert(connection, recent);
+    /// What a session's device said to the former process may come again.
+    pub(super) fn remember(&mut self, connection: ConnectionId) {
+        if let Some(entry) = self.entries.get_mut(&connection) {
+            entry.has_past = true;
+        }
     }
 
     /// Forgets what no device repeats any more.
     pub(super) fn forget_former(&mut self, now: Millis) {
-        if !self.former.is_empty() && now.since(self.former_since) >= REPEATED {
-            self.former = HashMap::new();
+        if self.former.is_some() && now.since(self.former_since) >= REPEATED {
+            self.former = None;
         }
     }
 
     pub(super) fn insert(&mut self, session: Session, standing: Standing, allowance: Allowance) {
         let connection = session.connection();
         let (liveness, alarm) = Default::default();
-        self.entries.insert(Entry { session, allowance, alarm, liveness, standing });
+        self.entries.insert(Entry { session, allowance, alarm, liveness, standing, has_past: false });
         self.schedule(connection);
     }
 
@@ -160,10 +146,10 @@ impl Sessions {
 
     pub(super) fn entry(&mut self, connection: ConnectionId) -> Option<&mut Entry> {
         let entry = self.entries.get_mut(&connection)?;
-        if !self.former.is_empty()
-            && let Some(recent) = self.former.remove(&connection)
+        if std::mem::take(&mut entry.has_past)
+            && let Some(former) = &self.former
         {
-            entry.session.remember(self.former_since, &recent);
+            entry.session.remember(self.former_since, former.recent(connection));
         }
         Some(entry)
     }
@@ -176,7 +162,6 @@ impl Sessions {
     pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Entry> {
         self.opening.remove(&connection);
         self.strangers.remove(&connection);
-        self.former.remove(&connection);
         self.entries.remove(&connection)
     }
 

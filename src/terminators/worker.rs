@@ -30,12 +30,13 @@ use router::shard::Input;
 
 use crate::admission::Settling;
 use crate::entropy::SystemEntropy;
+use crate::former::{Former, FormerSession};
 use crate::handshakes::WaitingHello;
 use crate::mailbox::{Lane, Mailbox};
 use crate::shards::ToShards;
 use crate::terminators::awaited::Awaited;
 use crate::terminators::limits::{self, Allowance};
-use crate::terminators::sessions::{FormerSession, Sessions, Standing};
+use crate::terminators::sessions::{Sessions, Standing};
 use crate::terminators::udp::{Queue, Udp};
 use crate::terminators::{Holder, Shared, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
 use crate::writer::{After, Append};
@@ -117,31 +118,45 @@ impl Worker {
         })
     }
 
-    /// Takes over sessions of a former process, which ended before `since`.
-    pub fn restore(&mut self, since: Millis, sessions: Vec<FormerSession>) {
-        self.sessions.reserve(sessions.len());
-        sessions.into_iter().for_each(|session| self.restore_one(since, session));
+    /// Takes over these `sessions` of a former process, which ended before `since`, and what this worker has of those that were over.
+    pub fn restore(&mut self, since: Millis, former: &Arc<Former>, sessions: &[FormerSession]) {
+        self.sessions.follow(former, since, sessions.len());
+        for own in sessions {
+            let Some(session) = former.session(*own) else { continue };
+            let standing = if own.replaced { Standing::Tombstone } else { Standing::Live };
+            if let Some(connection) = self.restore_one(&session.stored, session.highest, own.message_max, standing)
+                && !session.recent.is_empty()
+            {
+                self.sessions.remember(connection);
+            }
+        }
+        for (stored, highest) in former.retired() {
+            if self.owns(stored.connection) {
+                self.restore_one(stored, highest, None, Standing::Tombstone);
+            }
+        }
     }
 
-    /// One that is over stays as a tombstone.
-    fn restore_one(&mut self, since: Millis, former: FormerSession) {
-        let FormerSession { stored, highest, recent, message_max, retired } = former;
+    fn restore_one(
+        &mut self,
+        stored: &StoredSession,
+        highest: Option<u64>,
+        message_max: Option<u16>,
+        standing: Standing,
+    ) -> Option<ConnectionId> {
         let generation = self.shared.generations.current();
-        let Some(session) = Session::restored(&stored, highest, message_max, generation) else { return };
-        let standing = if retired { Standing::Tombstone } else { Standing::Live };
-        if !retired {
-            self.shared.metrics.sessions.inc();
-        }
+        let session = Session::restored(stored, highest, message_max, generation)?;
         let (connection, peer, device) = (session.connection(), session.path().peer, session.device());
-        let buried = retired && !session.id_on_wire();
+        let buried = standing == Standing::Tombstone && !session.id_on_wire();
         self.sessions.insert(session, standing, Allowance::default());
         match buried {
             true => self.unlabelled.bury(peer, device, connection),
             false => self.enter(connection),
         }
-        if !recent.is_empty() {
-            self.sessions.remember(since, connection, recent);
+        if standing == Standing::Live {
+            self.shared.metrics.sessions.inc();
         }
+        Some(connection)
     }
 
     /// Runs until `stop` is set and the mailbox's bell was rung.

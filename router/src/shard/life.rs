@@ -21,16 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 impl<R> Shard<R> {
     /// Takes over devices that a former process served.
-    pub fn restore(&mut self, now: Now, devices: Vec<RestoredDevice>) {
-        self.devices.reserve(devices.len());
-        self.timers.reserve(devices.len());
-        devices.into_iter().for_each(|device| self.restore_one(now, device));
+    pub fn restore<'a>(&mut self, now: Now, devices: impl Iterator<Item = RestoredDevice<'a>>) {
+        let most = devices.size_hint().1.unwrap_or_default();
+        self.devices.reserve(most);
+        self.timers.reserve(most);
+        devices.for_each(|device| self.restore_one(now, device));
         self.common.end_restoring();
     }
 
     /// One that was online counts as online for one lease, because it does not know that anything happened, unless it sleeps. Its owner is told only
     /// what is news.
-    fn restore_one(&mut self, now: Now, restored: RestoredDevice) {
+    fn restore_one(&mut self, now: Now, restored: RestoredDevice<'_>) {
         let online = restored.online;
         let device = Device::restored(restored, &mut self.common);
         let (id, asleep) = (device.id(), device.asleep_until(now.unix).is_some());

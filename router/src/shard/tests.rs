@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::*;
@@ -70,6 +72,10 @@ impl Bench {
         self.message += 1;
         let floor = Floor { connection: link(n).connection, sequence: self.message.into(), message_id: self.message, digest: 7 };
         self.apply(Input::Received { link: link(n), device, receipt: receipt(), floor, uplink })
+    }
+
+    fn restore(&mut self, device: RestoredDevice<'_>) {
+        self.shard.restore(self.now, [device].into_iter());
     }
 
     fn connect(&mut self, n: u8, device: DeviceId) {
@@ -267,7 +273,7 @@ fn a_restored_device_that_sleeps_is_not_online_until_it_is_heard() {
     let mut bench = Bench::new();
     let goodbye = firmware_protocol::session::goodbye::Goodbye::parse(&[0x05, 0x06, 0x90, 0x1c]).unwrap();
     let at = UnixMillis(bench.now.unix.0 - 60_000);
-    bench.shard.restore(bench.now, vec![RestoredDevice { left: Some(Left { at, goodbye }), ..restored(true, true, true) }]);
+    bench.restore(RestoredDevice { left: Some(Left { at, goodbye }), ..restored(true, true, true) });
     assert_eq!(bench.shard.online(bench.now.at), 0);
     assert_eq!(answer_of(&bench.ask(call("fn"))), Some(&Err(AskError::AsleepUntil(UnixMillis(at.0 + 3_600_000)))));
     let out = bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
@@ -287,22 +293,26 @@ fn a_device_whose_application_lacks_something_is_in_safe_mode() {
     bench.uplink(1, DEVICE, Uplink::Describe { kind: DescribeKind::System, payload: sound });
     assert!(!view_of(&mut bench).safe_mode);
     let mut bench = Bench::new();
-    bench.shard.restore(bench.now, vec![RestoredDevice { system: Some(payload.into()), ..restored(true, true, true) }]);
+    let system = payload.into();
+    bench.restore(RestoredDevice { system: Some(&system), ..restored(true, true, true) });
     assert!(view_of(&mut bench).safe_mode);
 }
 
-fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDevice {
-    let subscription = Subscription::new("spark", HandlerKind::Text);
+fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDevice<'static> {
+    static APPLICATION: LazyLock<Arc<[u8]>> = LazyLock::new(|| b"{}"[..].into());
+    static SYSTEM: LazyLock<Arc<[u8]>> = LazyLock::new(|| [1].into());
+    static SUBSCRIPTIONS: LazyLock<Arc<BTreeSet<Subscription>>> =
+        LazyLock::new(|| Arc::new(BTreeSet::from([Subscription::new("spark", HandlerKind::Text)])));
     RestoredDevice {
         identity: identity(DEVICE),
         link: link(1),
         established_at: UnixMillis(5),
         ip: [127, 0, 0, 1].into(),
         hello: hello_known.then(|| hello(DEVICE)),
-        application: described.then(|| b"{}"[..].into()),
-        system: Some([1].into()),
+        application: described.then_some(&APPLICATION),
+        system: Some(&SYSTEM),
         left: None,
-        subscriptions: Arc::new(subscribed.then_some(subscription).into_iter().collect()),
+        subscriptions: subscribed.then_some(&SUBSCRIPTIONS),
         online: true,
     }
 }
@@ -311,7 +321,7 @@ fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDev
 fn a_restored_session_is_online_and_complete_or_completed() {
     for (hello_known, described, subscribed) in [(true, true, true), (true, false, true), (true, true, false), (false, false, false)] {
         let mut bench = Bench::new();
-        bench.shard.restore(bench.now, vec![restored(hello_known, described, subscribed)]);
+        bench.restore(restored(hello_known, described, subscribed));
         assert_eq!(bench.shard.online(bench.now.at), 1);
         assert!(bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix }).is_empty(), "nothing to announce");
         let out = bench.later(Duration::from_secs(15));
@@ -340,7 +350,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 #[test]
 fn a_restored_device_that_never_comes_back_goes_once_after_its_lease() {
     let mut bench = Bench::new();
-    bench.shard.restore(bench.now, vec![restored(true, true, true)]);
+    bench.restore(restored(true, true, true));
     let lease = crate::presence::lease(Some(32));
     assert!(bench.later(lease - Duration::from_millis(1)).is_empty());
     assert_eq!(statuses(&bench.later(Duration::from_millis(1))), ["offline"]);
@@ -351,7 +361,7 @@ fn a_restored_device_that_never_comes_back_goes_once_after_its_lease() {
 #[test]
 fn a_restored_device_that_was_offline_stays_silent_until_it_is_heard() {
     let mut bench = Bench::new();
-    bench.shard.restore(bench.now, vec![RestoredDevice { online: false, ..restored(true, true, true) }]);
+    bench.restore(RestoredDevice { online: false, ..restored(true, true, true) });
     assert_eq!((bench.shard.online(bench.now.at), view_of(&mut bench).online), (0, false));
     assert!(bench.later(DAY).is_empty());
     assert_eq!(statuses(&bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix })), ["online"]);
@@ -389,9 +399,8 @@ fn a_combined_describe_says_functions_and_variables_also_after_a_restart() {
     assert_eq!(answer_of(&bench.ask(call("other"))), Some(&Err(AskError::NoSuchFunction)));
 
     let mut bench = Bench::new();
-    bench
-        .shard
-        .restore(bench.now, vec![RestoredDevice { application: None, system: Some(combined.into()), ..restored(true, false, true) }]);
+    let system = combined.into();
+    bench.restore(RestoredDevice { application: None, system: Some(&system), ..restored(true, false, true) });
     bench.apply(Input::Heard { device: DEVICE, link: link(1), at: bench.now.unix });
     assert!(bench.later(Duration::from_secs(15)).is_empty(), "nothing is missing");
     assert!(matches!(bench.ask(call("fn"))[..], [Output::Request { request: Request::Call { .. }, .. }]));

@@ -1,10 +1,11 @@
 //! Reading a snapshot. Everything is checked against what is left of the file before it is believed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{Read, Seek, SeekFrom};
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{iter, thread};
 
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::DeviceId;
@@ -16,18 +17,17 @@ use super::{
     CHUNK_BYTES, Extent, HEADER, MAGIC, NO_SEQUENCE, RETIRED_ENTRY, SECTION_HEADER, SESSION_ENTRY, SNAPSHOT_VERSION, STATUS_ENTRY,
     snapshot_path,
 };
+use crate::journal::alike::Alike;
 use crate::journal::error::OpenError;
+use crate::journal::ordered::Ordered;
 use crate::journal::record;
-use crate::journal::sessions::Sessions;
-use crate::journal::state::{Device, Kept, RECENT_LEN_MAX, Retired, Session, State};
+use crate::journal::state::{Device, Devices, Kept, RECENT_LEN_MAX, Retired, RetiredSessions, Session, Sessions, State};
 use crate::journal::wire::{Malformed, Take};
 
 /// The largest entry: five payloads, each at most a record long.
 const ENTRY_BYTES_MAX: usize = 6 * record::BODY_BYTES_MAX;
 /// The shortest entry of a device: its length, its id, nothing of five payloads, and no subscription.
-const DEVICE_ENTRY_MIN: u64 = 4 + 12 + 5 + 2;
-/// How many payloads are looked for among those of other devices.
-const ALIKE_MAX: usize = 1 << 14;
+const DEVICE_ENTRY_MIN: usize = 4 + 12 + 5 + 2;
 /// What the next position can be, with room to count on.
 const POSITIONS: std::ops::Range<u64> = 1..1 << 62;
 
@@ -40,37 +40,45 @@ pub(in crate::journal) enum LoadError {
     Refused(OpenError),
 }
 
-/// Reads the snapshot that covers segments up to `segment`.
-pub(in crate::journal) fn load_snapshot(dir: &Path, segment: u64) -> Result<(State, Extent), LoadError> {
-    let path = snapshot_path(dir, segment);
-    let refused = |doing| move |source| LoadError::Refused(OpenError::io(doing, &snapshot_path(dir, segment))(source));
-    let mut file = File::open(&path).map_err(refused("open"))?;
-    let length = file.metadata().map_err(refused("examine"))?.len();
-    let mut source = Source { file: &mut file, path: &path, left: length, consumed: 0, checksum: 0, buffer: Vec::new(), at: 0 };
+/// Reads the snapshot that covers segments up to `segment`: sessions on one thread and devices on another, for that is most of a start.
+pub(in crate::journal) fn load_snapshot(dir: &Path, segment: u64) -> Result<(State, Alike, Extent), LoadError> {
+    let mut source = Source::open(snapshot_path(dir, segment))?;
     let (version, extent) = source.header()?;
     if extent.segment != segment {
         return Err(source.invalid(Malformed("the file name and the snapshot header disagree")));
     }
-    let mut state = source.state()?;
-    if version > 1 {
-        source.only_in_version_2(&mut state)?;
-    }
-    if version > 2 {
-        source.only_in_version_3(&mut state)?;
-    }
-    if source.left != 0 {
-        return Err(source.invalid(Malformed("more bytes than the sections need")));
-    }
-    Ok((state, extent))
+    let sections = source.sections(sections_of(version))?;
+    let path = source.path.clone();
+    let (sessions, devices) = thread::scope(|scope| {
+        let devices = thread::Builder::new().name("load".to_owned()).spawn_scoped(scope, || Source::open(path)?.all_devices(&sections));
+        let sessions = source.all_sessions(&sections);
+        let failed = |error| LoadError::Refused(OpenError::io("start a thread to read", &source.path)(error));
+        let devices = devices.map_err(failed).and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        (sessions, devices)
+    });
+    let ((sessions, retired), (devices, alike)) = (sessions?, devices?);
+    Ok((State { sessions, retired, devices }, alike, extent))
+}
+
+/// Entries as they are read, keys and values apart.
+type Listed<K, V> = (Vec<K>, Vec<Option<V>>);
+
+/// Where a section is.
+#[derive(Clone, Copy, Debug)]
+struct Section {
+    count: u64,
+    start: u64,
+    length: u64,
+    checksum: u32,
 }
 
 /// Reads a snapshot from front to back, in chunks.
-struct Source<'a> {
-    file: &'a mut File,
-    path: &'a Path,
+struct Source {
+    file: File,
+    path: PathBuf,
     /// Bytes of the file or, within a section, of the section that have not been read from the file.
     left: u64,
-    /// Bytes that have been read from the file.
+    /// Bytes of the file that are behind.
     consumed: u64,
     /// Over what has been read of the section.
     checksum: u32,
@@ -78,10 +86,20 @@ struct Source<'a> {
     at: usize,
 }
 
-impl Source<'_> {
+impl Source {
+    fn open(path: PathBuf) -> Result<Self, LoadError> {
+        let refused = |doing| {
+            let path = &path;
+            move |source| LoadError::Refused(OpenError::io(doing, path)(source))
+        };
+        let file = File::open(&path).map_err(refused("open"))?;
+        let left = file.metadata().map_err(refused("examine"))?.len();
+        Ok(Self { file, path, left, consumed: 0, checksum: 0, buffer: Vec::new(), at: 0 })
+    }
+
     fn invalid(&self, Malformed(what): Malformed) -> LoadError {
         let unread = (self.buffer.len() - self.at) as u64;
-        LoadError::Invalid(OpenError::damaged(self.path, self.consumed - unread, what))
+        LoadError::Invalid(OpenError::damaged(&self.path, self.consumed - unread, what))
     }
 
     /// The next `len` bytes; refused if the section does not have them.
@@ -104,7 +122,7 @@ impl Source<'_> {
         }
         self.buffer.resize(held + read, 0);
         if let Err(error) = self.file.read_exact(&mut self.buffer[held..]) {
-            return Err(LoadError::Refused(OpenError::io("read", self.path)(error)));
+            return Err(LoadError::Refused(OpenError::io("read", &self.path)(error)));
         }
         self.checksum = crc32c::crc32c_append(self.checksum, &self.buffer[held..]);
         self.left -= read as u64;
@@ -132,7 +150,7 @@ impl Source<'_> {
         let mut fields = || Ok((take.u16()?, take.u16()?, take.u32()?, take.u64()?, take.u64()?, take.u32()?));
         let (version, _, chain, segment, next, sections) = fields().map_err(|error| self.invalid(error))?;
         if !(1..=SNAPSHOT_VERSION).contains(&version) {
-            let (path, known) = (self.path.to_path_buf(), SNAPSHOT_VERSION);
+            let (path, known) = (self.path.clone(), SNAPSHOT_VERSION);
             return Err(LoadError::Refused(OpenError::NewerFormat { path, offset: 0, what: "snapshot", version, known }));
         }
         if sections != sections_of(version) {
@@ -144,56 +162,16 @@ impl Source<'_> {
         Ok((version, Extent { segment, next: Position(next), chain }))
     }
 
-    fn state(&mut self) -> Result<State, LoadError> {
-        let mut entries = self.section(1, |source, entries: &mut Vec<_>, count| source.sessions(entries, count))?;
-        if !entries.is_sorted_by(|one: &Session, next| one.stored.connection < next.stored.connection) {
-            return Err(self.invalid(Malformed("sessions that are not in order")));
+    /// Where all sections are: one behind the other, up to the end of the file.
+    fn sections(&mut self, count: u32) -> Result<Vec<Section>, LoadError> {
+        let sections = (1..=count).map(|kind| self.section_header(kind)).collect::<Result<_, _>>()?;
+        if self.left != 0 {
+            return Err(self.invalid(Malformed("more bytes than the sections need")));
         }
-        self.section(2, |source, _: &mut (), count| source.recent(&mut entries, count))?;
-        let sessions = Sessions::from_entries(entries).ok_or_else(|| self.invalid(Malformed("a session that is there twice")))?;
-        let retired = self.section(3, |source, retired: &mut BTreeMap<_, _>, count| source.retired(retired, count))?;
-        let devices = self.section(4, |source, devices: &mut BTreeMap<_, _>, count| source.devices(devices, count))?;
-        Ok(State { sessions, retired, devices })
+        Ok(sections)
     }
 
-    fn only_in_version_2(&mut self, state: &mut State) -> Result<(), LoadError> {
-        self.section(5, |source, _: &mut (), count| {
-            source.fixed(
-                count,
-                ConnectionId::LEN,
-                |from| from.connection(),
-                |connection| {
-                    if let Some(session) = state.sessions.get_mut(&connection) {
-                        session.stored.id_on_wire = false;
-                    } else if let Some(retired) = state.retired.get_mut(&connection) {
-                        retired.stored.id_on_wire = false;
-                    }
-                },
-            )
-        })?;
-        self.section(6, |source, _: &mut (), count| {
-            let take = |from: &mut Take<'_>| {
-                let (device, subscription) = (from.device()?, record::take_subscription(from)?);
-                Ok((device, Subscription { publisher: Some(from.device()?), ..subscription }))
-            };
-            source.sized(count, take, |(device, subscription)| {
-                state.devices.entry(device).or_default().subscribe(subscription);
-            })
-        })
-    }
-
-    fn only_in_version_3(&mut self, state: &mut State) -> Result<(), LoadError> {
-        let take = |from: &mut Take<'_>| Ok((from.device()?, from.bool()?));
-        self.section(7, |source, _: &mut (), count| {
-            source.fixed(count, STATUS_ENTRY, take, |(device, online)| state.devices.entry(device).or_default().online = Some(online))
-        })
-    }
-
-    fn section<T: Default>(
-        &mut self,
-        kind: u32,
-        entries: impl FnOnce(&mut Self, &mut T, u64) -> Result<(), LoadError>,
-    ) -> Result<T, LoadError> {
+    fn section_header(&mut self, kind: u32) -> Result<Section, LoadError> {
         let bytes: [u8; SECTION_HEADER] = self.take_header()?;
         let mut take = Take(&bytes);
         let mut fields = || Ok((take.u32()?, take.u64()?, take.u64()?, take.u32()?, take.u32()?));
@@ -201,18 +179,99 @@ impl Source<'_> {
         if found != kind || crc32c::crc32c(&bytes[..SECTION_HEADER - 4]) != header_checksum || length > self.left {
             return Err(self.invalid(Malformed("the header of a section does not fit")));
         }
-        let after = self.left - length;
-        (self.left, self.checksum) = (length, 0);
-        let mut content = T::default();
-        entries(self, &mut content, count)?;
+        let section = Section { count, start: self.consumed, length, checksum };
+        self.seek(self.consumed + length)?;
+        self.left -= length;
+        Ok(section)
+    }
+
+    fn seek(&mut self, to: u64) -> Result<(), LoadError> {
+        self.file.seek(SeekFrom::Start(to)).map_err(|error| LoadError::Refused(OpenError::io("read", &self.path)(error)))?;
+        self.consumed = to;
+        self.buffer.clear();
+        self.at = 0;
+        Ok(())
+    }
+
+    /// What is about sessions.
+    fn all_sessions(&mut self, sections: &[Section]) -> Result<(Sessions, RetiredSessions), LoadError> {
+        let (keys, mut values) = self.section(sections[0], Self::sessions)?;
+        // In the order of the sessions, so that both are gone through side by side.
+        self.section(sections[1], |source, count| {
+            let mut own = keys.iter().zip(&mut values).peekable();
+            source.sized(count, take_recent, |(connection, recent)| {
+                while own.next_if(|(key, _)| **key < connection).is_some() {}
+                let session =
+                    own.next_if(|(key, _)| **key == connection).and_then(|(_, session): (_, &mut Option<Session>)| session.as_mut());
+                iter::zip(session, Some(recent)).for_each(|(session, recent)| session.recent = recent);
+            })
+        })?;
+        let mut retired = self.section(sections[2], Self::retired)?;
+        let sessions = Ordered::from_first(keys, values);
+        let mut sessions = sessions.ok_or_else(|| self.invalid(Malformed("sessions that are not in order")))?;
+        let Some(unlabelled) = sections.get(4) else { return Ok((sessions, retired)) };
+        self.section(*unlabelled, |source, count| {
+            source.fixed(
+                count,
+                ConnectionId::LEN,
+                |from| from.connection(),
+                |connection| {
+                    let live = sessions.get_mut(&connection).map(|session| &mut session.stored);
+                    let stored = live.or_else(|| retired.get_mut(&connection).map(|retired| &mut retired.stored));
+                    stored.into_iter().for_each(|stored| stored.id_on_wire = false);
+                },
+            )
+        })?;
+        Ok((sessions, retired))
+    }
+
+    /// What is about devices, and what they say alike.
+    fn all_devices(&mut self, sections: &[Section]) -> Result<(Devices, Alike), LoadError> {
+        let mut alike = Alike::default();
+        let (keys, mut values) = self.section(sections[3], |source, count| source.devices(&mut alike, count))?;
+        if let Some(statuses) = sections.get(6) {
+            let take = |from: &mut Take<'_>| Ok((from.device()?, from.bool()?));
+            let mut own = keys.iter().zip(&mut values).peekable();
+            self.section(*statuses, |source, count| {
+                source.fixed(count, STATUS_ENTRY, take, |(id, online)| {
+                    while own.next_if(|(key, _)| **key < id).is_some() {}
+                    let device = own.next_if(|(key, _)| **key == id).and_then(|(_, device): (_, &mut Option<Device>)| device.as_mut());
+                    device.into_iter().for_each(|device| device.online = Some(online));
+                })
+            })?;
+        }
+        let devices = Ordered::from_first(keys, values);
+        let mut devices = devices.ok_or_else(|| self.invalid(Malformed("devices that are not in order")))?;
+        if let Some(narrowed) = sections.get(5) {
+            let take = |from: &mut Take<'_>| {
+                let (device, subscription) = (from.device()?, record::take_subscription(from)?);
+                Ok((device, Subscription { publisher: Some(from.device()?), ..subscription }))
+            };
+            self.section(*narrowed, |source, count| {
+                source.sized(count, take, |(device, subscription)| devices.get_or_default(device).subscribe(subscription))
+            })?;
+        }
+        Ok((devices, alike))
+    }
+
+    /// Goes through a section.
+    fn section<T>(&mut self, section: Section, entries: impl FnOnce(&mut Self, u64) -> Result<T, LoadError>) -> Result<T, LoadError> {
+        self.seek(section.start)?;
+        (self.left, self.checksum) = (section.length, 0);
+        let content = entries(self, section.count)?;
         if self.left != 0 || self.at != self.buffer.len() {
             return Err(self.invalid(Malformed("more bytes than the entries need")));
         }
-        if self.checksum != checksum {
+        if self.checksum != section.checksum {
             return Err(self.invalid(Malformed("the checksum of a section does not fit")));
         }
-        self.left = after;
         Ok(content)
+    }
+
+    /// Room for `count` entries of at least so many bytes, but not for more than the section can have.
+    fn room<K, V>(&self, count: u64, entry: usize) -> Result<Listed<K, V>, LoadError> {
+        let possible = usize::try_from(count.min(self.left / entry as u64)).map_err(|_| self.invalid(Malformed("more than memory")))?;
+        Ok((Vec::with_capacity(possible), Vec::with_capacity(possible)))
     }
 
     /// `count` entries of a fixed size.
@@ -249,45 +308,38 @@ impl Source<'_> {
         Ok(())
     }
 
-    fn sessions(&mut self, entries: &mut Vec<Session>, count: u64) -> Result<(), LoadError> {
-        let unread = self.left + (self.buffer.len() - self.at) as u64;
-        let possible = count.min(unread / SESSION_ENTRY as u64);
-        entries.reserve_exact(usize::try_from(possible).map_err(|_| self.invalid(Malformed("more sessions than memory")))?);
+    fn sessions(&mut self, count: u64) -> Result<Listed<ConnectionId, Session>, LoadError> {
+        let (mut keys, mut values) = self.room(count, SESSION_ENTRY)?;
         self.fixed(count, SESSION_ENTRY, take_session, |(stored, highest)| {
-            entries.push(Session { stored, highest, recent: Vec::new() });
-        })
+            keys.push(stored.connection);
+            values.push(Some(Session { stored, highest, recent: Vec::new() }));
+        })?;
+        Ok((keys, values))
     }
 
-    /// They are in the order of the sessions, so that both are gone through side by side.
-    fn recent(&mut self, sessions: &mut [Session], count: u64) -> Result<(), LoadError> {
-        let mut sessions = sessions.iter_mut().peekable();
-        self.sized(count, take_recent, |(connection, recent)| {
-            while sessions.next_if(|session| session.stored.connection < connection).is_some() {}
-            if let Some(session) = sessions.next_if(|session| session.stored.connection == connection) {
-                session.recent = recent;
-            }
-        })
-    }
-
-    fn retired(&mut self, retired: &mut BTreeMap<ConnectionId, Retired>, count: u64) -> Result<(), LoadError> {
+    fn retired(&mut self, count: u64) -> Result<RetiredSessions, LoadError> {
         let take = |from: &mut Take<'_>| {
             let (stored, highest) = take_session(from)?;
             Ok(Retired { stored, highest, reason: record::take_reason(from)?, at: from.time()? })
         };
+        let mut retired = RetiredSessions::new();
         self.fixed(count, RETIRED_ENTRY, take, |entry| {
             retired.insert(entry.stored.connection, entry);
-        })
+        })?;
+        Ok(retired)
     }
 
-    fn devices(&mut self, devices: &mut BTreeMap<DeviceId, Device>, count: u64) -> Result<(), LoadError> {
-        let unread = self.left + (self.buffer.len() - self.at) as u64;
-        let possible =
-            usize::try_from(count.min(unread / DEVICE_ENTRY_MIN)).map_err(|_| self.invalid(Malformed("more devices than memory")))?;
-        let (mut alike, mut listed) = (Alike::default(), Vec::with_capacity(possible));
-        self.sized(count, |from| alike.take_device(from), |device| listed.push(device))?;
-        // They are in order, so that this is one pass.
-        *devices = listed.into_iter().collect();
-        Ok(())
+    fn devices(&mut self, alike: &mut Alike, count: u64) -> Result<Listed<DeviceId, Device>, LoadError> {
+        let (mut keys, mut values) = self.room(count, DEVICE_ENTRY_MIN)?;
+        self.sized(
+            count,
+            |from| take_device(from, alike),
+            |(id, device)| {
+                keys.push(id);
+                values.push(Some(device));
+            },
+        )?;
+        Ok((keys, values))
     }
 }
 
@@ -316,59 +368,15 @@ fn take_recent(from: &mut Take<'_>) -> Result<(ConnectionId, Vec<(u16, u64)>), M
     Ok((connection, recent))
 }
 
-/// What was read before, and may be that of a device that comes later: a fleet has few kinds of firmware.
-#[derive(Default)]
-struct Alike {
-    payloads: HashSet<Arc<[u8]>>,
-    subscriptions: HashMap<Box<[u8]>, Arc<BTreeSet<Subscription>>>,
-}
-
-impl Alike {
-    fn take_device(&mut self, from: &mut Take<'_>) -> Result<(DeviceId, Device), Malformed> {
-        let id = from.device()?;
-        // A Hello has the device's id in it.
-        let hello = take_kept(from, |payload| payload.into())?;
-        let mut alike = |payload: &[u8]| self.payload(payload);
-        let mut device = Device {
-            hello,
-            system: take_kept(from, &mut alike)?,
-            application: take_kept(from, &mut alike)?,
-            metrics: take_kept(from, |payload| payload.into())?,
-            goodbye: take_kept(from, |payload| payload.into())?,
-            ..Device::default()
-        };
-        device.subscriptions = self.subscriptions(from)?;
-        Ok((id, device))
-    }
-
-    fn payload(&mut self, payload: &[u8]) -> Arc<[u8]> {
-        if let Some(known) = self.payloads.get(payload) {
-            return Arc::clone(known);
-        }
-        let new: Arc<[u8]> = payload.into();
-        if self.payloads.len() < ALIKE_MAX {
-            self.payloads.insert(Arc::clone(&new));
-        }
-        new
-    }
-
-    /// All that is left of an entry.
-    fn subscriptions(&mut self, from: &mut Take<'_>) -> Result<Arc<BTreeSet<Subscription>>, Malformed> {
-        let bytes = from.0;
-        if let Some(known) = self.subscriptions.get(bytes) {
-            from.0 = &[];
-            return Ok(Arc::clone(known));
-        }
-        let mut taken = BTreeSet::new();
-        for _ in 0..from.u16()? {
-            taken.insert(record::take_subscription(from)?);
-        }
-        let taken = Arc::new(taken);
-        if from.is_empty() && self.subscriptions.len() < ALIKE_MAX {
-            self.subscriptions.insert(bytes.into(), Arc::clone(&taken));
-        }
-        Ok(taken)
-    }
+fn take_device(from: &mut Take<'_>, alike: &mut Alike) -> Result<(DeviceId, Device), Malformed> {
+    let id = from.device()?;
+    // A Hello has the device's id in it.
+    let hello = take_kept(from, |payload| payload.into())?;
+    let mut describe = |payload: &[u8]| alike.payload(payload);
+    let (system, application) = (take_kept(from, &mut describe)?, take_kept(from, &mut describe)?);
+    let (metrics, goodbye) = (take_kept(from, |payload| payload.into())?, take_kept(from, |payload| payload.into())?);
+    let subscriptions = alike.take_subscriptions(from)?;
+    Ok((id, Device { hello, system, application, metrics, goodbye, subscriptions, online: None }))
 }
 
 fn take_kept(from: &mut Take<'_>, hold: impl FnOnce(&[u8]) -> Arc<[u8]>) -> Result<Option<Kept>, Malformed> {

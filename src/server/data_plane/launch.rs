@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
 use prometheus::IntCounter;
-use router::device::RestoredDevice;
 use router::shard::{Input, Shard};
 use tokio::sync::mpsc;
 
@@ -19,6 +18,7 @@ use crate::admission::{Admission, HandshakeLimits};
 use crate::config::Config;
 use crate::cursors::Cursors;
 use crate::entropy::SystemEntropy;
+use crate::former::{Former, FormerDevice, FormerSession};
 use crate::handshakes::Handshakes;
 use crate::history::{self, Feed, Keeper};
 use crate::journal::{Covered, Journal};
@@ -29,7 +29,7 @@ use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners};
 use crate::store::Registry;
 use crate::streams::Replayer;
 use crate::terminators::tcp::{RsaHandshakes, TcpDoor, TcpLanes, TcpWorker, ToRsaHandshakes};
-use crate::terminators::{FormerSession, Shared, ToHandshakes, ToTerminator, Udp, Unlabelled, Worker, WorkerLanes};
+use crate::terminators::{Shared, ToHandshakes, ToTerminator, Udp, Unlabelled, Worker, WorkerLanes};
 use crate::writer::{Append, Writer, WriterLanes};
 
 /// How much handshakes and chores give way: at 5 a thread gets a third of what one at 0 gets.
@@ -82,16 +82,16 @@ impl Launch<'_> {
     pub(super) fn shards(
         &mut self,
         ends: Vec<(Mailbox<Input<Reply>>, ShardLanes, Arc<SubscribedOwners>)>,
-        devices: Vec<Vec<RestoredDevice>>,
+        (former, devices): (&Arc<Former>, Vec<Vec<FormerDevice>>),
     ) -> Result<(), StartError> {
         let (clock, metrics) = (self.shared.clock, Arc::new(self.opened.metrics.shards()));
         for (index, ((mailbox, lanes, subscribed), devices)) in ends.into_iter().zip(devices).enumerate() {
             let bell = mailbox.bell();
             let mut shard = Shard::new(Box::new(SeededEntropy::new(random())));
-            let (metrics, restoring) = (Arc::clone(&metrics), self.restoring.clone());
+            let (metrics, restoring, former) = (Arc::clone(&metrics), self.restoring.clone(), Arc::clone(former));
             self.threads.spawn(&format!("shard-{index}"), bell, move |stop| {
-                shard.restore(clock.now(), devices);
-                drop(restoring);
+                shard.restore(clock.now(), devices.iter().filter_map(|device| former.restored(*device)));
+                drop((former, devices, restoring));
                 ShardThread::new(shard, mailbox, lanes, clock, metrics, subscribed).run(stop);
             })?;
         }
@@ -146,7 +146,7 @@ impl Launch<'_> {
         &mut self,
         sockets: Vec<Udp>,
         ends: Vec<(Mailbox<ToTerminator>, WorkerLanes)>,
-        sessions: Vec<Vec<FormerSession>>,
+        (former, sessions): (&Arc<Former>, Vec<Vec<FormerSession>>),
     ) -> Result<(), StartError> {
         let (workers, unlabelled, since) = (ends.len(), Arc::new(Unlabelled::default()), self.shared.clock.now().at);
         for (index, ((udp, (mailbox, lanes)), sessions)) in sockets.into_iter().zip(ends).zip(sessions).enumerate() {
@@ -155,10 +155,10 @@ impl Launch<'_> {
             }
             let bell = mailbox.bell();
             let mut worker = Worker::new(number(index), workers, udp, mailbox, lanes, Arc::clone(&unlabelled), self.shared.clone())?;
-            let restoring = self.restoring.clone();
+            let (restoring, former) = (self.restoring.clone(), Arc::clone(former));
             self.threads.spawn(&format!("terminator-{index}"), bell, move |stop| {
-                worker.restore(since, sessions);
-                drop(restoring);
+                worker.restore(since, &former, &sessions);
+                drop((former, sessions, restoring));
                 worker.run(stop);
             })?;
         }
