@@ -1,91 +1,119 @@
 //! A map most of which is read at once and in order: a million entries lie side by side, because that many single allocations, or a tree of them, would
 //! cost more than reading them.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::ops::Index;
 
 /// A map, ordered by key.
 #[derive(Clone)]
 pub struct Ordered<K, V> {
-    first: First<K, V>,
-    later: BTreeMap<K, V>,
+    entries: Entries<K, V>,
+    present: usize,
+    /// Where each key is. Empty until anything is to be changed: a map that is only read does not need it.
+    places: HashMap<K, usize>,
 }
 
 /// An [`Ordered`] map that does not change any more: every entry has a number.
 #[derive(Debug)]
 pub struct Settled<K, V> {
-    first: First<K, V>,
-    later: Vec<(K, V)>,
+    entries: Entries<K, V>,
+    /// Numbers of what came later, by key.
+    later: Vec<usize>,
 }
 
-/// What came first, in order. Nobody closes the gap that a removed one leaves. Keys lie apart from values, so that looking for one touches little else.
+/// Keys lie apart from values, so that looking for one touches little else. Nobody closes the gap that a removed one leaves.
 #[derive(Clone, Debug)]
-struct First<K, V> {
+struct Entries<K, V> {
     keys: Vec<K>,
     values: Vec<Option<V>>,
-    gone: usize,
+    /// So many came first, in order.
+    first: usize,
 }
 
-impl<K: Ord, V> First<K, V> {
-    fn place(&self, key: &K) -> Option<usize> {
-        self.keys.binary_search(key).ok()
+impl<K: Ord, V> Entries<K, V> {
+    fn place_among_first(&self, key: &K) -> Option<usize> {
+        self.keys[..self.first].binary_search(key).ok()
     }
 
-    fn iter(&self) -> impl Iterator<Item = (usize, &K, &V)> {
-        let all = self.keys.iter().zip(&self.values).enumerate();
-        all.filter_map(|(number, (key, value))| Some((number, key, value.as_ref()?)))
+    /// Numbers of what came later, by key.
+    fn later(&self) -> Vec<usize> {
+        let mut later: Vec<_> = (self.first..self.keys.len()).collect();
+        later.sort_unstable_by(|one, other| self.keys[*one].cmp(&self.keys[*other]));
+        later
+    }
+
+    /// All that are there, in order, if `later` is what came later.
+    fn iter(&self, later: impl IntoIterator<Item = usize>) -> impl Iterator<Item = (usize, &K, &V)> {
+        let (mut first, mut later) = ((0..self.first).peekable(), later.into_iter().peekable());
+        let numbers = std::iter::from_fn(move || match (first.peek(), later.peek()) {
+            (Some(one), Some(other)) if self.keys[*other] < self.keys[*one] => later.next(),
+            (None, _) => later.next(),
+            _ => first.next(),
+        });
+        numbers.filter_map(|number| Some((number, &self.keys[number], self.values[number].as_ref()?)))
     }
 }
 
-impl<K: Ord + Copy, V> Ordered<K, V> {
+impl<K: Ord + Hash + Copy, V> Ordered<K, V> {
     /// A map of these, all of which are there, each with the key in its place; `None` if they are not in order or two have the same key.
     pub(super) fn from_first(keys: Vec<K>, values: Vec<Option<V>>) -> Option<Self> {
-        let sound = keys.len() == values.len() && keys.is_sorted_by(|one, next| one < next);
-        sound.then_some(Self { first: First { keys, values, gone: 0 }, later: BTreeMap::new() })
+        let (sound, first) = (keys.len() == values.len() && keys.is_sorted_by(|one, next| one < next), keys.len());
+        sound.then_some(Self { entries: Entries { keys, values, first }, present: first, places: HashMap::new() })
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.first.keys.len() - self.first.gone + self.later.len()
+        self.present
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.present == 0
     }
 
     /// The value of a key.
     pub fn get(&self, key: &K) -> Option<&V> {
-        match self.first.place(key) {
-            Some(at) => self.first.values[at].as_ref(),
-            None => self.later.get(key),
+        let place = if self.places.is_empty() { self.entries.place_among_first(key) } else { self.places.get(key).copied() };
+        self.entries.values[place?].as_ref()
+    }
+
+    fn place(&mut self, key: &K) -> Option<usize> {
+        if self.places.is_empty() {
+            self.places = self.entries.keys.iter().enumerate().map(|(number, key)| (*key, number)).collect();
         }
+        self.places.get(key).copied()
+    }
+
+    /// Where the value of a key is or shall be.
+    fn room(&mut self, key: K) -> &mut Option<V> {
+        let place = self.place(&key).unwrap_or_else(|| {
+            let place = self.entries.keys.len();
+            self.entries.keys.push(key);
+            self.entries.values.push(None);
+            self.places.insert(key, place);
+            place
+        });
+        let room = &mut self.entries.values[place];
+        self.present += usize::from(room.is_none());
+        room
     }
 
     pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        match self.first.place(key) {
-            Some(at) => self.first.values[at].as_mut(),
-            None => self.later.get_mut(key),
-        }
+        let place = self.place(key)?;
+        self.entries.values[place].as_mut()
     }
 
     pub(super) fn insert(&mut self, key: K, value: V) {
-        match self.first.place(&key) {
-            Some(at) => self.first.gone -= usize::from(self.first.values[at].replace(value).is_none()),
-            None => _ = self.later.insert(key, value),
-        }
+        *self.room(key) = Some(value);
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
-        match self.first.place(key) {
-            Some(at) => {
-                let removed = self.first.values[at].take();
-                self.first.gone += usize::from(removed.is_some());
-                removed
-            }
-            None => self.later.remove(key),
-        }
+        let place = self.place(key)?;
+        let removed = self.entries.values[place].take();
+        self.present -= usize::from(removed.is_some());
+        removed
     }
 
     /// The value of a key, made if there is none.
@@ -93,18 +121,12 @@ impl<K: Ord + Copy, V> Ordered<K, V> {
     where
         V: Default,
     {
-        match self.first.place(&key) {
-            Some(at) => {
-                self.first.gone -= usize::from(self.first.values[at].is_none());
-                self.first.values[at].get_or_insert_default()
-            }
-            None => self.later.entry(key).or_default(),
-        }
+        self.room(key).get_or_insert_default()
     }
 
     /// All entries, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        merged(self.first.iter().map(|(_, key, value)| (key, value)), self.later.iter(), |(key, _)| *key)
+        self.entries.iter(self.entries.later()).map(|(_, key, value)| (key, value))
     }
 
     /// All values, in the order of their keys.
@@ -114,71 +136,54 @@ impl<K: Ord + Copy, V> Ordered<K, V> {
 
     /// The map as it is from now on.
     pub fn settle(self) -> Settled<K, V> {
-        Settled { first: self.first, later: self.later.into_iter().collect() }
+        Settled { later: self.entries.later(), entries: self.entries }
     }
 }
 
-impl<K: Ord + Copy, V> Settled<K, V> {
+impl<K: Ord, V> Settled<K, V> {
     /// All entries in order, each with its number.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &K, &V)> {
-        let count = self.first.keys.len();
-        let later = self.later.iter().enumerate().map(move |(index, (key, value))| (count + index, key, value));
-        merged(self.first.iter(), later, |(_, key, _)| *key)
+        self.entries.iter(self.later.iter().copied())
     }
 
     /// One more than the highest number.
     pub fn numbers(&self) -> usize {
-        self.first.keys.len() + self.later.len()
+        self.entries.keys.len()
     }
 
     /// The entry with a number.
     pub fn at(&self, number: usize) -> Option<(&K, &V)> {
-        match number.checked_sub(self.first.keys.len()) {
-            None => self.first.values[number].as_ref().map(|value| (&self.first.keys[number], value)),
-            Some(index) => self.later.get(index).map(|(key, value)| (key, value)),
-        }
+        Some((self.entries.keys.get(number)?, self.entries.values[number].as_ref()?))
     }
 
     /// The value of a key.
     pub fn get(&self, key: &K) -> Option<&V> {
-        match self.first.place(key) {
-            Some(at) => self.first.values[at].as_ref(),
-            None => self.later.binary_search_by_key(key, |(own, _)| *own).ok().map(|at| &self.later[at].1),
-        }
+        let later = || self.later.binary_search_by(|number| self.entries.keys[*number].cmp(key)).ok().map(|at| self.later[at]);
+        self.entries.values[self.entries.place_among_first(key).or_else(later)?].as_ref()
     }
-}
-
-/// Both in one order.
-fn merged<T, K: Ord>(one: impl Iterator<Item = T>, other: impl Iterator<Item = T>, key: impl Fn(&T) -> K) -> impl Iterator<Item = T> {
-    let (mut one, mut other) = (one.peekable(), other.peekable());
-    std::iter::from_fn(move || match (one.peek(), other.peek()) {
-        (Some(first), Some(second)) if key(second) < key(first) => other.next(),
-        (None, _) => other.next(),
-        _ => one.next(),
-    })
 }
 
 impl<K, V> Default for Ordered<K, V> {
     fn default() -> Self {
-        Self { first: First { keys: Vec::new(), values: Vec::new(), gone: 0 }, later: BTreeMap::new() }
+        Self { entries: Entries { keys: Vec::new(), values: Vec::new(), first: 0 }, present: 0, places: HashMap::new() }
     }
 }
 
-impl<K: Ord + Copy, V: PartialEq> PartialEq for Ordered<K, V> {
+impl<K: Ord + Hash + Copy, V: PartialEq> PartialEq for Ordered<K, V> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-impl<K: Ord + Copy, V: Eq> Eq for Ordered<K, V> {}
+impl<K: Ord + Hash + Copy, V: Eq> Eq for Ordered<K, V> {}
 
-impl<K: Ord + Copy + fmt::Debug, V: fmt::Debug> fmt::Debug for Ordered<K, V> {
+impl<K: Ord + Hash + Copy + fmt::Debug, V: fmt::Debug> fmt::Debug for Ordered<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
 }
 
-impl<K: Ord + Copy, V> Index<&K> for Ordered<K, V> {
+impl<K: Ord + Hash + Copy, V> Index<&K> for Ordered<K, V> {
     type Output = V;
 
     fn index(&self, key: &K) -> &V {
