@@ -5,6 +5,7 @@
 
 mod client;
 mod messages;
+mod orphans;
 mod perform;
 mod server;
 
@@ -18,10 +19,11 @@ use firmware_protocol::time::UnixMillis;
 use router::device::DeviceView;
 
 use crate::journal::Mark;
+use crate::orphans::Orphan;
 use crate::store::PublicKey;
 
 pub use client::{ClientError, ask};
-pub use messages::{DeviceLine, DeviceSpec, KeySource, Owner, Request, Response, Secret, TokenLine, UnknownKeyLine, UserLine};
+pub use messages::{DeviceLine, DeviceSpec, KeySource, OrphanLine, Owner, Request, Response, Secret, TokenLine, UnknownKeyLine, UserLine};
 pub use perform::perform;
 pub use server::{bind, serve};
 
@@ -38,6 +40,9 @@ pub trait Operations: Send + Sync + 'static {
 
     /// The unknown keys that were proved, in order of their devices.
     fn unknown_keys(&self) -> Vec<UnknownKey>;
+
+    /// Devices that talk with keys we no longer hold.
+    fn orphans(&self) -> Vec<Orphan>;
 
     /// What is known of devices now. Those that never had a session are left out.
     fn views(&self, devices: Vec<DeviceId>) -> Views<'_>;
@@ -74,6 +79,10 @@ impl Operations for NoSessions {
     }
 
     fn unknown_keys(&self) -> Vec<UnknownKey> {
+        Vec::new()
+    }
+
+    fn orphans(&self) -> Vec<Orphan> {
         Vec::new()
     }
 

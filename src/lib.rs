@@ -27,6 +27,7 @@ pub mod keys;
 pub mod logging;
 pub mod mailbox;
 pub mod metrics;
+pub mod orphans;
 pub mod retention;
 pub mod server;
 pub mod shards;

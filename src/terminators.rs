@@ -33,6 +33,7 @@ use crate::clock::Clock;
 use crate::generations::Generations;
 use crate::handshakes::WaitingHello;
 use crate::metrics::TerminatorMetrics;
+use crate::orphans::Orphans;
 use crate::strangers::Strangers;
 
 pub use self::limits::{Limits, Over};
@@ -54,6 +55,8 @@ pub struct Shared {
     pub generations: Arc<Generations>,
     /// Unknown devices.
     pub strangers: Arc<Strangers>,
+    /// Devices that talk with keys we no longer hold.
+    pub orphans: Arc<Orphans>,
     /// How much devices may send.
     pub limits: Limits,
     /// What they count.

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::output::Output;
 use super::target::Target;
 use super::{key_file, span};
-use crate::control::{DeviceLine, DeviceSpec, KeySource, Owner, Request, Response, UnknownKeyLine};
+use crate::control::{DeviceLine, DeviceSpec, KeySource, OrphanLine, Owner, Request, Response, UnknownKeyLine};
 use crate::store::PublicKey;
 
 /// Devices of a file that are registered together: few enough for one command, many enough to be quick.
@@ -39,6 +39,10 @@ pub(super) enum DeviceCommand {
         /// Id of the device, 24 hex digits
         device: String,
     },
+    /// List devices that talk with keys that the server no longer holds
+    ///
+    /// The server cannot answer them; each notices by itself within minutes, or after its sleep, or when it is reset.
+    Orphans,
     /// List devices that tried to connect with a key nobody registered
     Unknown {
         /// Let such devices come as far as proving their key, for this long from now
@@ -108,6 +112,7 @@ pub(super) fn run(command: DeviceCommand, target: &Target, output: &mut Output<'
             target.ask(Request::RemoveDevice { device: device.clone() })?;
             Ok(output.say(&format!("Removed {device}."), &json!({ "removed": device }))?)
         }
+        DeviceCommand::Orphans => orphans(target, output),
         DeviceCommand::Unknown { open } => unknown(open, target, output),
     }
 }
@@ -181,4 +186,15 @@ fn unknown(open: Option<Duration>, target: &Target, output: &mut Output<'_>) -> 
         texts.map(|text| Some(text.clone()))
     };
     Ok(output.list(["DEVICE", "KEY", "KIND", "PLATFORM", "FIRST SEEN", "LAST SEEN"], &keys, row)?)
+}
+
+fn orphans(target: &Target, output: &mut Output<'_>) -> anyhow::Result<()> {
+    let Response::Orphans { orphans } = target.ask(Request::Orphans {})? else { anyhow::bail!("unexpected answer") };
+    let row = |orphan: &OrphanLine| {
+        let devices = Some(orphan.devices.join(" or ")).filter(|devices| !devices.is_empty());
+        let OrphanLine { address, datagrams, first_heard, last_heard, .. } = orphan;
+        let [address, datagrams, first, last] = [address.clone(), datagrams.to_string(), first_heard.clone(), last_heard.clone()].map(Some);
+        [devices, orphan.session.clone(), address, datagrams, first, last]
+    };
+    Ok(output.list(["DEVICE", "SESSION", "ADDRESS", "DATAGRAMS", "FIRST HEARD", "LAST HEARD"], &orphans, row)?)
 }

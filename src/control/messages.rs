@@ -30,6 +30,8 @@ pub enum Request {
         /// Let devices with such keys come as far as proving them, for so long.
         open_s: Option<u64>,
     },
+    /// List devices that talk with keys we no longer hold.
+    Orphans {},
     /// Create an account.
     AddUser {
         /// The address its holder logs in with.
@@ -84,6 +86,11 @@ pub enum Response {
     UnknownKeys {
         /// In order of their devices.
         keys: Vec<UnknownKeyLine>,
+    },
+    /// Devices that talk with keys we no longer hold.
+    Orphans {
+        /// Those known by their session first.
+        orphans: Vec<OrphanLine>,
     },
     /// Accounts.
     Users {
@@ -200,6 +207,23 @@ pub struct UnknownKeyLine {
     pub first_seen: String,
     /// When it came last.
     pub last_seen: String,
+}
+
+/// A device in a list of those that talk with keys we no longer hold.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OrphanLine {
+    /// The registered device that it is or, as far as its address tells, may be. Several where devices share an address.
+    pub devices: Vec<String>,
+    /// The id of its session, if it sends one.
+    pub session: Option<String>,
+    /// Where it spoke from last.
+    pub address: String,
+    /// How many datagrams came.
+    pub datagrams: u64,
+    /// When it was heard first.
+    pub first_heard: String,
+    /// When it was heard last.
+    pub last_heard: String,
 }
 
 /// An account in a list.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
 use router::device::DeviceView;
 
+use super::orphans;
 use super::{
     DeviceLine, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, TokenLine, UnknownKey, UnknownKeyLine, UserLine,
 };
@@ -23,6 +24,7 @@ pub async fn perform(registry: &Registry, operations: &dyn Operations, request: 
         Request::ListDevices { owner } => list_devices(registry, operations, owner).await,
         Request::RemoveDevice { device } => remove_device(registry, &device).await,
         Request::UnknownKeys { open_s } => unknown_keys(operations, open_s),
+        Request::Orphans {} => Ok(Response::Orphans { orphans: orphans::list(registry, operations).await }),
         Request::AddUser { email, password } => add_user(registry, &email, &password).await,
         Request::ListUsers {} => list_users(registry).await,
         Request::CreateToken { email, client, life_s, scopes } => create_token(registry, email, client, life_s, scopes).await,

@@ -25,7 +25,6 @@ use crate::journal::{Journal, Options};
 use crate::server::recovery::{self, restore};
 use crate::server::{Opened, StartError};
 use crate::store::Registry;
-use crate::strangers::Strangers;
 use crate::streams::{Replay, Streams};
 use crate::terminators::{self, Limits, Shared, tcp};
 
@@ -77,7 +76,8 @@ impl DataPlane {
         let shared = Shared {
             ids,
             generations: Arc::new(Generations::new(data.path().to_owned(), generation)),
-            strangers: Arc::new(Strangers::default()),
+            strangers: Arc::default(),
+            orphans: Arc::default(),
             limits: Limits::new(&config.limits, random()),
             metrics: Arc::new(metrics.terminators()),
             backlog: Arc::default(),
@@ -88,6 +88,7 @@ impl DataPlane {
         let missed = stream_metrics.missed.clone();
         let (replay, replayer) = Replay::new(journal.events(), Arc::clone(&stream_metrics));
         let (streams, strangers) = (Arc::new(Streams::new(journal.events(), replay, stream_metrics)), Arc::clone(&shared.strangers));
+        let orphans = Arc::clone(&shared.orphans);
 
         // The journal first, which is so the last to end: what shards passed on is still written.
         let (restoring, mut restored_all) = mpsc::channel(1);
@@ -102,7 +103,7 @@ impl DataPlane {
         let streaming = Arc::clone(&streams);
         tokio::spawn(async move { streaming.run(wiring.streams, Some(feed)).await });
         let to_shards = wiring.api.into_iter().map(Mutex::new).collect();
-        let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, history, mark, clock: *clock });
+        let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, orphans, history, mark, clock: *clock });
         launch.key_changes(&handle, registry)?;
         drop(launch.restoring);
         tokio::spawn(recovery::forget(restored.former));

@@ -7,6 +7,7 @@ use firmware_protocol::id::DeviceId;
 use super::DataPlaneHandle;
 use crate::control::{Operations, UnknownKey, Views};
 use crate::journal::Mark;
+use crate::orphans::Orphan;
 use crate::store::PublicKey;
 use crate::strangers::Stranger;
 
@@ -18,6 +19,10 @@ impl Operations for DataPlaneHandle {
 
     fn unknown_keys(&self) -> Vec<UnknownKey> {
         self.strangers.list().into_iter().filter_map(unknown_key).collect()
+    }
+
+    fn orphans(&self) -> Vec<Orphan> {
+        self.orphans.list(self.clock.now().unix)
     }
 
     fn views(&self, devices: Vec<DeviceId>) -> Views<'_> {

@@ -33,6 +33,7 @@ use crate::entropy::SystemEntropy;
 use crate::former::{Former, FormerSession};
 use crate::handshakes::WaitingHello;
 use crate::mailbox::{Lane, Mailbox};
+use crate::orphans::Trace;
 use crate::shards::ToShards;
 use crate::terminators::awaited::Awaited;
 use crate::terminators::limits::{self, Allowance};
@@ -284,8 +285,11 @@ impl Worker {
         }
         let Some(entry) = self.sessions.entry(connection) else {
             // A right tag on an id that nobody has: a device that talks with keys we lost.
-            let reason = if self.shared.ids.gave_out(connection) { "orphan" } else { "unknown_connection" };
-            return self.shared.metrics.dropped(reason);
+            if !self.shared.ids.gave_out(connection) {
+                return self.shared.metrics.dropped("unknown_connection");
+            }
+            self.shared.orphans.heard(Trace::Session(connection), path.peer, self.now.unix);
+            return self.shared.metrics.dropped("orphan");
         };
         if entry.standing == Standing::Opening {
             return self.shared.metrics.dropped("opening");

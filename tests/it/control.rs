@@ -11,6 +11,7 @@ use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use holdfast::control::{self, ClientError, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, UnknownKey, Views};
 use holdfast::journal::Mark;
+use holdfast::orphans::Orphan;
 use holdfast::store::{KeyChange, PublicKey, TokenHash};
 use router::device::DeviceView;
 use router::event::Position;
@@ -39,6 +40,10 @@ impl Operations for FakeSessions {
 
     fn unknown_keys(&self) -> Vec<UnknownKey> {
         self.keys.lock().unwrap().clone()
+    }
+
+    fn orphans(&self) -> Vec<Orphan> {
+        Vec::new()
     }
 
     fn views(&self, _: Vec<DeviceId>) -> Views<'_> {

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::history;
 use crate::journal::LatestMark;
 use crate::mailbox::Lane;
+use crate::orphans::Orphans;
 use crate::shards::{Reply, shard_of};
 use crate::store::{DeviceBook, KeyChange};
 use crate::strangers::Strangers;
@@ -27,6 +28,8 @@ pub struct DataPlaneHandle {
     pub streams: Arc<Streams>,
     /// Unknown devices.
     pub strangers: Arc<Strangers>,
+    /// Devices that talk with keys we no longer hold.
+    pub orphans: Arc<Orphans>,
     /// What devices said over time, once it is open.
     pub history: history::Shelf,
     /// Up to where the journal is durable.

@@ -5,6 +5,7 @@ use firmware_protocol::dtls::demux::{Datagram, demux};
 use firmware_protocol::path::Path;
 
 use super::Worker;
+use crate::orphans::Trace;
 use crate::terminators::sessions::{Places, Standing};
 use crate::terminators::{Candidates, ToHandshakes, ToTerminator, owner_of};
 
@@ -36,7 +37,10 @@ impl Worker {
                 self.pass_to_handshakes(ToHandshakes::Flight { connection, path, datagram: datagram.to_vec() });
             }
             (_, Some(dropped)) => self.shared.metrics.session_drop(dropped),
-            (Datagram::Resumed { .. }, None) => self.shared.metrics.dropped("unknown_device"),
+            (Datagram::Resumed { device }, None) => {
+                self.shared.orphans.heard(Trace::Device(device), path.peer, self.now.unix);
+                self.shared.metrics.dropped("unknown_device");
+            }
             (_, None) => self.shared.metrics.dropped("unknown_address"),
         }
     }
