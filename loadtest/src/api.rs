@@ -71,6 +71,12 @@ impl Api {
         Ok(http::send(self.address, request.as_bytes(), patience)?)
     }
 
+    /// Opens the stream of one device's events, as clients do.
+    pub(crate) fn stream_of(&self, device: DeviceId, patience: Duration) -> Result<TcpStream> {
+        let request = self.request("GET", &format!("/v1/devices/{device}/events"), "1.1", "", "");
+        Ok(http::send(self.address, request.as_bytes(), patience)?)
+    }
+
     fn call(&self, method: &str, path: &str, head: &str, body: &str, patience: Duration) -> Result<Answer> {
         Ok(http::call(self.address, self.request(method, path, "1.1", head, body).as_bytes(), patience)?)
     }

@@ -42,7 +42,7 @@ pub(crate) fn call(server: SocketAddr, request: &[u8], patience: Duration) -> io
 
 /// A connection on which a request is under way.
 pub(crate) fn send(server: SocketAddr, request: &[u8], patience: Duration) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
+    let mut stream = TcpStream::connect_timeout(&server, patience.max(TIMEOUT))?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(request)?;
