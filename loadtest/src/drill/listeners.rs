@@ -22,10 +22,12 @@ const END: &str = "fleet/end";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time until the reader is there, and until it has come to the end.
 const READER_LIMIT: Duration = Duration::from_secs(30);
-/// When no device has heard anything for so long, nothing more comes: what was lost is sent again after 6 s at the latest.
+/// When no device has heard anything for so long, nothing more comes, if all may have heard everything.
 const SILENCE: Duration = Duration::from_secs(8);
-/// Longest wait for that.
-const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+/// If not: what was lost is sent again for the last time no later than 28 s after the time before.
+const LONG_SILENCE: Duration = Duration::from_secs(30);
+/// Longest wait for either.
+const SILENCE_LIMIT: Duration = Duration::from_secs(120);
 
 /// They, at work.
 #[derive(Debug)]
@@ -94,6 +96,7 @@ impl Listeners {
     /// Waits until devices hear nothing more and the reader has come to the end. The fleet is to rest by now.
     pub(super) fn finish(self, fleet: &Fleet, show: impl FnMut(Moment)) -> Result<Heard> {
         let news = self.herald.stop()?;
+        let wanted = news.accepted().count() as u64 * fleet.moment().connected;
         let last = Cell::new((0, Instant::now()));
         fleet.wait(SILENCE_LIMIT, show, |moment| {
             let (heard, since) = last.get();
@@ -101,7 +104,7 @@ impl Listeners {
                 last.set((moment.events_received, Instant::now()));
                 return false;
             }
-            since.elapsed() >= SILENCE
+            since.elapsed() >= if heard >= wanted { SILENCE } else { LONG_SILENCE }
         });
         let told = self.api.publish(END, "0", PATIENCE);
         ensure!(told == Told::Accepted, "the last event was not accepted: {told:?}");
