@@ -129,6 +129,8 @@ pub enum Drill {
     Loud(LoudArguments),
     /// A whole fleet that comes back at once, while devices with sessions publish.
     MassReturn(MassReturnArguments),
+    /// A disk that hangs, and then is full, while devices publish.
+    Stall(StallArguments),
 }
 
 /// What all drills know.
@@ -279,6 +281,9 @@ pub struct KillRestartArguments {
     /// Seconds from one publish of a device to the next.
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
     pub every: f64,
+    /// Seconds from one event that every device hears to the next.
+    #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = seconds)]
+    pub news_every: f64,
     /// Decides keys, moments and pauses.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -370,6 +375,29 @@ pub struct MassReturnArguments {
     pub drill: DrillArguments,
 }
 
+/// `drill stall`
+#[derive(Args, Debug)]
+pub struct StallArguments {
+    /// How many devices publish.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub devices: u32,
+    /// Seconds from one publish of a device to the next.
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    pub every: f64,
+    /// Seconds for which the disk hangs.
+    #[arg(long, value_name = "S", default_value_t = 300.0, value_parser = seconds)]
+    pub stall: f64,
+    /// Seconds for which it is full after that.
+    #[arg(long, value_name = "S", default_value_t = 300.0, value_parser = seconds)]
+    pub full: f64,
+    /// Decides keys and moments.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
+}
+
 /// `bench`
 #[derive(Args, Debug)]
 pub struct BenchArguments {
@@ -430,7 +458,11 @@ mod tests {
         let typed = "holdfast-load drill mass-return --per-second 400 --devices 300 --untimed";
         let Command::Drill(Drill::MassReturn(back)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("no return") };
         assert_eq!((back.per_second, back.devices, back.keep_sessions, back.untimed), (Some(400), 300, false, true));
+        let typed = "holdfast-load drill stall --stall 6 --full 4 --every 1";
+        let Command::Drill(Drill::Stall(stall)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("no stall") };
+        assert_eq!((stall.stall, stall.full, stall.devices), (6.0, 4.0, 1000));
         for bad in [
+            "drill stall --full 0",
             "drill mass-return --per-second 0",
             "drill mass-return --per-second 9 --keep-sessions",
             "drill chaos --loss 101",

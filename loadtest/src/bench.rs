@@ -3,7 +3,9 @@
 //! Load generator and server share the machine, so elapsed time says little: figures are medians of several short runs of the server's processor
 //! time, and the limit is measured between those runs. The ratio is the share of the limit that is reached.
 
+mod audience;
 mod bare;
+mod durable;
 mod echo;
 mod handshakes;
 mod memory;
@@ -13,6 +15,8 @@ mod primitives;
 mod ready;
 mod records;
 mod rsa;
+mod sse;
+mod syncs;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,6 +57,10 @@ pub enum Benchmark {
     TcpHandshakes,
     /// Processor time of a CoAP ping and its answer.
     PingRoundtrips,
+    /// Publishes that are acknowledged because they are on disk, for each second of one core.
+    DurablePublishes,
+    /// Processor time to write events to two thousand readers of event streams.
+    SseFanout,
     /// From the start of the process to the first "ready".
     ReadyMs,
     /// Processor time to seal a record.
@@ -89,6 +97,8 @@ pub fn bench(bench: &Bench) -> Result<BenchReport> {
             Benchmark::DtlsHandshakes => add("dtls_handshakes", handshakes::dtls(holdfast))?,
             Benchmark::TcpHandshakes => add("tcp_handshakes", handshakes::tcp(holdfast))?,
             Benchmark::PingRoundtrips => add("ping_roundtrips", pings::measure(holdfast))?,
+            Benchmark::DurablePublishes => add("durable_publishes", durable::measure(holdfast))?,
+            Benchmark::SseFanout => add("sse_fanout", sse::measure(holdfast))?,
             Benchmark::ReadyMs => add("ready_ms", ready::measure(holdfast))?,
             Benchmark::RecordSeal => add("record_seal", records::seal())?,
             Benchmark::RecordOpen => add("record_open", records::open())?,
@@ -232,8 +242,9 @@ mod tests {
     fn names_are_the_ones_in_the_report() {
         let names: Vec<String> =
             Benchmark::value_variants().iter().filter_map(|one| Some(one.to_possible_value()?.get_name().to_owned())).collect();
-        let one = ["dtls_handshakes", "tcp_handshakes", "ping_roundtrips", "ready_ms", "record_seal", "record_open", "idle_session_bytes"];
+        let running = ["dtls_handshakes", "tcp_handshakes", "ping_roundtrips", "durable_publishes", "sse_fanout", "ready_ms"];
+        let others = ["record_seal", "record_open", "idle_session_bytes"];
         // The last of these is two in the report.
-        assert_eq!(names, [&one[..], &["restart_1m", "sessions_1m"]].concat());
+        assert_eq!(names, [&running[..], &others, &["restart_1m", "sessions_1m"]].concat());
     }
 }

@@ -11,13 +11,14 @@ use serde_json::json;
 
 use crate::args::{
     Arguments, BenchArguments, BystanderArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, DrillArguments, FleetArguments,
-    FloodArguments, KeysArguments, KillRestartArguments, LoudArguments, MassReturnArguments, NumberArguments,
+    FloodArguments, KeysArguments, KillRestartArguments, LoudArguments, MassReturnArguments, NumberArguments, StallArguments,
 };
 use crate::bench::{Bench, bare, bench};
 use crate::chaos::{Proxy, ProxyPlan};
 use crate::dial::allow_sockets;
 use crate::drill::{
-    Bystanders, Chaos, FloodDrill, Ground, KillRestart, LoudDrill, MassReturn, chaos, flood, kill_restart, loud, mass_return,
+    Bystanders, Chaos, FloodDrill, Ground, KillRestart, LoudDrill, MassReturn, StallDrill, chaos, flood, kill_restart, loud, mass_return,
+    stall,
 };
 use crate::fleet::{Crew, Devices, Fleet, FleetPlan, Work};
 use crate::keys::{self, DeviceKeys};
@@ -41,6 +42,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Drill(Drill::Flood(arguments)) => drill_flood(arguments),
         Command::Drill(Drill::Loud(arguments)) => drill_loud(arguments),
         Command::Drill(Drill::MassReturn(arguments)) => drill_mass_return(arguments),
+        Command::Drill(Drill::Stall(arguments)) => drill_stall(arguments),
         Command::Chaos(arguments) => bad_network(&arguments),
         Command::Bench(arguments) => measure(arguments),
         Command::Bare { udp, tcp, http, admin } => bare(Ports { udp, tcp, http, admin }).map(|()| ExitCode::SUCCESS),
@@ -112,6 +114,7 @@ fn drill_kill_restart(arguments: KillRestartArguments) -> Result<ExitCode> {
         devices: arguments.devices,
         kills: arguments.kills,
         every: Duration::from_secs_f64(arguments.every),
+        news_every: Duration::from_secs_f64(arguments.news_every),
         seed: arguments.seed,
         per_socket: arguments.per_socket,
     })?;
@@ -169,6 +172,20 @@ fn drill_mass_return(arguments: MassReturnArguments) -> Result<ExitCode> {
     };
     drill.bystanders.lasts = peace + drill.longest();
     let report = mass_return(&drill)?;
+    judged(&report, json.as_deref())
+}
+
+fn drill_stall(arguments: StallArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
+    let report = stall(&StallDrill {
+        ground,
+        devices: arguments.devices,
+        every: Duration::from_secs_f64(arguments.every),
+        hangs: Duration::from_secs_f64(arguments.stall),
+        full: Duration::from_secs_f64(arguments.full),
+        threads: threads(arguments.devices),
+        seed: arguments.seed,
+    })?;
     judged(&report, json.as_deref())
 }
 

@@ -5,9 +5,11 @@ mod chaos;
 mod flood;
 mod judge;
 mod kill_restart;
+mod listeners;
 mod loud;
 mod mass_return;
 mod schedule;
+mod stall;
 
 use std::path::PathBuf;
 
@@ -26,6 +28,7 @@ pub use self::judge::{Verdict, judge};
 pub use self::kill_restart::{KillRestart, kill_restart};
 pub use self::loud::{LoudDrill, loud};
 pub use self::mass_return::{MassReturn, RETURNING_MAX, mass_return};
+pub use self::stall::{StallDrill, stall};
 
 /// The server that a drill has for itself.
 #[derive(Clone, Default, Debug)]

@@ -1,6 +1,6 @@
-//! As much HTTP as it takes to ask a server whether it is ready, and what it has counted.
+//! As much HTTP as it takes to ask a server whether it is ready and what it has counted, and to call its API.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -26,11 +26,47 @@ pub(crate) fn body(server: SocketAddr, path: &str) -> Option<String> {
 }
 
 fn ask(server: SocketAddr, path: &str) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    send(server, request.as_bytes(), TIMEOUT)
+}
+
+/// The answer to a request that is written as it stands, if it comes with no longer a pause than `patience`.
+///
+/// # Errors
+/// Nobody is there, or what comes is no answer.
+pub(crate) fn call(server: SocketAddr, request: &[u8], patience: Duration) -> io::Result<Answer> {
+    let (stream, mut bytes) = (send(server, request, patience)?, Vec::new());
+    stream.take(ANSWER_MAX).read_to_end(&mut bytes)?;
+    Answer::parse(&String::from_utf8_lossy(&bytes)).ok_or_else(|| ErrorKind::InvalidData.into())
+}
+
+/// A connection on which a request is under way.
+pub(crate) fn send(server: SocketAddr, request: &[u8], patience: Duration) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&server, patience.max(TIMEOUT))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(request)?;
     Ok(stream)
+}
+
+/// What came of a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Answer {
+    /// The status code.
+    pub(crate) status: u16,
+    /// Whether it says when to come again.
+    pub(crate) says_when: bool,
+    /// What stands behind the headers, as it came.
+    pub(crate) body: String,
+}
+
+impl Answer {
+    fn parse(text: &str) -> Option<Self> {
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+        let says_when = head.lines().any(|line| line.to_ascii_lowercase().starts_with("retry-after: "));
+        Some(Self { status, says_when, body: body.to_owned() })
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +107,17 @@ mod tests {
         assert_eq!(answered(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\na 1\nb 2")?.as_deref(), Some("a 1\nb 2"));
         assert_eq!(answered(b"HTTP/1.1 404 Not Found\r\n\r\nno")?, None);
         assert_eq!(answered(b"HTTP/1.1 200 OK\r\n")?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn an_answer_says_how_it_went_and_when_to_come_again() -> io::Result<()> {
+        let request = |server, _: &str| call(server, b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n", TIMEOUT);
+        let refused = answered(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\r\nlater", request)??;
+        assert_eq!(refused, Answer { status: 503, says_when: true, body: "later".into() });
+        let taken = answered(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", request)??;
+        assert_eq!((taken.status, taken.says_when), (200, false));
+        assert!(answered(b"HTTP/1.1 200 OK\r\n", request)?.is_err(), "cut off");
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Everything speaks to loopback addresses only. Nothing here knows the server's code: it is run as a program ([`server`], [`cli`]), spoken to by
 //! devices ([`fleet`]), over bad networks if need be ([`chaos`]), and judged by what those devices saw and what it says that it accepted ([`drill`]).
 
+mod api;
 pub mod args;
 pub mod bench;
 pub mod chaos;
@@ -13,13 +14,16 @@ mod dial;
 pub mod drill;
 pub mod fleet;
 pub mod flood;
+mod herald;
 mod http;
 pub mod keys;
 pub mod loud;
 mod metrics;
 mod progress;
+mod reader;
 pub mod report;
 pub mod server;
+mod sick_disk;
 mod socket_drops;
 pub mod stats;
 mod threads;

@@ -15,10 +15,12 @@ use nix::time::ClockId;
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::api::Api;
 use crate::cli::Cli;
 use crate::cores::Moved;
 use crate::http;
 use crate::metrics::Metrics;
+use crate::sick_disk::SickDisk;
 use crate::threads::{self, Ticks};
 
 /// Longest start.
@@ -53,6 +55,7 @@ pub struct Server {
     ports: Ports,
     child: Option<Child>,
     cores: Option<CpuSet>,
+    disk: Option<SickDisk>,
 }
 
 impl Server {
@@ -64,7 +67,7 @@ impl Server {
         };
         ensure!(program.is_file(), "there is no server at {}: name one with --holdfast", program.display());
         let (dir, ports) = (tempfile::Builder::new().prefix("holdfast-load-").tempdir()?, Ports::free()?);
-        let server = Self { program, dir, ports, child: None, cores: None };
+        let server = Self { program, dir, ports, child: None, cores: None, disk: None };
         std::fs::write(server.config_path(), server.config() + NO_LIMITS)?;
         Ok(server)
     }
@@ -78,6 +81,17 @@ impl Server {
     pub fn pace_handshakes(&self, per_second: u32) -> Result<()> {
         let paced = format!("\n[handshakes]\nper_second = {per_second}\n");
         Ok(std::fs::write(self.config_path(), self.config() + NO_LIMITS + &paced)?)
+    }
+
+    /// Lets it keep callers waiting for so long and no longer. For its next start.
+    pub(crate) fn answer_within(&self, call_timeout_s: u64) -> Result<()> {
+        let calls = format!("\n[calls]\ntimeout_s = {call_timeout_s}\n");
+        Ok(std::fs::write(self.config_path(), self.config() + NO_LIMITS + &calls)?)
+    }
+
+    /// Lets it work on a disk that can be made sick. For its next start.
+    pub(crate) fn work_on(&mut self, disk: SickDisk) {
+        self.disk = Some(disk);
     }
 
     /// Lets it run on these processors only. For its next start.
@@ -97,6 +111,11 @@ impl Server {
     /// Where devices on TCP find it.
     pub fn tcp_devices(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.ports.tcp).into()
+    }
+
+    /// Its API, for the account that owns the fleet. To be asked while it runs.
+    pub(crate) fn api(&self) -> Result<Api> {
+        Ok(Api::new((Ipv4Addr::LOCALHOST, self.ports.http).into(), self.cli().access_token()?))
     }
 
     fn admin(&self) -> SocketAddr {
@@ -140,6 +159,9 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(&self.program);
         command.arg("serve").arg("--config").arg(self.config_path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if let Some(disk) = &self.disk {
+            disk.load(&mut command);
+        }
         let moved = self.cores.map(Moved::to).transpose()?;
         self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);
         drop(moved);

@@ -31,7 +31,7 @@ impl World {
     fn start() -> Self {
         let shell = Shell::new();
         let (library, sickness) = (shell.path().join("sick.so"), shell.path().join("sickness"));
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/sick_disk.c");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/loadtest/src/sick_disk.c");
         let mut compiler = Command::new(std::env::var("CC").unwrap_or_else(|_| "cc".into()));
         compiler.args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"]).arg(&library).args([source, "-ldl"]);
         assert!(compiler.status().unwrap().success(), "the shim does not compile");

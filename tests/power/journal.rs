@@ -1,9 +1,9 @@
 //! The journal by itself, with segments so small that every commit may be the one that begins another, with headroom, snapshots and segments
-//! that are given up: everything that the server does with it in a day.
+//! that are given up, and a sink's cursor: everything that the server does with it in a day.
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
 use firmware_protocol::id::{DeviceId, OwnerId};
 use firmware_protocol::time::UnixMillis;
+use holdfast::cursors::{Cursors, Ledger, Mark};
 use holdfast::entropy::SystemEntropy;
 use holdfast::journal::{self, CompactionOptions, Covered, Journal, Options, Recovered, SealedSegment, State, compact, remove_segments};
 use router::event::{Event, EventId, Position, Source};
@@ -34,6 +35,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const STEPS_TO_START: u64 = 16;
 /// Events that are kept for sure.
 const KEPT: u64 = 20;
+/// Name of the cursor.
+const CURSOR: &str = "power";
 /// Sealed segments that are left alone; with more, several are given up at once.
 const SEALED: usize = 8;
 
@@ -90,6 +93,7 @@ fn work_in_the_journal() {
     };
     say(&format!("open {}", recovered.next_position));
     let pause_after: Option<u64> = std::env::var(PAUSE_AFTER).ok().map(|batches| batches.parse().unwrap());
+    let mut cursor = Cursors::open(&cursors(Path::new(&dir)), journal.events()).unwrap().take(CURSOR, Position(0)).unwrap();
     let (tasks, worker) = sync_channel(4);
     let (reports, covered) = sync_channel(4);
     let pause = Arc::new(AtomicBool::new(false));
@@ -102,6 +106,9 @@ fn work_in_the_journal() {
         }
         let committed = journal.commit(&batch(number)).unwrap();
         say(&format!("done {number} {}", committed.first));
+        let position = Position(journal.next_position().0 - 1);
+        cursor.commit(Mark { position, ledger: Ledger { delivered: position.0, ..Ledger::default() } }).unwrap();
+        say(&format!("cursor {position}"));
         if journal.segments().sealed().len() > SEALED {
             let _ = tasks.try_send(Task::Compact(journal.segments().sealed()));
         }
@@ -113,6 +120,11 @@ fn work_in_the_journal() {
     }
     drop((tasks, covered));
     background.join().unwrap();
+}
+
+/// Where the cursors of the journal in `dir` are.
+fn cursors(dir: &Path) -> PathBuf {
+    dir.with_file_name("cursors")
 }
 
 fn work_in_the_background(dir: &Path, tasks: &Receiver<Task>, reports: &SyncSender<Covered>, pause: &AtomicBool) {
@@ -148,6 +160,8 @@ struct Expected {
     next: u64,
     /// Events before this may be gone.
     keep_from: u64,
+    /// The cursor is here, or further.
+    cursor: u64,
     /// A snapshot stands for the segments up to this.
     covered: u64,
     /// The segments up to this are removed.
@@ -195,6 +209,7 @@ impl Expected {
                     self.open = batch(number);
                 }
                 ["kept", from] => self.keep_from = self.keep_from.max(from.parse().unwrap()),
+                ["cursor", position] => self.cursor = position.parse().unwrap(),
                 ["covered", segment] => self.covered = self.covered.max(segment.parse().unwrap()),
                 ["removed", segment] => self.removed = self.removed.max(segment.parse().unwrap()),
                 _ => panic!("{line:?}"),
@@ -230,7 +245,20 @@ impl Expected {
             return Err(format!("other events: expected {}, found {}", expected.len(), events.len()));
         }
         self.found = found;
-        Ok(())
+        self.check_cursor(dir)
+    }
+
+    fn check_cursor(&self, dir: &Path) -> Result<(), String> {
+        let (journal, _) = Journal::open(dir, Options::new(0)).map_err(|error| format!("the journal cannot be opened again: {error}"))?;
+        let cursors = Cursors::open(&cursors(dir), journal.events()).map_err(|error| error.to_string())?;
+        let Some((_, position)) = cursors.slowest() else {
+            return if self.cursor == 0 { Ok(()) } else { Err(format!("the cursor is gone, it was at {}", self.cursor)) };
+        };
+        let cursor = cursors.take(CURSOR, Position(0)).map_err(|error| error.to_string())?;
+        match cursor.mark().ledger.delivered == position.0 && position.0 >= self.cursor {
+            true => Ok(()),
+            false => Err(format!("the cursor was at {}, and is at {:?}", self.cursor, cursor.mark())),
+        }
     }
 }
 
@@ -284,10 +312,11 @@ fn the_journal_keeps_what_it_committed() {
             disk.cut(plan.cut, &mut random);
 
             let copy = disk.scratch().join("journal");
-            if dir.exists() {
-                copy_all(&dir, &copy);
-            } else {
-                fs::create_dir(&copy).unwrap();
+            for (from, to) in [(dir.clone(), copy.clone()), (cursors(&dir), cursors(&copy))] {
+                match from.exists() {
+                    true => copy_all(&from, &to),
+                    false => fs::create_dir(&to).unwrap(),
+                }
             }
             if let Err(error) = expected.check(&copy) {
                 complain(error);

@@ -4,8 +4,9 @@
 //! `shim.c` keeps beside the directory a process works in what a power cut would leave of it, and `disk.rs` puts that in the directory's place. Some kills
 //! are of the process alone, because what a process before wrote and did not sync is no safer for having been read.
 //!
-//! * `journal.rs`: the journal by itself, with tiny segments, headroom, snapshots and retention.
-//! * `server.rs`: a server with its registry, keys and generation, and devices that publish to it over UDP.
+//! * `journal.rs`: the journal by itself, with tiny segments, headroom, snapshots and retention, and a cursor.
+//! * `server.rs`: a server with its registry, keys and generation, devices that publish to it over UDP, and a reader of the event stream that continues
+//!   where it was.
 //!
 //! Each test kills 20 times; `HOLDFAST_POWER_KILLS=200` is for releases. `HOLDFAST_POWER_SEED` repeats the plan of a run that failed.
 

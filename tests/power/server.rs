@@ -1,4 +1,5 @@
-//! A server with devices: what they were told is kept, their sessions go on, and the server always starts.
+//! A server with devices and a reader of its event stream: what devices were told is kept, their sessions go on, what the reader was shown stays as it
+//! was, the reader misses nothing, and the server always starts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firmware_protocol::crypto::PublicKey as ServerKey;
+use firmware_protocol::crypto::{PublicKey as ServerKey, digest64};
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
 use firmware_protocol::id::OwnerId;
 use holdfast::config::Config;
@@ -17,7 +18,8 @@ use holdfast::journal::Options;
 use holdfast::server::{DataPlane, Opened, StartError};
 use holdfast::store::registry::NewDevice;
 use holdfast::store::{PublicKey, Registry};
-use router::event::Position;
+use holdfast::streams::{EventStream, Item, StreamFilter};
+use router::event::{Event, Position};
 
 use crate::child::{Child, LIFE_MAX, Plan, say};
 use crate::disk::{Cut, Disk, Shim, copy_all};
@@ -30,6 +32,8 @@ const DIRECTORY: &str = "POWER_SERVER";
 const LISTEN: &str = "POWER_LISTEN";
 /// From which number on devices are added while it serves; absent if none are.
 const ADD_FROM: &str = "POWER_ADD_FROM";
+/// The last position that the reader of the event stream has seen.
+const READ_AFTER: &str = "POWER_READ_AFTER";
 /// Set if nothing is served: then it is like a command that adds devices to a directory.
 const REGISTRY_ONLY: &str = "POWER_REGISTRY_ONLY";
 /// Devices that publish.
@@ -83,6 +87,8 @@ async fn work(directory: &Path) -> Result<(), StartError> {
     let options = Options { segment_bytes: 40_000, headroom_bytes: 65_536, reserve_bytes: 65_536, ..Options::new(salt) };
     let plane = DataPlane::start_with(&config, &opened, options)?;
     say(&format!("ready {} {}", plane.udp(), hex::encode(opened.keys.ec().public().spki())));
+    let after = Some(Position(std::env::var(READ_AFTER).unwrap().parse().unwrap()));
+    tokio::spawn(read_on(plane.handle().streams.open(StreamFilter { owner, device: None, prefix: String::new(), after })));
     if let Ok(from) = std::env::var(ADD_FROM) {
         for n in from.parse().unwrap()..=u8::MAX {
             registry.add_devices(vec![device(n, owner)]).await?;
@@ -93,6 +99,21 @@ async fn work(directory: &Path) -> Result<(), StartError> {
     tokio::time::sleep(LIFE_MAX).await;
     plane.stop();
     Ok(())
+}
+
+/// Says what a reader of the event stream is shown.
+async fn read_on(mut stream: EventStream) {
+    while let Some(item) = stream.next().await {
+        match item {
+            Item::Event((position, event)) => say(&format!("event {position} {}", summary(&event))),
+            other => say(&format!("unexpected {other:?}")),
+        }
+    }
+}
+
+/// What an event is recognised by.
+fn summary(event: &Event) -> String {
+    format!("{} {:016x}", event.name, digest64(event.data.as_deref().unwrap_or_default()))
 }
 
 fn device(n: u8, owner: OwnerId) -> NewDevice {
@@ -110,11 +131,27 @@ struct Life {
     added: u8,
     /// Whether all devices were through with what they had open when the server was killed last.
     caught_up: bool,
+    /// Summaries of the events that the reader was shown: the first is at position 1.
+    shown: Vec<String>,
+    /// What was wrong with others.
+    misread: Vec<String>,
+    /// The last position in the journal.
+    kept: u64,
 }
 
 impl Life {
     fn new() -> Self {
-        Self { disk: Disk::new(), listen: "127.0.0.1:0".into(), server_key: None, fleet: Vec::new(), added: 0, caught_up: true }
+        Self {
+            disk: Disk::new(),
+            listen: "127.0.0.1:0".into(),
+            server_key: None,
+            fleet: Vec::new(),
+            added: 0,
+            caught_up: true,
+            shown: Vec::new(),
+            misread: Vec::new(),
+            kept: 0,
+        }
     }
 
     fn data(&self) -> std::path::PathBuf {
@@ -149,6 +186,7 @@ impl Life {
     /// From a start to the kill.
     fn run(&mut self, shim: &Shim, plan: &Plan, adds: bool) -> Result<(), String> {
         let mut orders = vec![(DIRECTORY, self.data().display().to_string()), (LISTEN, self.listen.clone())];
+        orders.push((READ_AFTER, self.shown.len().to_string()));
         if adds {
             orders.push((ADD_FROM, (self.added.max(FLEET) + 1).to_string()));
         }
@@ -170,6 +208,10 @@ impl Life {
                 while !child.has_ended() && Instant::now() < until {
                     thread::sleep(Duration::from_millis(2));
                 }
+                if patient && self.kept > self.shown.len() as u64 {
+                    // What the reader has missed so far it gets now.
+                    child.wait_for(&format!("event {}", self.kept), PATIENCE);
+                }
                 let said = child.kill();
                 self.caught_up = all(&progress);
                 progress.stop.store(true, Ordering::Release);
@@ -188,11 +230,20 @@ impl Life {
         for n in said.iter().filter_map(|line| line.strip_prefix("added ")) {
             self.added = self.added.max(n.parse().unwrap());
         }
+        for line in said {
+            if let Some((position, summary)) = line.strip_prefix("event ").and_then(|event| event.split_once(' ')) {
+                match position.parse::<usize>().unwrap() {
+                    next if next == self.shown.len() + 1 => self.shown.push(summary.to_owned()),
+                    other => self.misread.push(format!("the reader was shown {other} after {}", self.shown.len())),
+                }
+            }
+            self.misread.extend(line.starts_with("unexpected ").then(|| line.clone()));
+        }
     }
 
     /// Looks at what is left, in a copy.
-    fn check(&self) -> Result<(), String> {
-        let faults: Vec<_> = self.fleet.iter().flat_map(|publisher| &publisher.faults).collect();
+    fn check(&mut self) -> Result<(), String> {
+        let faults: Vec<_> = self.fleet.iter().flat_map(|publisher| &publisher.faults).chain(&self.misread).collect();
         if !faults.is_empty() {
             return Err(format!("{faults:?}"));
         }
@@ -216,8 +267,15 @@ impl Life {
         if missing.is_empty() { Ok(()) } else { Err(format!("devices {missing:?} were added and are gone")) }
     }
 
-    fn check_journal(&self, dir: &Path) -> Result<(), String> {
+    fn check_journal(&mut self, dir: &Path) -> Result<(), String> {
         let (recovered, events) = read(dir, Position(1))?;
+        self.kept = events.len() as u64;
+        let changed = self.shown.iter().enumerate().find(|(index, shown)| {
+            events.get(*index).is_none_or(|(position, event)| position.0 != *index as u64 + 1 || summary(event) != **shown)
+        });
+        if let Some((index, shown)) = changed {
+            return Err(format!("the reader was shown {shown} at {}, and there is {:?}", index + 1, events.get(index)));
+        }
         if let Some(damaged) = recovered.report.damaged_snapshots.first() {
             return Err(format!("a snapshot under its final name is damaged: {damaged}"));
         }
@@ -246,7 +304,7 @@ impl Life {
 fn the_server_keeps_what_it_acknowledged() {
     let (shim, seed) = (Shim::build(), seeded());
     let mut random = SeededEntropy::new(seed);
-    let (mut killed, mut lives, mut ready, mut acknowledged) = (0, 0, 0, 0);
+    let (mut killed, mut lives, mut ready, mut acknowledged, mut shown) = (0, 0, 0, 0, 0);
     while killed < kills() {
         let mut life = Life::new();
         for _ in 0..1 + random.below(9) {
@@ -261,8 +319,11 @@ fn the_server_keeps_what_it_acknowledged() {
         life.take_up(&shim, &mut random).unwrap_or_else(|error| panic!("seed {seed}, after kill {killed}: {error}"));
         lives += 1;
         acknowledged += life.fleet.iter().map(|publisher| publisher.acknowledged.len()).sum::<usize>();
+        shown += life.shown.len();
     }
-    eprintln!("{killed} kills in {lives} data directories, {ready} after devices had been served; {acknowledged} events were acknowledged");
+    eprintln!(
+        "{killed} kills in {lives} data directories, {ready} after devices had been served; {acknowledged} events were acknowledged, {shown} shown to the reader"
+    );
 }
 
 /// What the first start makes is made only once, so it is killed before each of its steps in turn, and what is left must do for good.

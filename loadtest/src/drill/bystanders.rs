@@ -111,11 +111,11 @@ impl Watch {
     }
 
     /// Lets them go on for as long as it lasts what is called `phase`.
-    pub(super) fn endure(&mut self, phase: &'static str, server: &mut Server) -> Result<()> {
+    pub(super) fn endure(&mut self, phase: &'static str, lasts: Duration, server: &mut Server) -> Result<()> {
         self.progress.phase(phase);
         let begun = Instant::now();
-        while begun.elapsed() < self.plan.lasts {
-            self.wait(LOOK_EVERY.min(self.plan.lasts.saturating_sub(begun.elapsed())), |_| false);
+        while begun.elapsed() < lasts {
+            self.wait(LOOK_EVERY.min(lasts.saturating_sub(begun.elapsed())), |_| false);
             server.check_alive()?;
             self.record.rss_kib[1] = self.record.rss_kib[1].max(server.rss_kib()?);
         }

@@ -82,7 +82,7 @@ fn play(drill: &FloodDrill, server: &mut Server, watch: &mut Watch) -> Result<St
     story.calm = Phase::between(connected, calm);
 
     let flood = Flood::start(server.devices(), drill.flooders, drill.bystanders.seed)?;
-    watch.endure("flood", server)?;
+    watch.endure("flood", drill.bystanders.lasts, server)?;
     story.hellos = flood.stop()?;
     story.drops = socket_drops(server.devices())?.saturating_sub(drops);
 

@@ -64,7 +64,8 @@ mod tests {
     }
 
     fn ledgers() -> Vec<Ledger> {
-        let ledger = |device, fates: &[Fate]| Ledger { device: DeviceId([device; 12]), fates: fates.to_vec() };
+        let ledger =
+            |device, fates: &[Fate]| Ledger { device: DeviceId([device; 12]), fates: fates.to_vec(), news: Vec::new(), disconnects: 0 };
         vec![ledger(1, &[Fate::Acknowledged, Fate::Acknowledged]), ledger(2, &[Fate::Acknowledged, Fate::Failed, Fate::Open])]
     }
 

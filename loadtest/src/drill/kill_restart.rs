@@ -1,4 +1,6 @@
-//! `kill -9` again and again while every device publishes: nobody makes a new handshake, nothing acknowledged is lost, nothing is taken twice.
+//! `kill -9` again and again while every device publishes: nobody makes a new handshake, nothing acknowledged is lost, nothing is taken twice. Who listens
+//! meanwhile misses nothing: a reader that continues its event stream sees every event once and in order, and every device hears of all news that a
+//! caller was told are accepted.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::{Map, json};
 
 use super::judge::{Verdict, judge};
+use super::listeners::{Heard, Listeners, NewsHeard, Outcome};
 use super::schedule::{Kill, Schedule};
 use super::{Ground, register};
 use crate::fleet::{Crew, Fleet, FleetPlan, FleetReport, Work};
@@ -37,6 +40,8 @@ pub struct KillRestart {
     pub kills: u32,
     /// From one publish of a device to the next.
     pub every: Duration,
+    /// From one publish of news, which every device hears, to the next.
+    pub news_every: Duration,
     /// Decides keys, moments and pauses.
     pub seed: u64,
     /// Devices behind one socket.
@@ -65,13 +70,17 @@ fn run(drill: &KillRestart, server: &mut Server) -> Result<DrillReport> {
     let keys = DeviceKeys::derive(drill.devices, 0, drill.seed)?;
     server.start()?;
     let plan = plan(drill, register(server, keys)?);
+    let listeners = Listeners::start(server, drill.news_every)?;
     let (run, begun) = (plan.run, Instant::now());
     let fleet = Fleet::start(plan)?;
-    let story = break_and_mend(drill, server, &fleet)?;
+    let (story, heard) = break_and_mend(drill, server, &fleet, listeners)?;
     let report = fleet.stop()?;
     server.stop()?;
-    let verdict = judge(&report.ledgers, run, server.cli().accepted_events()?)?;
-    Ok(conclude(drill, &story, &report, verdict, begun.elapsed()))
+    let (cli, mut comparing) = (server.cli(), heard.compare());
+    let events = cli.accepted_events()?.inspect(|event| event.as_ref().into_iter().for_each(|event| comparing.note(event)));
+    let verdict = judge(&report.ledgers, run, events)?;
+    let listened = (comparing.end(), heard.by_devices(&report.ledgers));
+    Ok(conclude(drill, &story, &report, verdict, listened, begun.elapsed()))
 }
 
 fn plan(drill: &KillRestart, crew: Crew) -> FleetPlan {
@@ -87,7 +96,7 @@ fn plan(drill: &KillRestart, crew: Crew) -> FleetPlan {
     }
 }
 
-fn break_and_mend(drill: &KillRestart, server: &mut Server, fleet: &Fleet) -> Result<Story> {
+fn break_and_mend(drill: &KillRestart, server: &mut Server, fleet: &Fleet, listeners: Listeners) -> Result<(Story, Heard)> {
     let (mut story, progress) = (Story::default(), Progress::new(drill.devices as usize));
     let (devices, limit) = (u64::from(drill.devices), CONNECT_LIMIT + CONNECT_LIMIT_EACH * drill.devices);
     progress.phase("connecting");
@@ -101,6 +110,7 @@ fn break_and_mend(drill: &KillRestart, server: &mut Server, fleet: &Fleet) -> Re
         story.bursts += 1;
         progress.phase(&format!("burst {}", story.bursts));
         fleet.work(true)?;
+        listeners.speak(true);
         let mut first = None;
         while let Some(kill) = schedule.next(first.map(|first: Instant| first.elapsed())) {
             kill_once(kill, server, fleet, &progress, &mut first, &mut story)?;
@@ -108,12 +118,14 @@ fn break_and_mend(drill: &KillRestart, server: &mut Server, fleet: &Fleet) -> Re
         // The server that came up last serves under load as well.
         fleet.wait(Duration::from_secs(1), |moment| progress.show(moment), |_| false);
         progress.phase("settling");
+        listeners.speak(false);
         fleet.work(false)?;
         fleet.wait(SETTLE_LIMIT, |moment| progress.show(moment), |moment| moment.open == 0);
         server.check_alive()?;
     }
+    let heard = listeners.finish(fleet, |moment| progress.show(moment))?;
     story.rss_kib = server.rss_kib()?;
-    Ok(story)
+    Ok((story, heard))
 }
 
 fn kill_once(
@@ -137,9 +149,16 @@ fn kill_once(
     Ok(())
 }
 
-fn conclude(drill: &KillRestart, story: &Story, report: &FleetReport, verdict: Verdict, took: Duration) -> DrillReport {
+fn conclude(
+    drill: &KillRestart,
+    story: &Story,
+    report: &FleetReport,
+    verdict: Verdict,
+    (outcome, news): (Outcome, NewsHeard),
+    took: Duration,
+) -> DrillReport {
     let tally = &report.tally;
-    let checks = vec![
+    let mut checks = vec![
         Check::equal("devices_connected", drill.devices.into(), story.connected),
         Check::equal("new_handshakes", 0, tally.handshakes - story.handshakes),
         Check::equal("acknowledged_events_lost", 0, verdict.lost),
@@ -147,6 +166,7 @@ fn conclude(drill: &KillRestart, story: &Story, report: &FleetReport, verdict: V
         Check::equal("sequences_seen_twice", 0, tally.sequences_repeated + tally.wire_sequences_repeated),
         Check::equal("unacknowledged_after_settling", 0, verdict.unacknowledged),
     ];
+    checks.extend(outcome.checks(news));
     let mut figures = Map::new();
     let mut note = |name: &str, value| figures.insert(name.to_owned(), value);
     note("devices", drill.devices.into());
@@ -159,6 +179,7 @@ fn conclude(drill: &KillRestart, story: &Story, report: &FleetReport, verdict: V
     note("server_rss_kib", story.rss_kib.into());
     note("events_accepted", verdict.accepted.into());
     note("events_unknown", verdict.unknown.into());
-    note("fleet", report.figures());
+    outcome.figures(news, &mut figures);
+    figures.insert("fleet".into(), report.figures());
     DrillReport::new(checks, figures)
 }

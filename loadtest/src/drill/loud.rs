@@ -131,7 +131,7 @@ fn play(drill: &LoudDrill, server: &mut Server, watch: &mut Watch, loud: &Loud) 
 
     let (begun, cpu) = (Instant::now(), server.cpu_time()?);
     loud.shout(true)?;
-    watch.endure("loud", server)?;
+    watch.endure("loud", drill.bystanders.lasts, server)?;
     loud.shout(false)?;
     (story.sent, story.took, story.cpu) = (loud.sent(), begun.elapsed(), server.cpu_time()?.saturating_sub(cpu));
 

@@ -19,6 +19,8 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(25);
 const SHOUT_EVERY: Duration = Duration::from_millis(1);
 /// Most publishes of one device that are open at a time.
 const OPEN_MAX: usize = 8;
+/// Most news that are told apart.
+const NEWS_MAX: usize = 100_000;
 /// A system describe (protobuf `SystemDescribe`): system part 1 in version 6200, user part 1 in version 6, both whole.
 pub(super) const SYSTEM_DESCRIBE: [u8; 37] = [
     0x0a, 0x11, 0x08, 4, 0x10, 1, 0x18, 0xb8, 0x30, 0x35, 0x1e, 0, 0, 0, 0x3d, 0x1e, 0, 0, 0, //
@@ -37,6 +39,8 @@ pub enum Work {
     Handshakes,
     /// Connect, then ping, each time as soon as the last ping is answered.
     Pings,
+    /// Connect, then publish with acknowledgement, each time as soon as the last publish is over.
+    Publishes,
     /// Come all at the moment at which the fleet begins to work, as after a power cut.
     Return {
         /// Whether they were connected before and have kept their sessions. If not, they are off until then.
@@ -77,6 +81,10 @@ pub struct Ledger {
     pub device: DeviceId,
     /// By the count in the text.
     pub fates: Vec<Fate>,
+    /// How often it heard each of the numbered news; those after the last that it heard are missing.
+    pub news: Vec<u8>,
+    /// How often its connection ended.
+    pub disconnects: u32,
 }
 
 /// What one call into a member works with.
@@ -105,6 +113,8 @@ pub(super) struct Member<D> {
     count: u32,
     open: Vec<OpenPublish>,
     fates: Vec<Fate>,
+    news: Vec<u8>,
+    disconnects: u32,
     connected: bool,
     arrived: bool,
 }
@@ -116,8 +126,20 @@ impl<D: Shouts> Member<D> {
         if matches!(job.work, Work::Handshakes | Work::Return { kept: false }) {
             device.forget_session();
         }
-        let (pace, open, fates) = (Pace::default(), Vec::new(), Vec::new());
-        Self { device, job, entropy, next_publish: None, pace, count: 0, open, fates, connected: false, arrived: false }
+        Self {
+            device,
+            job,
+            entropy,
+            next_publish: None,
+            pace: Pace::default(),
+            count: 0,
+            open: Vec::new(),
+            fates: Vec::new(),
+            news: Vec::new(),
+            disconnects: 0,
+            connected: false,
+            arrived: false,
+        }
     }
 
     pub(super) fn id(&self) -> DeviceId {
@@ -125,7 +147,7 @@ impl<D: Shouts> Member<D> {
     }
 
     pub(super) fn into_ledger(self) -> Ledger {
-        Ledger { device: self.id(), fates: self.fates }
+        Ledger { device: self.id(), fates: self.fates, news: self.news, disconnects: self.disconnects }
     }
 
     pub(super) fn timeout_at(&self) -> Option<Millis> {
@@ -139,6 +161,7 @@ impl<D: Shouts> Member<D> {
             Work::Handshakes if turn.working => self.device.power_on(turn.now),
             Work::Handshakes => {}
             Work::Pings => self.ping(turn),
+            Work::Publishes => self.publish_on(turn),
             Work::Return { kept } if turn.working => {
                 turn.tally.connected -= u64::from(std::mem::take(&mut self.connected));
                 self.device.power_on(turn.now);
@@ -159,7 +182,7 @@ impl<D: Shouts> Member<D> {
             match self.job.work {
                 Work::Publish { every } => self.publish(turn, every),
                 Work::Shout { rate_per_s } => self.shout(turn, rate_per_s),
-                Work::Handshakes | Work::Pings | Work::Return { .. } => {}
+                Work::Handshakes | Work::Pings | Work::Publishes | Work::Return { .. } => {}
             }
         }
     }
@@ -189,7 +212,7 @@ impl<D: Shouts> Member<D> {
                 DeviceEvent::Disconnected { reason, .. } => self.went(turn, reason),
                 DeviceEvent::Published { publish, accepted } => self.published(turn, publish, accepted),
                 DeviceEvent::Called { .. } => turn.tally.calls_answered += 1,
-                DeviceEvent::EventReceived { .. } => turn.tally.events_received += 1,
+                DeviceEvent::EventReceived { name, data, .. } => self.heard(turn, &name, &data),
                 DeviceEvent::PingAnswered => {
                     turn.tally.pings_answered += 1;
                     self.ping(turn);
@@ -215,11 +238,24 @@ impl<D: Shouts> Member<D> {
             _ => {}
         }
         self.ping(turn);
+        self.publish_on(turn);
     }
 
     fn went(&mut self, turn: &mut Turn<'_>, reason: &'static str) {
         turn.tally.connected -= u64::from(std::mem::take(&mut self.connected));
+        self.disconnects += 1;
         *turn.tally.disconnects.entry(reason).or_default() += 1;
+    }
+
+    fn heard(&mut self, turn: &mut Turn<'_>, name: &str, data: &[u8]) {
+        turn.tally.events_received += 1;
+        let number = std::str::from_utf8(data).ok().and_then(|text| text.parse::<usize>().ok());
+        let Some(number) = number.filter(|number| self.job.audit && name.starts_with(NEWS_PREFIX) && *number < NEWS_MAX) else { return };
+        if self.news.len() <= number {
+            self.news.resize(number + 1, 0);
+        }
+        turn.tally.news_repeated += u64::from(self.news[number] > 0);
+        self.news[number] = self.news[number].saturating_add(1);
     }
 
     fn ping(&mut self, turn: &mut Turn<'_>) {
@@ -243,6 +279,16 @@ impl<D: Shouts> Member<D> {
 
     fn publish(&mut self, turn: &mut Turn<'_>, every: Duration) {
         self.next_publish = Some(turn.now + every.max(Duration::from_millis(1)));
+        self.publish_once(turn);
+    }
+
+    fn publish_on(&mut self, turn: &mut Turn<'_>) {
+        if self.job.work == Work::Publishes && self.open.is_empty() {
+            self.publish_once(turn);
+        }
+    }
+
+    fn publish_once(&mut self, turn: &mut Turn<'_>) {
         if !turn.working || !self.connected {
             return;
         }
@@ -276,6 +322,7 @@ impl<D: Shouts> Member<D> {
         if let Some(fate) = self.fates.get_mut(open.count as usize) {
             *fate = if accepted { Fate::Acknowledged } else { Fate::Failed };
         }
+        self.publish_on(turn);
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Tally {
     pub retransmissions: u64,
     /// Events that came from the server.
     pub events_received: u64,
+    /// Numbered news among them that their device had heard before.
+    pub news_repeated: u64,
     /// Function calls that were answered.
     pub calls_answered: u64,
     /// Pings that the server answered.
@@ -92,6 +94,7 @@ impl Tally {
             (&mut self.shouted, other.shouted),
             (&mut self.retransmissions, other.retransmissions),
             (&mut self.events_received, other.events_received),
+            (&mut self.news_repeated, other.news_repeated),
             (&mut self.calls_answered, other.calls_answered),
             (&mut self.pings_answered, other.pings_answered),
             (&mut self.sequences_repeated, other.sequences_repeated),
@@ -121,7 +124,9 @@ pub(super) struct Gauges {
     handshakes: AtomicU64,
     handshakes_finished: AtomicU64,
     acknowledged: AtomicU64,
+    failed: AtomicU64,
     open: AtomicU64,
+    events_received: AtomicU64,
     shouted: AtomicU64,
     retransmissions: AtomicU64,
     pings_answered: AtomicU64,
@@ -141,8 +146,12 @@ pub struct Moment {
     pub handshakes_finished: u64,
     /// Publishes acknowledged so far.
     pub acknowledged: u64,
+    /// Publishes refused or over time so far.
+    pub failed: u64,
     /// Publishes that are neither acknowledged nor failed.
     pub open: u64,
+    /// Events that came from the server so far.
+    pub events_received: u64,
     /// Events sent without acknowledgement so far.
     pub shouted: u64,
     /// Messages that devices sent once more so far.
@@ -160,7 +169,9 @@ impl Gauges {
         self.handshakes.store(tally.handshakes, Ordering::Relaxed);
         self.handshakes_finished.store(tally.handshakes_finished, Ordering::Relaxed);
         self.acknowledged.store(tally.acknowledged, Ordering::Relaxed);
+        self.failed.store(tally.failed, Ordering::Relaxed);
         self.open.store(tally.open, Ordering::Relaxed);
+        self.events_received.store(tally.events_received, Ordering::Relaxed);
         self.shouted.store(tally.shouted, Ordering::Relaxed);
         self.retransmissions.store(tally.retransmissions, Ordering::Relaxed);
         self.pings_answered.store(tally.pings_answered, Ordering::Relaxed);
@@ -173,7 +184,9 @@ impl Gauges {
         moment.handshakes += self.handshakes.load(Ordering::Relaxed);
         moment.handshakes_finished += self.handshakes_finished.load(Ordering::Relaxed);
         moment.acknowledged += self.acknowledged.load(Ordering::Relaxed);
+        moment.failed += self.failed.load(Ordering::Relaxed);
         moment.open += self.open.load(Ordering::Relaxed);
+        moment.events_received += self.events_received.load(Ordering::Relaxed);
         moment.shouted += self.shouted.load(Ordering::Relaxed);
         moment.retransmissions += self.retransmissions.load(Ordering::Relaxed);
         moment.pings_answered += self.pings_answered.load(Ordering::Relaxed);

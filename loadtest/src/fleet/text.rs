@@ -9,7 +9,8 @@ use firmware_protocol::id::DeviceId;
 pub const EVENT_NAME: &str = "fleet/count";
 /// Name of the events that it sends without acknowledgement.
 pub const LOUD_NAME: &str = "loud/count";
-/// Prefix that a fleet's devices subscribe to. The fleet publishes nothing under it: with N devices each event would become N.
+/// Prefix that a fleet's devices subscribe to. The fleet publishes nothing under it: with N devices each event would become N. Others publish news
+/// under it, whose text is their number, from 0.
 pub const NEWS_PREFIX: &str = "fleet/news";
 
 /// Device, run of the fleet, and count.

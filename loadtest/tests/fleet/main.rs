@@ -141,10 +141,14 @@ fn lost_and_doubled_events_are_found() -> Result<()> {
 #[test]
 fn devices_answer_calls_and_receive_events() -> Result<()> {
     let scene = Scene::publishing(5, Fault::Nothing)?;
-    scene.cloud.talk()?;
+    for talks in 1..=2 {
+        scene.cloud.talk()?;
+        scene.until(|moment| moment.events_received == 30 * talks)?;
+    }
     scene.until_acknowledged(100)?;
-    let (FleetReport { tally, .. }, _) = scene.end()?;
-    assert_eq!((tally.calls_answered, tally.events_received), (30, 30));
+    let (FleetReport { tally, ledgers, .. }, _) = scene.end()?;
+    assert_eq!((tally.calls_answered, tally.events_received, tally.news_repeated), (60, 60, 30));
+    assert!(ledgers.iter().all(|ledger| ledger.news == [0, 0, 2] && ledger.disconnects == 0), "the third of the news, twice");
     Ok(())
 }
 
@@ -164,6 +168,18 @@ fn fleets_that_only_handshake_or_ping_do_so_as_long_as_they_are_told_to() -> Res
     scene.until(|moment| moment.pings_answered >= 1000)?;
     let tally = scene.fleet.stop()?.tally;
     assert_eq!((tally.connected, tally.handshakes), (30, 30));
+    Ok(())
+}
+
+#[test]
+fn devices_that_publish_on_have_one_publish_open_each_until_they_are_told_to_rest() -> Result<()> {
+    let scene = Scene::new(Work::Publishes, 1, Fault::Nothing)?;
+    scene.fleet.work(true)?;
+    scene.until_acknowledged(500)?;
+    assert!(scene.fleet.moment().open <= 30);
+    let (FleetReport { tally, .. }, verdict) = scene.end()?;
+    assert_eq!(verdict, Verdict { accepted: tally.sent, ..Verdict::default() });
+    assert_eq!((tally.acknowledged, tally.failed), (tally.sent, 0));
     Ok(())
 }
 

@@ -275,7 +275,7 @@ impl Cloud {
 
     fn talk(&mut self) {
         let call = Request::Call { function: "double".into(), argument: "21".into() };
-        let news = Delivery::new(&format!("{NEWS_PREFIX}/today"), 0, Some(b"rain")).map(Request::Deliver);
+        let news = Delivery::new(&format!("{NEWS_PREFIX}/today"), 0, Some(b"2")).map(Request::Deliver);
         let connections: Vec<ConnectionId> = self.sessions.keys().copied().collect();
         for (connection, request) in connections.iter().flat_map(|id| [Ok(call.clone()), news.clone()].map(|request| (*id, request))) {
             let Ok(request) = request else { continue };
