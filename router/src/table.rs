@@ -1,11 +1,11 @@
 //! A hash table of things that know their key. It holds each once, in pieces of memory that never move, and finds it by a number of four bytes.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::mem;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// About how large a piece is. Small enough for a table of few things, large enough that an allocator adds nothing to speak of.
 const PIECE_BYTES: usize = 16 << 10;
@@ -36,7 +36,7 @@ pub struct Slot(u32);
 #[derive(Debug)]
 pub struct Table<T> {
     slots: HashTable<Slot>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     things: Pieces<T>,
 }
 
@@ -129,7 +129,7 @@ impl<T: Keyed> Table<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { slots: HashTable::new(), hasher: RandomState::new(), things: Pieces::default() }
+        Self { slots: HashTable::new(), hasher: DefaultHashBuilder::default(), things: Pieces::default() }
     }
 }
 
@@ -191,7 +191,7 @@ impl<T: Keyed> Pieces<T> {
     }
 
     /// Slots in a table are those of things; the hash of another would be that of nothing.
-    fn hash(&self, slot: Slot, hasher: &RandomState) -> u64 {
+    fn hash(&self, slot: Slot, hasher: &DefaultHashBuilder) -> u64 {
         self.get(slot).map_or(0, |thing| hasher.hash_one(thing.key()))
     }
 }

@@ -1,10 +1,11 @@
 //! A map most of which is read at once and in order: a million entries lie side by side, because that many single allocations, or a tree of them, would
 //! cost more than reading them.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::ops::Index;
+
+use hashbrown::HashMap;
 
 /// A map, ordered by key.
 #[derive(Clone)]
