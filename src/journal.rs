@@ -72,6 +72,7 @@
 //! The last of these zeros are the reserve: only [`Journal::commit_from_reserve`] goes there, when there is no room for more of them.
 //! An unknown kind or a newer version is refused in words.
 
+mod census;
 mod compaction;
 mod copy;
 mod disk;
@@ -98,6 +99,7 @@ mod format_tests;
 #[cfg(test)]
 pub(crate) mod test_records;
 
+pub use census::Census;
 pub use compaction::{CompactionOptions, Covered, compact, remove_segments};
 pub use copy::{FilesUpTo, LatestMark, Mark, files_up_to};
 pub use error::{CommitError, CompactionError, EventsError, OpenError};
