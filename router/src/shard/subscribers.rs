@@ -12,7 +12,8 @@ use firmware_protocol::time::Now;
 use super::calls::Purpose;
 use super::{Output, Shard};
 use crate::delivery::delivery;
-use crate::event::Event;
+use crate::event::{Event, Position};
+use crate::fate::Fate;
 use crate::table::Slot;
 
 /// How long an event is offered to a subscribed device.
@@ -74,17 +75,27 @@ impl<R> Shard<R> {
         std::mem::take(&mut self.new_subscribers)
     }
 
-    pub(super) fn fan_out(&mut self, now: Now, event: &Event, out: &mut Vec<Output<R>>) {
-        let Some(subscribers) = self.subscribers.get(&event.owner).filter(|subscribers| subscribers.may_want(event)) else { return };
-        for slot in &subscribers.devices {
-            let Some(device) = self.devices.at(*slot).filter(|device| device.presence.is_online(now.at)) else { continue };
-            let delivery = delivery(event, &device.subscriptions, device.takes_typed_events());
-            let (Some(link), Some(delivery)) = (device.link, delivery) else { continue };
-            let deadline = now.at + DELIVERY_SPAN;
-            let request = self.calls.open(device.id(), Purpose::Delivery);
+    pub(super) fn fan_out(&mut self, now: Now, position: Position, event: &Event, out: &mut Vec<Output<R>>) {
+        let (mut asked, mut offline) = (0, 0);
+        let deadline = now.at + DELIVERY_SPAN;
+        let subscribers = self.subscribers.get(&event.owner).filter(|subscribers| subscribers.may_want(event));
+        for slot in subscribers.iter().flat_map(|subscribers| &subscribers.devices) {
+            let Some(device) = self.devices.at(*slot) else { continue };
+            let Some(delivery) = delivery(event, &device.subscriptions, device.takes_typed_events()) else { continue };
+            let Some(link) = device.link.filter(|_| device.presence.is_online(now.at)) else {
+                offline += 1;
+                continue;
+            };
+            let request = self.calls.open(device.id(), Purpose::Delivery(position));
             self.timers.end_call(deadline + Duration::from_secs(1), request);
-            self.counts.deliveries += 1;
+            asked += 1;
             out.push(Output::Request { link, id: request, request: Request::Deliver(delivery), deadline });
+        }
+        self.deliveries.note(Fate::Offline, offline);
+        match (asked, offline) {
+            (0, 0) => out.push(Output::Fate { position, fate: Fate::Unwanted }),
+            (0, _) => out.push(Output::Fate { position, fate: Fate::Offline }),
+            _ => self.deliveries.begin(position, asked),
         }
     }
 }
