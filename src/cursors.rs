@@ -296,11 +296,6 @@ impl Cursor {
         &self.standing.mark
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Moves the cursor. When this returns, `mark` is durable, and up to where the journal was. It costs one synced write in place, without growing a
     /// file.
     ///

@@ -435,13 +435,18 @@ impl JournalMetrics {
     }
 }
 
+/// The name of a reason as labels have it.
+fn label(reason: &str) -> String {
+    reason.replace('-', "_")
+}
+
 impl ShardMetrics {
     /// That is what became of events for single devices.
     pub fn delivered(&self, fates: &Fates) {
         for fate in Fate::ALL {
             let count = fates[fate.index()];
             if count > 0 {
-                self.deliveries.with_label_values(&[&fate.name().replace('-', "_")]).inc_by(count);
+                self.deliveries.with_label_values(&[&label(fate.name())]).inc_by(count);
             }
         }
     }
@@ -453,7 +458,7 @@ impl StockMetrics {
         let Balance { accepted, ledger, expired_unread, pending } = balance;
         let states = [("accepted", *accepted), ("delivered", ledger.delivered), ("expired", ledger.expired + expired_unread)];
         states.into_iter().for_each(|(state, count)| self.raise([sink, state, ""], count));
-        ledger.rejected.iter().for_each(|(reason, count)| self.raise([sink, "rejected", reason], *count));
+        ledger.rejected.iter().for_each(|(reason, count)| self.raise([sink, "rejected", &label(reason)], *count));
         self.pending.with_label_values(&[sink]).set(i64::try_from(*pending).unwrap_or(i64::MAX));
         self.imbalance.with_label_values(&[sink]).set(balance.imbalance());
     }

@@ -140,7 +140,7 @@ impl Counted {
             bytes += frame.header.frame_len();
             let found = frame.count_events(Position(0));
             self.add(place, frame.header.first, found);
-            self.next = frame.header.next();
+            self.next = self.next.max(frame.header.next());
         }
         Ok((bytes, false))
     }
@@ -162,7 +162,7 @@ impl Counted {
 
     fn missing(&self) -> u64 {
         let found = self.blocks.iter().map(|block| block.found).sum::<u64>();
-        (self.next.0 - self.segment.first.0).saturating_sub(found)
+        self.next.0.saturating_sub(self.segment.first.0).saturating_sub(found)
     }
 }
 
