@@ -104,10 +104,7 @@ impl<R> Shard<R> {
                 };
                 out.push(Output::Answer { reply, answer: Err(error) });
             }
-            (Purpose::Delivery(position), outcome) => {
-                let fate = self.deliveries.end(position, fate_of(&outcome));
-                out.extend(fate.map(|fate| Output::Fate { position, fate }));
-            }
+            (Purpose::Delivery(position), outcome) => self.delivery_ended(now, open.device, position, fate_of(&outcome), out),
             (Purpose::Describe, Ok(Outcome::Described(kind, payload))) => self.described(now, open.device, kind, payload, out),
             (Purpose::Vitals, Ok(Outcome::Described(DescribeKind::Metrics, page))) => self.vitals_told(now, open.device, Some(page), out),
             (Purpose::Vitals, _) => self.vitals_told(now, open.device, None, out),

@@ -276,6 +276,49 @@ fn an_event_for_devices_that_are_all_offline_is_rejected_at_once_and_one_without
 }
 
 #[test]
+fn a_device_gets_a_burst_a_few_at_a_time_and_in_order() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let (mut under_way, mut met) = (std::collections::VecDeque::new(), Vec::new());
+    for position in 1..=300 {
+        let out = bench.apply(committed(position, "news", 1));
+        under_way.extend(requests(&out));
+        met.extend(fates(&out));
+    }
+    assert_eq!(under_way.len(), 32);
+    assert_eq!(met, (289..=300).map(|position| (position, Fate::Busy)).collect::<Vec<_>>(), "32 are under way and 256 wait");
+    met.clear();
+    while let Some(request) = under_way.pop_front() {
+        let out = bench.apply(Input::Settled { request, outcome: Ok(Outcome::Acknowledged) });
+        under_way.extend(requests(&out));
+        assert!(under_way.len() <= 32);
+        met.extend(fates(&out));
+    }
+    assert_eq!(met, (1..=288).map(|position| (position, Fate::Delivered)).collect::<Vec<_>>());
+    assert_eq!(requests(&bench.apply(committed(301, "news", 1))).len(), 1, "nothing is left behind");
+}
+
+#[test]
+fn what_waits_for_a_device_that_falls_silent_or_goes_waits_no_longer() {
+    for (outcome, expected) in
+        [(Outcome::TimedOut { received: false }, Fate::Unanswered), (Outcome::Closed { received: false }, Fate::Offline)]
+    {
+        let mut bench = Bench::new();
+        bench.connect(1, DEVICE);
+        let under_way: Vec<_> = (1..=40).flat_map(|position| requests(&bench.apply(committed(position, "news", 1)))).collect();
+        if expected == Fate::Offline {
+            bench.apply(Input::Closed { device: DEVICE, link: link(1) });
+        }
+        let mut met = fates(&bench.apply(Input::Settled { request: under_way[0], outcome: Ok(outcome.clone()) }));
+        assert_eq!(met.len(), 9, "that one, and the eight that waited");
+        for request in &under_way[1..] {
+            met.extend(fates(&bench.apply(Input::Settled { request: *request, outcome: Ok(outcome.clone()) })));
+        }
+        assert!(met.len() == 40 && met.iter().all(|(_, fate)| *fate == expected));
+    }
+}
+
+#[test]
 fn leases_end_and_say_so_once() {
     let mut bench = Bench::new();
     bench.connect(1, DEVICE);
