@@ -35,7 +35,7 @@ const ENDING: &str = ".cursor";
 pub struct Ledger {
     /// Passed on.
     pub delivered: u64,
-    /// No longer kept when the sink came to them.
+    /// No longer kept when the sink came to them, or too old by then to be passed on.
     pub expired: u64,
     /// Not passed on, by reason.
     pub rejected: BTreeMap<String, u64>,
@@ -48,6 +48,26 @@ pub struct Mark {
     pub position: Position,
     /// How.
     pub ledger: Ledger,
+}
+
+/// All that a cursor's file says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Where the cursor was when it was made: events up to there are in no ledger.
+    pub origin: Position,
+    /// How far it has come.
+    pub mark: Mark,
+    /// The newest durable event when this was written. A journal that ends before it has lost events.
+    pub seen: Position,
+    /// Events after the origin that the journal lost at its end: their positions were given out again.
+    pub lost: u64,
+}
+
+impl Standing {
+    /// How many events were accepted since the cursor was made, in a journal whose newest durable event is at `last`.
+    pub fn accepted(&self, last: Position) -> u64 {
+        last.max(self.seen).0.saturating_sub(self.origin.0) + self.lost
+    }
 }
 
 /// Why a cursor cannot be opened or moved.
@@ -81,8 +101,11 @@ pub enum CursorError {
         /// The newest version that this program can read.
         known: u16,
     },
-    /// The cursor belongs to a journal that had more events than this one.
-    #[error("the cursor {name} is at position {position}, but the journal's last event is {last}: it belongs to another journal")]
+    /// The journal had more events when the cursor was moved: it has lost its end, or is another one.
+    #[error(
+        "the cursor {name} is at position {position}, but the journal's last event is {last}: the journal has lost its end, or is another one. \
+         Restore a backup, or remove the cursors: their sinks then begin anew"
+    )]
     Ahead {
         /// Whose.
         name: String,
@@ -147,8 +170,9 @@ impl Cursors {
             let entry = entry.map_err(io_error("list", dir))?.file_name();
             let Some(name) = entry.to_str().and_then(|name| name.strip_suffix(ENDING)) else { continue };
             let (_, stored) = CursorFile::open(&cursors.path(name))?;
-            cursors.check(name, stored.mark.position)?;
-            cursors.known().insert(name.to_owned(), Arc::new(Known::at(stored.mark.position)));
+            let position = stored.standing.mark.position;
+            cursors.check(name, position)?;
+            cursors.known().insert(name.to_owned(), Arc::new(Known::at(position)));
         }
         if cursors.known().len() > CURSORS_MAX {
             return Err(CursorError::TooMany(CURSORS_MAX));
@@ -175,11 +199,49 @@ impl Cursors {
                 CursorFile::create(&path, origin)?
             }
         };
-        self.check(name, stored.mark.position)?;
-        let known = Arc::clone(all.entry(name.to_owned()).or_insert_with(|| Arc::new(Known::at(stored.mark.position))));
+        let standing = stored.standing;
+        self.check(name, standing.mark.position)?;
+        let known = Arc::clone(all.entry(name.to_owned()).or_insert_with(|| Arc::new(Known::at(standing.mark.position))));
         known.taken.store(true, Ordering::Release);
-        let (name, cursors) = (name.to_owned(), self.clone());
-        Ok(Cursor { name, file, origin: stored.origin, mark: stored.mark, is_broken: false, known, cursors })
+        drop(all);
+        let mut cursor = Cursor { name: name.to_owned(), file, standing, is_broken: false, known, cursors: self.clone() };
+        cursor.note_loss()?;
+        Ok(cursor)
+    }
+
+    /// The names of all cursors, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.known().keys().cloned().collect()
+    }
+
+    /// How far a cursor has come, as far as that is durable. `None` if there is no such cursor.
+    pub fn position(&self, name: &str) -> Option<Position> {
+        self.known().get(name).map(|known| known.position())
+    }
+
+    /// What the file of a cursor says.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn standing(&self, name: &str) -> Result<Standing, CursorError> {
+        check_name(name)?;
+        CursorFile::open(&self.path(name)).map(|(_, stored)| stored.standing)
+    }
+
+    /// Removes a cursor, durably.
+    ///
+    /// # Errors
+    /// It is in use, or cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), CursorError> {
+        check_name(name)?;
+        let mut all = self.known();
+        if all.get(name).is_some_and(|known| known.taken.load(Ordering::Acquire)) {
+            return Err(CursorError::Taken(name.to_owned()));
+        }
+        let path = self.path(name);
+        durable::remove_file(&path).map_err(io_error("remove", &path))?;
+        all.remove(name);
+        Ok(())
     }
 
     /// The cursor that is furthest behind, and how far it has come. `None` if there are none.
@@ -217,8 +279,7 @@ impl Known {
 pub struct Cursor {
     name: String,
     file: CursorFile,
-    origin: Position,
-    mark: Mark,
+    standing: Standing,
     is_broken: bool,
     known: Arc<Known>,
     cursors: Cursors,
@@ -227,36 +288,66 @@ pub struct Cursor {
 impl Cursor {
     /// Where it was when it was made: events up to there are in no ledger.
     pub fn origin(&self) -> Position {
-        self.origin
+        self.standing.origin
     }
 
     /// What was committed last.
     pub fn mark(&self) -> &Mark {
-        &self.mark
+        &self.standing.mark
     }
 
-    /// Moves the cursor. When this returns, `mark` is durable. It costs one synced write in place, without growing a file.
+    /// Moves the cursor. When this returns, `mark` is durable, and up to where the journal was. It costs one synced write in place, without growing a
+    /// file.
     ///
     /// # Errors
     /// It would go back, or pass the newest durable event; then it stays as it was. If it cannot be written, every later commit is refused.
     pub fn commit(&mut self, mark: Mark) -> Result<(), CursorError> {
-        if self.is_broken {
-            return Err(CursorError::Broken(self.name.clone()));
+        let (from, to) = (self.standing.mark.position, mark.position);
+        if to < from {
+            return Err(CursorError::Backwards { name: self.name.clone(), position: from, to });
         }
-        if mark.position < self.mark.position {
-            return Err(CursorError::Backwards { name: self.name.clone(), position: self.mark.position, to: mark.position });
-        }
-        self.cursors.check(&self.name, mark.position)?;
+        self.cursors.check(&self.name, to)?;
         check_reasons(&mark.ledger)?;
-        if mark == self.mark {
+        if mark == self.standing.mark {
+            return self.unless_broken();
+        }
+        self.write(Standing { mark, seen: self.cursors.shared.events.last(), ..self.standing.clone() })
+    }
+
+    /// Makes durable up to where the journal is, so that it is noticed if it loses what is there. Costs nothing if that is known.
+    ///
+    /// # Errors
+    /// As for [`Cursor::commit`].
+    pub fn witness(&mut self) -> Result<(), CursorError> {
+        let seen = self.cursors.shared.events.last();
+        if seen <= self.standing.seen {
+            return self.unless_broken();
+        }
+        self.write(Standing { seen, ..self.standing.clone() })
+    }
+
+    /// A journal that ends before what was seen of it has lost events, whose positions it will give out again.
+    fn note_loss(&mut self) -> Result<(), CursorError> {
+        let (seen, last) = (self.standing.seen, self.cursors.shared.events.last());
+        if seen <= last {
             return Ok(());
         }
-        let written = self.file.write(self.origin, &mark);
+        tracing::error!(sink = self.name, ends = %last, ended = %seen, "the journal has lost durable events");
+        self.write(Standing { seen: last, lost: self.standing.lost + (seen.0 - last.0), ..self.standing.clone() })
+    }
+
+    fn write(&mut self, standing: Standing) -> Result<(), CursorError> {
+        self.unless_broken()?;
+        let written = self.file.write(&standing);
         self.is_broken = written.is_err();
         written?;
-        self.known.position.store(mark.position.0, Ordering::Release);
-        self.mark = mark;
+        self.known.position.store(standing.mark.position.0, Ordering::Release);
+        self.standing = standing;
         Ok(())
+    }
+
+    fn unless_broken(&self) -> Result<(), CursorError> {
+        if self.is_broken { Err(CursorError::Broken(self.name.clone())) } else { Ok(()) }
     }
 }
 
@@ -268,7 +359,7 @@ impl Drop for Cursor {
 
 impl fmt::Debug for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cursor").field("name", &self.name).field("mark", &self.mark).finish_non_exhaustive()
+        f.debug_struct("Cursor").field("name", &self.name).field("mark", &self.standing.mark).finish_non_exhaustive()
     }
 }
 

@@ -73,6 +73,7 @@
 //! An unknown kind or a newer version is refused in words.
 
 mod alike;
+mod census;
 mod compaction;
 mod copy;
 mod disk;
@@ -99,6 +100,7 @@ mod format_tests;
 #[cfg(test)]
 pub(crate) mod test_records;
 
+pub use census::Census;
 pub use compaction::{CompactionOptions, Covered, compact, remove_segments};
 pub use copy::{FilesUpTo, LatestMark, Mark, files_up_to};
 pub use error::{CommitError, CompactionError, EventsError, OpenError};

@@ -9,7 +9,9 @@ use firmware_protocol::session::{Dropped, Unkept};
 use firmware_protocol::tcp::handshake::Refusal as TcpRefusal;
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use router::fate::{Fate, Fates};
 
+use crate::stock::Balance;
 use crate::terminators::Over;
 use crate::waiting_room::{Entered, Refused};
 
@@ -115,6 +117,32 @@ pub struct ShardMetrics {
     pub lane_full: IntCounterVec,
     /// Inputs handled.
     pub inputs: IntCounter,
+    deliveries: IntCounterVec,
+}
+
+/// What the fan-out to subscribed devices counts.
+#[derive(Clone, Debug)]
+pub struct FanOutMetrics {
+    /// Events that shards were sent and whose fate is not known yet.
+    pub waiting: IntGauge,
+    /// Times that a shard did not keep up and had to read by itself.
+    pub behind: IntCounter,
+    /// Times that the journal could not be read.
+    pub failures: IntCounter,
+}
+
+/// What taking stock comes to.
+#[derive(Clone, Debug)]
+pub struct StockMetrics {
+    /// When stock was last taken, in seconds since 1970.
+    pub taken_at: IntGauge,
+    /// Events that should be in the journal and are not.
+    pub missing: IntGauge,
+    /// Times that stock could not be taken, or a cursor not be moved.
+    pub failures: IntCounter,
+    events: IntCounterVec,
+    pending: IntGaugeVec,
+    imbalance: IntGaugeVec,
 }
 
 /// What the event streams count.
@@ -266,6 +294,34 @@ impl Metrics {
         ShardMetrics {
             lane_full: self.counters("holdfast_shard_lane_full_total", "Outputs of shards that found a full lane.", "destination"),
             inputs: self.counter("holdfast_shard_inputs_total", "Inputs handled by shards."),
+            deliveries: self.counters("holdfast_deliveries_total", "Events for single subscribed devices that met their fate.", "outcome"),
+        }
+    }
+
+    /// Metrics of the fan-out.
+    pub fn fan_out(&self) -> FanOutMetrics {
+        FanOutMetrics {
+            waiting: self.gauge("holdfast_fan_out_waiting_events", "Events on their way to subscribed devices, once for each shard."),
+            behind: self.counter("holdfast_fan_out_behind_total", "Times a shard did not keep up and was served by itself."),
+            failures: self.counter("holdfast_fan_out_failures_total", "Times the journal could not be read for subscribed devices."),
+        }
+    }
+
+    /// Metrics of taking stock.
+    pub fn stock(&self) -> StockMetrics {
+        let labels = &["sink", "state", "reason"];
+        let events = Opts::new("holdfast_sink_events_total", "Events that were accepted for a sink, and what became of them.");
+        StockMetrics {
+            taken_at: self.gauge("holdfast_stock_taken_timestamp_seconds", "When the events of all sinks were last counted."),
+            missing: self.gauge("holdfast_journal_missing_events", "Events that should be in the journal and were not found there."),
+            failures: self.counter("holdfast_stock_failures_total", "Times events could not be counted, or a cursor not be moved."),
+            events: self.add(IntCounterVec::new(events, labels)),
+            pending: self.gauges("holdfast_sink_pending_events", "Events after a sink's cursor, counted in the journal.", "sink"),
+            imbalance: self.gauges(
+                "holdfast_sink_imbalance_messages",
+                "Events accepted and neither in the ledger nor in the journal.",
+                "sink",
+            ),
         }
     }
 
@@ -297,7 +353,8 @@ impl Metrics {
             continued: self.counter("holdfast_streams_continued_total", "Streams continued after the position their reader named."),
             replayed: self.counter("holdfast_streams_replayed_events_total", "Events read from the journal for streams."),
             gaps: self.counter("holdfast_streams_gaps_total", "Gaps that readers of streams were told of."),
-            missed: self.counter("holdfast_streams_missed_total", "Batches that were not passed on because the fan-out was behind."),
+            missed: self
+                .counter("holdfast_streams_missed_total", "Batches that streams had to read from the journal because they were behind."),
         }
     }
 }
@@ -375,6 +432,41 @@ impl JournalMetrics {
     /// A record was not written for `reason`.
     pub fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
+    }
+}
+
+/// The name of a reason as labels have it.
+fn label(reason: &str) -> String {
+    reason.replace('-', "_")
+}
+
+impl ShardMetrics {
+    /// That is what became of events for single devices.
+    pub fn delivered(&self, fates: &Fates) {
+        for fate in Fate::ALL {
+            let count = fates[fate.index()];
+            if count > 0 {
+                self.deliveries.with_label_values(&[&label(fate.name())]).inc_by(count);
+            }
+        }
+    }
+}
+
+impl StockMetrics {
+    /// What was counted of a sink.
+    pub fn took(&self, sink: &str, balance: &Balance) {
+        let Balance { accepted, ledger, expired_unread, pending } = balance;
+        let states = [("accepted", *accepted), ("delivered", ledger.delivered), ("expired", ledger.expired + expired_unread)];
+        states.into_iter().for_each(|(state, count)| self.raise([sink, state, ""], count));
+        ledger.rejected.iter().for_each(|(reason, count)| self.raise([sink, "rejected", &label(reason)], *count));
+        self.pending.with_label_values(&[sink]).set(i64::try_from(*pending).unwrap_or(i64::MAX));
+        self.imbalance.with_label_values(&[sink]).set(balance.imbalance());
+    }
+
+    /// A counter that follows one that is kept durably.
+    fn raise(&self, labels: [&str; 3], to: u64) {
+        let counter = self.events.with_label_values(&labels);
+        counter.inc_by(to.saturating_sub(counter.get()));
     }
 }
 

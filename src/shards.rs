@@ -1,23 +1,32 @@
 //! One thread per shard: it waits for its mailbox, lets the shard decide, and passes on what comes of it.
 
+mod subscribed;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use firmware_protocol::coap::Code;
-use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::id::DeviceId;
+use firmware_protocol::session::request::Request;
+use firmware_protocol::time::{Millis, Now};
 use prometheus::IntCounter;
 use router::ask::{Answer, AskError};
 use router::device::{DeviceView, Link};
 use router::errand::Errand;
-use router::event::Position;
+use router::event::{Event, Position};
+use router::fate::{Fate, Fates};
 use router::journal::RetireReason;
 use router::shard::{Input, Output, Shard, Then};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
+pub use self::subscribed::{SubscribedOwners, Wanting};
+
 use crate::clock::Clock;
+use crate::fan_out::{ToFanOut, UNTAKEN_MAX};
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::ShardMetrics;
 use crate::terminators::ToTerminator;
@@ -25,6 +34,10 @@ use crate::writer::{After, Append};
 
 /// Inputs taken in one turn.
 const INPUTS: usize = 512;
+/// Events offered to subscribed devices in one turn.
+const OFFERS: usize = 256;
+/// How soon a shard that could not pass everything on tries again.
+const AGAIN: Duration = Duration::from_millis(1);
 
 /// How a caller of the API is answered.
 #[derive(Debug)]
@@ -105,11 +118,14 @@ pub struct ShardLanes {
     pub writer: Lane<Append>,
     /// To whoever runs errands.
     pub errands: Sender<Errand>,
+    /// To the fan-out.
+    pub fan_out: Lane<ToFanOut>,
 }
 
 /// A shard on its thread.
 #[derive(Debug)]
 pub struct ShardThread {
+    index: usize,
     shard: Shard<Reply>,
     mailbox: Mailbox<Input<Reply>>,
     lanes: ShardLanes,
@@ -120,74 +136,142 @@ pub struct ShardThread {
     retirements: Vec<(Link, RetireReason)>,
     /// Errands that nobody took.
     failed: Vec<Errand>,
+    /// Committed events that were not offered to devices yet.
+    events: VecDeque<(Position, Arc<Event>)>,
+    /// Deliveries of one event that found a full lane.
+    held: VecDeque<Held>,
+    /// Events offered since the fan-out was told.
+    taken: usize,
+    /// What became of events since it was told.
+    fates: Vec<(Position, Fate)>,
 }
 
-/// Whose events a shard wants to see: those of owners with a subscribed device in it. Written by the shard, read by the journal's writer, which
-/// then wakes only shards that have something to deliver. A set bit may stand for several owners and is never cleared: it errs towards waking.
-#[derive(Debug, Default)]
-pub struct SubscribedOwners {
-    bits: [AtomicU64; 16],
-}
-
-impl SubscribedOwners {
-    fn place(owner: OwnerId) -> (usize, u64) {
-        let mixed = owner.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
-        (usize::try_from(mixed / 64).unwrap_or_default(), 1 << (mixed % 64))
-    }
-
-    fn add(&self, owner: OwnerId) {
-        let (word, bit) = Self::place(owner);
-        self.bits[word].fetch_or(bit, Ordering::Release);
-    }
-
-    /// Whether the shard may have a subscribed device of `owner`.
-    pub fn may_contain(&self, owner: OwnerId) -> bool {
-        let (word, bit) = Self::place(owner);
-        self.bits[word].load(Ordering::Acquire) & bit != 0
-    }
+/// A delivery that waits for room in the lane to its terminator.
+#[derive(Debug)]
+struct Held {
+    terminator: u16,
+    message: ToTerminator,
+    deadline: Millis,
 }
 
 impl ShardThread {
-    /// A thread's worth of shard.
+    /// A thread's worth of the shard with number `index`.
     pub fn new(
-        shard: Shard<Reply>,
+        (index, shard): (usize, Shard<Reply>),
         mailbox: Mailbox<Input<Reply>>,
         lanes: ShardLanes,
         clock: Clock,
         metrics: Arc<ShardMetrics>,
         subscribed: Arc<SubscribedOwners>,
     ) -> Self {
-        Self { shard, mailbox, lanes, clock, metrics, subscribed, retirements: Vec::new(), failed: Vec::new() }
+        Self {
+            index,
+            shard,
+            mailbox,
+            lanes,
+            clock,
+            metrics,
+            subscribed,
+            retirements: Vec::new(),
+            failed: Vec::new(),
+            events: VecDeque::new(),
+            held: VecDeque::new(),
+            taken: 0,
+            fates: Vec::new(),
+        }
     }
 
-    /// Runs until `stop` is set.
+    /// Runs until `stop` is set, and takes what came before.
     pub fn run(mut self, stop: &AtomicBool) {
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-        self.shard.take_new_subscribers().into_iter().for_each(|owner| self.subscribed.add(owner));
+        self.enter_subscribers();
+        self.subscribed.note_restored();
         while !stop.load(Ordering::Acquire) {
-            let now = self.clock.now();
-            let deadline = self.shard.timeout_at().map_or(Duration::from_secs(1), |at| at.since(now.at));
-            self.mailbox.wait(deadline.min(Duration::from_secs(1)));
-            let now = self.clock.now();
-            self.mailbox.drain(INPUTS, |input| inputs.push(input));
-            self.metrics.inputs.inc_by(inputs.len() as u64);
-            for input in inputs.drain(..) {
-                self.shard.apply(now, input, &mut outputs);
+            self.mailbox.wait(self.patience());
+            self.turn(INPUTS, &mut inputs, &mut outputs);
+        }
+        self.turn(usize::MAX, &mut inputs, &mut outputs);
+    }
+
+    /// How long it may sleep.
+    fn patience(&self) -> Duration {
+        let now = self.clock.now();
+        let deadline = self.shard.timeout_at().map_or(Duration::from_secs(1), |at| at.since(now.at));
+        let is_behind = !self.held.is_empty() || !self.events.is_empty() || !self.fates.is_empty();
+        deadline.min(if is_behind { AGAIN } else { Duration::from_secs(1) })
+    }
+
+    fn turn(&mut self, limit: usize, inputs: &mut Vec<Input<Reply>>, outputs: &mut Vec<Output<Reply>>) {
+        let now = self.clock.now();
+        self.send_held(now);
+        self.mailbox.drain(limit, |input| inputs.push(input));
+        self.metrics.inputs.inc_by(inputs.len() as u64);
+        for input in inputs.drain(..) {
+            match input {
+                Input::Committed { position, event } => self.events.push_back((position, event)),
+                input => self.shard.apply(now, input, outputs),
             }
-            for Errand { device, link, task, .. } in std::mem::take(&mut self.failed) {
-                self.shard.apply(now, Input::ErrandDone { device, link, outcome: task.failed() }, &mut outputs);
+        }
+        for Errand { device, link, task, .. } in std::mem::take(&mut self.failed) {
+            self.shard.apply(now, Input::ErrandDone { device, link, outcome: task.failed() }, outputs);
+        }
+        self.shard.handle_timeout(now, outputs);
+        for (link, reason) in std::mem::take(&mut self.retirements) {
+            self.retire(link, reason);
+        }
+        // Before any subscription goes to the journal, so that no event committed after it is skipped.
+        self.enter_subscribers();
+        outputs.drain(..).for_each(|output| self.pass_on(output));
+        self.offer_events(now, outputs);
+        self.report();
+        self.lanes.writer.ring();
+        self.lanes.terminators.iter_mut().for_each(Lane::ring);
+    }
+
+    fn enter_subscribers(&mut self) {
+        self.shard.take_new_subscribers().into_iter().for_each(|owner| self.subscribed.add(self.index, owner));
+    }
+
+    /// Offers committed events to devices, one after the other, as long as there is room for what that comes to.
+    fn offer_events(&mut self, now: Now, outputs: &mut Vec<Output<Reply>>) {
+        for _ in 0..OFFERS {
+            if !self.held.is_empty() {
+                return;
             }
-            self.shard.handle_timeout(now, &mut outputs);
-            for (link, reason) in std::mem::take(&mut self.retirements) {
-                self.retire(link, reason);
+            let Some((position, event)) = self.events.pop_front() else { return };
+            self.taken += 1;
+            self.shard.apply(now, Input::Committed { position, event }, outputs);
+            outputs.drain(..).for_each(|output| self.pass_on(output));
+        }
+    }
+
+    /// Tells the fan-out what became of events, and from time to time how many were taken.
+    fn report(&mut self) {
+        let fates = self.shard.take_delivery_fates();
+        if fates != Fates::default() {
+            self.metrics.delivered(&fates);
+        }
+        if self.fates.is_empty() && self.taken < UNTAKEN_MAX / 4 {
+            return;
+        }
+        let told = ToFanOut::Fates { shard: self.index, taken: self.taken, fates: std::mem::take(&mut self.fates) };
+        match self.lanes.fan_out.send(told) {
+            Ok(()) => self.taken = 0,
+            Err(ToFanOut::Fates { fates, .. }) => self.fates = fates,
+            Err(ToFanOut::Committed) => {}
+        }
+    }
+
+    fn send_held(&mut self, now: Now) {
+        while let Some(Held { terminator, message, deadline }) = self.held.pop_front() {
+            // One that is too late was given up by the shard.
+            if deadline <= now.at {
+                continue;
             }
-            // Before any subscription goes to the journal, so that no event committed after it is missed.
-            self.shard.take_new_subscribers().into_iter().for_each(|owner| self.subscribed.add(owner));
-            for output in outputs.drain(..) {
-                self.pass_on(output);
+            let Some(lane) = self.lanes.terminators.get_mut(usize::from(terminator)) else { continue };
+            if let Err(message) = lane.push(message) {
+                return self.held.push_front(Held { terminator, message, deadline });
             }
-            self.lanes.writer.ring();
-            self.lanes.terminators.iter_mut().for_each(Lane::ring);
         }
     }
 
@@ -195,8 +279,14 @@ impl ShardThread {
         match output {
             Output::Append { record, then } => self.append(record, then),
             Output::Request { link, id, request, deadline } => {
-                self.tell_terminator(link.terminator, ToTerminator::Request { connection: link.connection, id, request, deadline });
+                let is_delivery = matches!(request, Request::Deliver(_));
+                let message = ToTerminator::Request { connection: link.connection, id, request, deadline };
+                match is_delivery {
+                    true => self.deliver(link.terminator, message, deadline),
+                    false => self.tell_terminator(link.terminator, message),
+                }
             }
+            Output::Fate { position, fate } => self.fates.push((position, fate)),
             Output::Acknowledge { link, receipt, code } => {
                 self.tell_terminator(link.terminator, ToTerminator::Acknowledge { connection: link.connection, receipt, code });
             }
@@ -242,6 +332,14 @@ impl ShardThread {
         }
     }
 
+    /// A delivery that finds a full lane waits, and no other event is offered until it went.
+    fn deliver(&mut self, terminator: u16, message: ToTerminator, deadline: Millis) {
+        let Some(lane) = self.lanes.terminators.get_mut(usize::from(terminator)) else { return };
+        if let Err(message) = lane.push(message) {
+            self.held.push_back(Held { terminator, message, deadline });
+        }
+    }
+
     fn tell_terminator(&mut self, terminator: u16, message: ToTerminator) {
         let taken = self.lanes.terminators.get_mut(usize::from(terminator)).is_some_and(|lane| lane.push(message).is_ok());
         if !taken {
@@ -251,17 +349,4 @@ impl ShardThread {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_of_a_batch_spread_over_the_shards() {
-        let mut counts = [0; 16];
-        for n in 0..16_000u32 {
-            let mut id = [0xe0; 12];
-            id[8..].copy_from_slice(&n.to_be_bytes());
-            counts[shard_of(DeviceId(id), 16)] += 1;
-        }
-        assert!(counts.iter().all(|count| (700..1300).contains(count)), "{counts:?}");
-    }
-}
+mod tests;

@@ -19,8 +19,8 @@ use firmware_protocol::session::publish::is_system_name;
 use router::device::Link;
 use router::event::{CommittedEvents, Event, Position};
 use router::journal::Record;
-use router::shard::Input;
 
+use crate::fan_out::ToFanOut;
 use crate::journal::{CommitError, Committed, Journal};
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::JournalMetrics;
@@ -73,8 +73,10 @@ pub enum After {
 pub struct WriterLanes {
     /// The terminators.
     pub terminators: Vec<Lane<ToTerminator>>,
-    /// The shards, which deliver events to subscribed devices.
-    pub shards: Vec<(Lane<Input<Reply>>, Arc<SubscribedOwners>)>,
+    /// The fan-out, which reads events for subscribed devices when it is woken.
+    pub fan_out: Lane<ToFanOut>,
+    /// Whose events these want.
+    pub subscribed: Arc<SubscribedOwners>,
     /// The event streams.
     pub streams: tokio::sync::mpsc::Sender<CommittedEvents>,
 }
@@ -236,15 +238,12 @@ impl Writer {
     }
 
     fn fan_out(&mut self, events: Vec<(Position, Arc<Event>)>) {
-        let events: CommittedEvents = events.into();
-        for (lane, subscribed) in &mut self.lanes.shards {
-            // No device hears system events: a fleet that comes back must not wake every shard with each.
-            let wanted = events.iter().any(|(_, event)| !is_system_name(&event.name) && subscribed.may_contain(event.owner));
-            if wanted && lane.send(Input::Committed(Arc::clone(&events))).is_err() {
-                self.missed.inc();
-            }
+        // No device hears system events: a fleet that comes back must not wake the fan-out with each.
+        if events.iter().any(|(_, event)| !is_system_name(&event.name) && self.lanes.subscribed.wanting(event.owner).any()) {
+            // If the lane is full, it is about to look anyway.
+            let _ = self.lanes.fan_out.send(ToFanOut::Committed);
         }
-        if self.lanes.streams.try_send(events).is_err() {
+        if self.lanes.streams.try_send(events.into()).is_err() {
             self.missed.inc();
         }
     }

@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod device;
 pub mod errand;
 pub mod event;
+pub mod fate;
 mod in_common;
 pub mod journal;
 pub mod presence;

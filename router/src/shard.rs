@@ -1,6 +1,7 @@
 //! A shard: the single owner of a set of devices. Inputs in, outputs out; no I/O, no clock, no lock.
 
 mod calls;
+mod deliveries;
 mod life;
 mod requests;
 mod subscribers;
@@ -25,13 +26,15 @@ use firmware_protocol::time::{Millis, Now, UnixMillis};
 use crate::ask::{Answer, Ask, AskError};
 use crate::device::{AwaitedDevice, Device, DeviceView, Link};
 use crate::errand::{self, Errand};
-use crate::event::{CommittedEvents, NewEvent, Source};
+use crate::event::{Event, NewEvent, Position, Source};
+use crate::fate::{Fate, Fates};
 use crate::in_common::InCommon;
 use crate::journal::{Record, RetireReason};
 use crate::presence::STATUS_EVENT;
 use crate::table::Table;
 
 use self::calls::Calls;
+use self::deliveries::Deliveries;
 use self::subscribers::Subscribers;
 use self::timers::{Due, Look, Timers};
 
@@ -122,8 +125,13 @@ pub enum Input<R> {
         /// How it is answered, when the event is durable.
         reply: R,
     },
-    /// Events are durable and go out to subscribed devices.
-    Committed(CommittedEvents),
+    /// An event is durable and goes out to subscribed devices. Answered by [`Output::Fate`].
+    Committed {
+        /// Its position.
+        position: Position,
+        /// The event.
+        event: Arc<Event>,
+    },
     /// An errand was run.
     ErrandDone {
         /// For which device.
@@ -189,6 +197,13 @@ pub enum Output<R> {
     },
     /// Run an errand.
     Errand(Errand),
+    /// All devices that want a committed event have answered, or none will.
+    Fate {
+        /// The event's position.
+        position: Position,
+        /// What became of it.
+        fate: Fate,
+    },
     /// Answer a caller.
     Answer {
         /// Whom.
@@ -228,10 +243,6 @@ pub struct Counts {
     pub events: u64,
     /// Messages that were acknowledged and led to nothing, because the device has no owner or the name is the system's.
     pub unrouted: u64,
-    /// Deliveries begun to subscribed devices.
-    pub deliveries: u64,
-    /// Deliveries that a device acknowledged.
-    pub delivered: u64,
     /// Inputs about sessions that are no longer the device's.
     pub stale: u64,
     /// Requests of devices for names and the like that came too often.
@@ -255,6 +266,7 @@ pub struct Shard<R> {
     /// Owners that were not among them before.
     new_subscribers: Vec<OwnerId>,
     calls: Calls<R>,
+    deliveries: Deliveries,
     timers: Timers,
     entropy: Box<dyn Entropy + Send>,
     counts: Counts,
@@ -275,6 +287,7 @@ impl<R> Shard<R> {
             subscribers: BTreeMap::new(),
             new_subscribers: Vec::new(),
             calls: Calls::default(),
+            deliveries: Deliveries::default(),
             timers: Timers::default(),
             entropy,
             counts: Counts::default(),
@@ -284,6 +297,11 @@ impl<R> Shard<R> {
     /// What it did so far.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// What became of deliveries to single devices since the last call.
+    pub fn take_delivery_fates(&mut self) -> Fates {
+        self.deliveries.take_fates()
     }
 
     /// Number of devices that are online.
@@ -328,7 +346,7 @@ impl<R> Shard<R> {
                 out.push(Output::Views { reply, views });
             }
             Input::Publish { event, reply } => self.append_event(now, None, event, Then::Tell(reply), out),
-            Input::Committed(events) => events.iter().for_each(|(_, event)| self.fan_out(now, event, out)),
+            Input::Committed { position, event } => self.fan_out(now, position, &event, out),
             Input::ErrandDone { device, link, outcome } => self.errand_done(now, device, link, outcome, out),
             Input::Expect(awaited) => self.expect(now, awaited),
             Input::IdentityChanged(identity) => self.identity_changed(now, identity, out),

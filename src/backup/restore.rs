@@ -76,7 +76,9 @@ fn claim(data: &Path) -> Result<DataDir, BackupError> {
 }
 
 fn fill(backup: &Path, manifest: &Manifest, staging: &Path, now: UnixMillis) -> Result<Option<Generation>, BackupError> {
-    for folder in [KEYS, JOURNAL] {
+    let has_cursors = manifest.files.iter().any(|entry| Path::new(&entry.path).starts_with(CURSORS));
+    let folders = [KEYS, JOURNAL].into_iter().chain(has_cursors.then_some(CURSORS));
+    for folder in folders.clone() {
         let path = staging.join(folder);
         durable::create_directory(&path, PRIVATE_DIR_MODE).map_err(BackupError::io("create", &path))?;
     }
@@ -89,7 +91,7 @@ fn fill(backup: &Path, manifest: &Manifest, staging: &Path, now: UnixMillis) -> 
             generation = Some(generation::restore(staging, &bytes, now)?);
         }
     }
-    for folder in [KEYS, JOURNAL] {
+    for folder in folders {
         let path = staging.join(folder);
         durable::sync_directory(&path).map_err(BackupError::io("sync", &path))?;
     }

@@ -14,9 +14,11 @@
 //! | 32 | 8 | position |
 //! | 40 | 8 | delivered |
 //! | 48 | 8 | expired |
-//! | 56 | | rejected, for each reason: length of its name u8, name, count u64 |
+//! | 56 | 8 | newest durable position when this was written |
+//! | 64 | 8 | events that were durable and are not in the journal any more |
+//! | 72 | | rejected, for each reason: length of its name u8, name, count u64 |
 //!
-//! The rest is zeros.
+//! The rest is zeros. In version 1 the reasons are at 56, and what is there now was not known.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,15 +28,19 @@ use std::path::{Path, PathBuf};
 
 use router::event::Position;
 
-use super::{CursorError, Ledger, Mark, NAME_BYTES_MAX, REASONS_MAX, io_error};
+use super::{CursorError, Ledger, Mark, NAME_BYTES_MAX, REASONS_MAX, Standing, io_error};
 use crate::durable;
 
 const SLOT: usize = 4_096;
 const SLOT_LEN: u64 = 4_096;
 const MAGIC: [u8; 8] = *b"HOLDFCUR";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// The version without what was seen and lost.
+const UNSEEN: u16 = 1;
 const CHECKSUM: std::ops::Range<usize> = 12..16;
-const REASONS_AT: usize = 56;
+const REASONS_AT: usize = 72;
+/// Where they are in version 1.
+const UNSEEN_REASONS_AT: usize = 56;
 
 const _: () = assert!(REASONS_AT + REASONS_MAX * (1 + NAME_BYTES_MAX + 8) <= SLOT);
 
@@ -50,8 +56,7 @@ pub(super) struct CursorFile {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Stored {
     number: u64,
-    pub(super) origin: Position,
-    pub(super) mark: Mark,
+    pub(super) standing: Standing,
 }
 
 enum Slot {
@@ -64,7 +69,8 @@ impl CursorFile {
     /// A new file with a cursor at `origin`.
     pub(super) fn create(path: &Path, origin: Position) -> Result<(Self, Stored), CursorError> {
         let mark = Mark { position: origin, ledger: Ledger::default() };
-        let [first, second] = [0, 1].map(|number| Stored { number, origin, mark: mark.clone() });
+        let standing = Standing { origin, mark, seen: origin, lost: 0 };
+        let [first, second] = [0, 1].map(|number| Stored { number, standing: standing.clone() });
         let write = |file: &mut File| file.write_all(&[encode(&first), encode(&second)].concat());
         let file = durable::replace_file_with(path, write).map_err(io_error("make", path))?;
         Ok((Self { file, path: path.to_path_buf(), number: 1 }, second))
@@ -81,8 +87,8 @@ impl CursorFile {
     }
 
     /// Writes the next commit over the one before the last, durably.
-    pub(super) fn write(&mut self, origin: Position, mark: &Mark) -> Result<(), CursorError> {
-        let next = Stored { number: self.number + 1, origin, mark: mark.clone() };
+    pub(super) fn write(&mut self, standing: &Standing) -> Result<(), CursorError> {
+        let next = Stored { number: self.number + 1, standing: standing.clone() };
         self.file.write_all_at(&encode(&next), next.number % 2 * SLOT_LEN).map_err(io_error("write", &self.path))?;
         durable::sync_file(&self.file).map_err(io_error("sync", &self.path))?;
         self.number = next.number;
@@ -108,7 +114,8 @@ fn newest(first: Slot, second: Slot, path: &Path) -> Result<Stored, CursorError>
         (Slot::Whole(only), Slot::Damaged) | (Slot::Damaged, Slot::Whole(only)) => Ok(only),
         (Slot::Whole(first), Slot::Whole(second)) => {
             let (old, new) = if first.number < second.number { (first, second) } else { (second, first) };
-            if new.number != old.number + 1 || new.mark.position < old.mark.position || new.origin != old.origin {
+            let goes_back = new.standing.mark.position < old.standing.mark.position;
+            if new.number != old.number + 1 || goes_back || new.standing.origin != old.standing.origin {
                 return damaged("the copies do not follow each other");
             }
             Ok(new)
@@ -125,13 +132,13 @@ fn slot(file: &File, index: u64) -> io::Result<Slot> {
 }
 
 fn encode(stored: &Stored) -> Vec<u8> {
-    let ledger = &stored.mark.ledger;
+    let Standing { origin, mark: Mark { position, ledger }, seen, lost } = &stored.standing;
     let mut bytes = Vec::with_capacity(SLOT);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes.extend_from_slice(&u16::try_from(ledger.rejected.len()).unwrap_or(u16::MAX).to_le_bytes());
     bytes.extend_from_slice(&[0; 4]);
-    for number in [stored.number, stored.origin.0, stored.mark.position.0, ledger.delivered, ledger.expired] {
+    for number in [stored.number, origin.0, position.0, ledger.delivered, ledger.expired, seen.0, *lost] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     for (reason, count) in &ledger.rejected {
@@ -152,15 +159,17 @@ fn decode(bytes: &[u8; SLOT], index: u64) -> Slot {
         return Slot::Damaged;
     }
     match u16::from_le_bytes([bytes[8], bytes[9]]) {
-        VERSION => fields(bytes).filter(|stored| stored.number % 2 == index).map_or(Slot::Damaged, Slot::Whole),
+        version @ (UNSEEN | VERSION) => {
+            fields(bytes, version).filter(|stored| stored.number % 2 == index).map_or(Slot::Damaged, Slot::Whole)
+        }
         version => Slot::Newer(version),
     }
 }
 
-fn fields(bytes: &[u8; SLOT]) -> Option<Stored> {
+fn fields(bytes: &[u8; SLOT], version: u16) -> Option<Stored> {
     let number = |at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map(u64::from_le_bytes);
     let mut rejected = BTreeMap::new();
-    let mut at = REASONS_AT;
+    let mut at = if version == UNSEEN { UNSEEN_REASONS_AT } else { REASONS_AT };
     for _ in 0..u16::from_le_bytes([bytes[10], bytes[11]]) {
         let end = at + 1 + usize::from(*bytes.get(at)?);
         let reason = str::from_utf8(bytes.get(at + 1..end)?).ok()?;
@@ -168,7 +177,9 @@ fn fields(bytes: &[u8; SLOT]) -> Option<Stored> {
         at = end + 8;
     }
     let ledger = Ledger { delivered: number(40)?, expired: number(48)?, rejected };
-    Some(Stored { number: number(16)?, origin: Position(number(24)?), mark: Mark { position: Position(number(32)?), ledger } })
+    let mark = Mark { position: Position(number(32)?), ledger };
+    let (seen, lost) = if version == UNSEEN { (mark.position, 0) } else { (Position(number(56)?), number(64)?) };
+    Some(Stored { number: number(16)?, standing: Standing { origin: Position(number(24)?), mark, seen, lost } })
 }
 
 #[cfg(test)]
@@ -184,12 +195,16 @@ mod tests {
         Mark { position: Position(position), ledger: Ledger { delivered: position, expired: 2, rejected } }
     }
 
+    fn standing(position: u64) -> Standing {
+        Standing { origin: Position(5), mark: mark(position), seen: Position(position + 3), lost: position / 4 }
+    }
+
     fn written(dir: &Path, commits: u64) -> PathBuf {
         let path = dir.join("a.cursor");
         let (mut file, stored) = CursorFile::create(&path, Position(5)).unwrap();
-        assert_eq!((stored.mark.position, stored.mark.ledger), (Position(5), Ledger::default()));
+        assert_eq!((stored.standing.mark.position, stored.standing.mark.ledger), (Position(5), Ledger::default()));
         for commit in 1..=commits {
-            file.write(Position(5), &mark(5 + commit)).unwrap();
+            file.write(&standing(5 + commit)).unwrap();
         }
         path
     }
@@ -200,7 +215,7 @@ mod tests {
         for commits in 1..5 {
             let path = written(dir.path(), commits);
             let (_, stored) = CursorFile::open(&path).unwrap();
-            assert_eq!((stored.origin, stored.mark), (Position(5), mark(5 + commits)));
+            assert_eq!(stored.standing, standing(5 + commits));
             assert_eq!(fs::metadata(&path).unwrap().len(), 2 * SLOT_LEN);
         }
     }
@@ -216,14 +231,14 @@ mod tests {
                 let mut bytes = good.clone();
                 bytes[torn * SLOT + at] ^= 0x40;
                 fs::write(&path, &bytes).unwrap();
-                assert_eq!(CursorFile::open(&path).unwrap().1.mark, mark(expected), "slot {torn}, byte {at}");
+                assert_eq!(CursorFile::open(&path).unwrap().1.standing, standing(expected), "slot {torn}, byte {at}");
                 bytes[(1 - torn) * SLOT + at] ^= 0x40;
                 fs::write(&path, &bytes).unwrap();
                 assert!(matches!(CursorFile::open(&path), Err(CursorError::Damaged { .. })));
             }
         }
         fs::write(&path, &good[..SLOT]).unwrap();
-        assert_eq!(CursorFile::open(&path).unwrap().1.mark, mark(8));
+        assert_eq!(CursorFile::open(&path).unwrap().1.standing, standing(8));
         fs::write(&path, b"").unwrap();
         assert!(matches!(CursorFile::open(&path), Err(CursorError::Damaged { .. })));
     }
@@ -239,19 +254,44 @@ mod tests {
         fs::write(&path, [&good[SLOT..], &good[..SLOT]].concat()).unwrap();
         assert!(matches!(CursorFile::open(&path), Err(CursorError::Damaged { .. })), "each in the other's place");
         let mut newer = good[..SLOT].to_vec();
-        newer[8] = 2;
+        newer[8] = 3;
         newer[CHECKSUM].fill(0);
         let checksum = crc32c::crc32c(&newer);
         newer[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
         fs::write(&path, [&newer, &good[SLOT..]].concat()).unwrap();
-        assert!(matches!(CursorFile::open(&path), Err(CursorError::NewerFormat { version: 2, known: 1, .. })));
+        assert!(matches!(CursorFile::open(&path), Err(CursorError::NewerFormat { version: 3, known: 2, .. })));
+    }
+
+    /// To be run by hand when a format version is added; a version that has been released never changes.
+    #[test]
+    #[ignore = "writes a golden file"]
+    fn write_golden_files() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::copy(written(dir.path(), 4), golden(VERSION)).unwrap();
+    }
+
+    fn golden(version: u16) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("testdata/cursors/v{version}.cursor"))
+    }
+
+    #[test]
+    fn every_version_keeps_decoding() {
+        let dir = tempfile::tempdir().unwrap();
+        let of_version_1 = Standing { seen: Position(9), lost: 0, ..standing(9) };
+        for (version, expected) in [(1, of_version_1), (2, standing(9))] {
+            let path = dir.path().join("a.cursor");
+            fs::copy(golden(version), &path).unwrap();
+            assert_eq!(CursorFile::open(&path).unwrap().1.standing, expected, "version {version}");
+        }
+        let bytes = fs::read(written(dir.path(), 4)).unwrap();
+        assert_eq!(bytes, fs::read(golden(VERSION)).unwrap(), "what is written does not change");
     }
 
     proptest! {
         #[test]
-        fn hostile_bytes_never_panic(mut slot in proptest::collection::vec(any::<u8>(), 64..300), reasons in any::<u16>()) {
+        fn hostile_bytes_never_panic(mut slot in proptest::collection::vec(any::<u8>(), 64..300), reasons in any::<u16>(), version in UNSEEN..=VERSION) {
             slot[..8].copy_from_slice(&MAGIC);
-            slot[8..10].copy_from_slice(&VERSION.to_le_bytes());
+            slot[8..10].copy_from_slice(&version.to_le_bytes());
             slot[10..12].copy_from_slice(&reasons.to_le_bytes());
             slot.resize(SLOT, 0xff);
             slot[CHECKSUM].fill(0);

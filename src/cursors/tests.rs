@@ -70,7 +70,11 @@ fn a_cursor_goes_neither_back_nor_ahead_of_the_journal() {
     cursor.commit(at(9)).unwrap();
     let (other, _) = Journal::open(&dir.path().join("other"), OPTIONS).unwrap();
     let refused = Cursors::open(&dir.path().join("cursors"), other.events()).unwrap_err();
-    assert_eq!(refused.to_string(), "the cursor hooks is at position 9, but the journal's last event is 0: it belongs to another journal");
+    let refused = refused.to_string();
+    assert!(
+        refused.starts_with("the cursor hooks is at position 9, but the journal's last event is 0: the journal has lost its end"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -128,6 +132,7 @@ fn what_expired_before_it_was_read_is_said_and_reading_goes_on() {
                 seen = position.0;
             }
             TailRead::Passed => {}
+            TailRead::Missing { .. } => panic!("nothing is damaged"),
             TailRead::Expired { from, before } => {
                 assert_eq!((from.0, before, expired), (seen + 1, journal.events().oldest(), None));
                 expired = Some(before.0 - from.0);
@@ -138,6 +143,40 @@ fn what_expired_before_it_was_read_is_said_and_reading_goes_on() {
     }
     assert_eq!((seen, tail.reached()), (300, Position(300)));
     assert!(expired.is_some_and(|count| count > 100), "{expired:?}");
+}
+
+#[test]
+fn a_journal_that_lost_its_end_is_found_out_and_stays_so() {
+    let (dir, mut journal, cursors) = world();
+    journal.commit(&batch(1, &[0; 9])).unwrap();
+    let mut cursor = cursors.take("hooks", Position(2)).unwrap();
+    cursor.commit(at(4)).unwrap();
+    journal.commit(&batch(1, &[0; 3])).unwrap();
+    assert_eq!((cursors.standing("hooks").unwrap().seen, cursors.standing("hooks").unwrap().accepted(Position(12))), (Position(9), 10));
+    cursor.witness().unwrap();
+    assert_eq!(cursors.standing("hooks").unwrap().seen, Position(12));
+    let (mut other, _) = Journal::open(&dir.path().join("other"), OPTIONS).unwrap();
+    other.commit(&batch(1, &[0; 7])).unwrap();
+    drop((cursor, cursors));
+    for _ in 0..2 {
+        let cursors = Cursors::open(&dir.path().join("cursors"), other.events()).unwrap();
+        drop(cursors.take("hooks", Position(0)).unwrap());
+        let standing = cursors.standing("hooks").unwrap();
+        assert_eq!((standing.lost, standing.seen, standing.mark.clone()), (5, Position(7), at(4)));
+        assert_eq!(standing.accepted(Position(20)), 18 + 5, "what comes after does not make up for it");
+    }
+}
+
+#[test]
+fn a_cursor_that_nobody_has_can_be_removed() {
+    let (_dir, mut journal, cursors) = world();
+    journal.commit(&batch(1, &[0; 9])).unwrap();
+    let cursor = cursors.take("hooks", Position(2)).unwrap();
+    assert!(matches!(cursors.remove("hooks"), Err(CursorError::Taken(_))));
+    drop(cursor);
+    cursors.remove("hooks").unwrap();
+    assert_eq!((cursors.names(), cursors.slowest()), (Vec::new(), None));
+    assert_eq!(cursors.take("hooks", Position(7)).unwrap().origin(), Position(7), "a new one");
 }
 
 /// One sink: it acts on events, commits now and then, and crashes now and then. What it did after its last commit counts as not done.
@@ -159,7 +198,7 @@ fn sink(cursors: &Cursors, events: &Events, name: &str, crashes: &[u8], writers:
                     mark.ledger.delivered += 1;
                 }
                 TailRead::Passed => {}
-                TailRead::Expired { .. } => panic!("nothing was removed"),
+                TailRead::Expired { .. } | TailRead::Missing { .. } => panic!("nothing was removed"),
                 TailRead::End if over => {
                     mark.position = tail.reached();
                     cursor.commit(mark).unwrap();

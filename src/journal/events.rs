@@ -70,14 +70,15 @@ impl Events {
             return Err(EventsError::Dropped { wanted: next, oldest: self.oldest() });
         };
         let segment = self.open(home.id, next)?;
-        Ok(EventReader { events: self.clone(), segment, home: home.id, next, seen: last, ready: VecDeque::new() })
+        Ok(EventReader { events: self.clone(), segment, home: home.id, next, seen: last, ready: VecDeque::new(), missing: None })
     }
 
     /// The same for somebody who knows a frame before that event, or at it.
     pub(super) fn read_at(&self, place: Place, position: Position) -> Result<EventReader, EventsError> {
         let (seen, mut segment) = (self.last(), self.open(place.segment, position)?);
         segment.seek(place.offset, place.chain);
-        Ok(EventReader { events: self.clone(), segment, home: place.segment, next: position, seen, ready: VecDeque::new() })
+        let (events, home) = (self.clone(), place.segment);
+        Ok(EventReader { events, segment, home, next: position, seen, ready: VecDeque::new(), missing: None })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -114,6 +115,13 @@ pub enum Read {
         /// How much was looked at.
         bytes: u64,
     },
+    /// Events that should be here are not, though nobody removed them: the journal is damaged.
+    Missing {
+        /// The first of them.
+        from: Position,
+        /// The first after them.
+        before: Position,
+    },
     /// All that is durable was read. Ask again later.
     End,
 }
@@ -130,6 +138,8 @@ pub struct EventReader {
     seen: Position,
     /// Events of the last frame.
     ready: VecDeque<(Position, Arc<Event>)>,
+    /// Positions that were to be read and are nowhere: the first, and the first after them.
+    missing: Option<(Position, Position)>,
 }
 
 impl EventReader {
@@ -142,7 +152,7 @@ impl EventReader {
         loop {
             match self.read(|_| true)? {
                 Read::Event(position, event) => return Ok(Some((position, event))),
-                Read::Passed { .. } => {}
+                Read::Passed { .. } | Read::Missing { .. } => {}
                 Read::End => return Ok(None),
             }
         }
@@ -169,6 +179,9 @@ impl EventReader {
         }
         // While a durable event is still to come, every frame up to it is complete and does not change.
         let bytes = self.read_frame(wants)?;
+        if let Some((from, before)) = self.missing.take() {
+            return Ok(Read::Missing { from, before });
+        }
         Ok(self.ready.pop_front().map_or(Read::Passed { bytes }, |(position, event)| Read::Event(position, event)))
     }
 
@@ -177,26 +190,39 @@ impl EventReader {
         self.ready.front().map_or(self.next, |(position, _)| *position)
     }
 
-    /// Reads one frame, or goes on to the next segment. Returns the size of the frame.
+    /// Reads one frame, or goes on to the next segment. Returns the size of the frame. One that cannot be read is passed over at the next call.
     fn read_frame(&mut self, wants: impl FnMut(OwnerId) -> bool) -> Result<u64, EventsError> {
         let (wanted, ready) = (self.next, &mut self.ready);
         match self.segment.next_frame()? {
             Step::Frame(frame) => {
                 if frame.header.next() > wanted {
-                    frame.for_each_wanted(wants, |position, event| {
+                    let read = frame.for_each_wanted(wants, |position, event| {
                         if position >= wanted {
                             ready.push_back((position, event));
                         }
-                    })?;
+                    });
+                    if let Err(error) = read {
+                        ready.clear();
+                        return Err(error.into());
+                    }
+                    self.missing = Some((wanted, frame.header.first)).filter(|(from, before)| from < before);
                     self.next = frame.header.next();
                 }
                 Ok(frame.header.frame_len())
             }
-            Step::End | Step::Invalid(_) => {
-                self.home = SegmentId { number: self.home.number + 1, first: wanted };
-                self.segment = self.events.open(self.home, wanted)?;
-                Ok(0)
-            }
+            Step::End | Step::Invalid(_) => self.enter_next().map(|()| 0),
         }
+    }
+
+    /// Goes on to the segment after this one.
+    fn enter_next(&mut self) -> Result<(), EventsError> {
+        let wanted = self.next;
+        let follows = SegmentId { number: self.home.number + 1, first: wanted };
+        let next = self.events.shared.segments.after(self.home).unwrap_or(follows);
+        self.segment = self.events.open(next, wanted)?;
+        self.home = next;
+        self.missing = Some((wanted, next.first)).filter(|(from, before)| from < before);
+        self.next = wanted.max(next.first);
+        Ok(())
     }
 }

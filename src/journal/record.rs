@@ -130,6 +130,15 @@ pub(super) fn sift_record(from: &mut Take<'_>, wants: impl FnOnce(OwnerId) -> bo
     Ok(Sifted::Event(event))
 }
 
+/// Takes the record at the front of `from`, of a payload whose checksum was right: whether it is an event. Nothing else of it is read.
+pub(super) fn pass_record(from: &mut Take<'_>) -> Result<bool, Malformed> {
+    let [kind, _, len @ ..] = from.array::<6>()?;
+    from.u32()?;
+    let len = usize::try_from(u32::from_le_bytes(len)).map_err(|_| Malformed("a length beyond this machine"))?;
+    from.slice(len)?;
+    Ok(kind == EVENT)
+}
+
 fn kind_of(record: &Record) -> u8 {
     match record {
         Record::SessionOpened(_) => OPENED,

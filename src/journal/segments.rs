@@ -88,6 +88,13 @@ impl Segments {
         Some(Home { id: segment.id, next: Some(segment.next) })
     }
 
+    /// The segment after `segment`, if that is sealed and neither has been given up.
+    pub(super) fn after(&self, segment: SegmentId) -> Option<SegmentId> {
+        let list = self.list();
+        let at = list.sealed.iter().position(|sealed| sealed.id.number == segment.number)?;
+        Some(list.sealed.get(at + 1).map_or(list.current, |sealed| sealed.id))
+    }
+
     /// From now on `next` is being written.
     pub(super) fn seal(&self, next: SegmentId) {
         let mut list = self.list();

@@ -1,11 +1,11 @@
-//! Following the committed events from a position on, over what has expired meanwhile.
+//! Following the committed events from a position on, over what has expired meanwhile and what is damaged.
 
 use std::sync::Arc;
 
 use firmware_protocol::id::OwnerId;
 use router::event::{Event, Position};
 
-use super::error::EventsError;
+use super::error::{EventsError, OpenError};
 use super::events::{EventReader, Events, Read};
 
 /// What comes next.
@@ -17,6 +17,13 @@ pub enum TailRead {
     Passed,
     /// Events that were not read in time are no longer kept.
     Expired {
+        /// The first of them.
+        from: Position,
+        /// The first after them.
+        before: Position,
+    },
+    /// Events that should be kept are not there: the journal is damaged.
+    Missing {
         /// The first of them.
         from: Position,
         /// The first after them.
@@ -43,7 +50,7 @@ impl Tail {
     /// What comes next, of the events of the accounts that are wanted. One call looks at no more than one frame. Always ask with the same `wants`.
     ///
     /// # Errors
-    /// A file cannot be read, or the position is ahead of the journal.
+    /// A file cannot be read, or the position is ahead of the journal. Asked again, it tries again; a frame that is damaged is then [`TailRead::Missing`].
     pub fn read(&mut self, wants: impl FnMut(OwnerId) -> bool) -> Result<TailRead, EventsError> {
         let read = match self.try_read(wants) {
             Err(EventsError::Dropped { oldest, .. }) if oldest > self.next => {
@@ -51,13 +58,25 @@ impl Tail {
                 let from = std::mem::replace(&mut self.next, oldest);
                 return Ok(TailRead::Expired { from, before: oldest });
             }
-            read => read?,
+            Err(error) => {
+                if !matches!(error, EventsError::Read(OpenError::Damaged { .. })) {
+                    self.reader = None;
+                }
+                return Err(error);
+            }
+            Ok(read) => read,
         };
         Ok(match read {
             Read::Event(position, event) => TailRead::Event(position, event),
             Read::Passed { .. } => TailRead::Passed,
+            Read::Missing { from, before } => TailRead::Missing { from, before },
             Read::End => TailRead::End,
         })
+    }
+
+    /// Begins again after `position`.
+    pub fn go_back_to(&mut self, position: Position) {
+        (self.reader, self.next) = (None, position.next());
     }
 
     /// All events up to here were returned, not wanted, or said to have expired.

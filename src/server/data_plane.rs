@@ -19,6 +19,7 @@ use self::launch::{Launch, random};
 use self::threads::Threads;
 use self::wiring::Wiring;
 use crate::config::Config;
+use crate::cursors::Cursors;
 use crate::generation;
 use crate::generations::Generations;
 use crate::journal::{Journal, Options};
@@ -93,9 +94,11 @@ impl DataPlane {
         // The journal first, which is so the last to end: what shards passed on is still written.
         let (restoring, mut restored_all) = mpsc::channel(1);
         let mut launch = Launch { config, opened, shared, restoring, threads: Threads::default() };
-        let mark = journal.latest_mark();
-        let (history, feed) = launch.journal((journal, recovered.covered), replayer, wiring.writer, missed)?;
-        launch.shards(wiring.shards, (&restored.former, restored.devices))?;
+        let (mark, events) = (journal.latest_mark(), journal.events());
+        let cursors = Cursors::open(&data.cursors_dir(), events.clone())?;
+        let (history, feed) = launch.journal((journal, recovered.covered), replayer, wiring.writer, cursors.clone(), missed)?;
+        launch.fan_out((events, cursors), wiring.fan_out, Arc::clone(&wiring.subscribed))?;
+        launch.shards(wiring.shards, &wiring.subscribed, (&restored.former, restored.devices))?;
         let admission = launch.handshakes(wiring.handshakes, wiring.rsa_handshakes)?;
         launch.workers(sockets, wiring.workers, (&restored.former, restored.sessions))?;
         launch.tcp(workers, listener, admission, wiring.tcp)?;

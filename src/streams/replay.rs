@@ -150,6 +150,13 @@ impl Replayer {
                 }
                 // What is before the position, in a segment without index, does not count: otherwise some readers would never come further.
                 Ok(Read::Passed { bytes }) => scanned += if reader.next_position() > position { bytes } else { 0 },
+                // What is damaged is as gone as what is not kept.
+                Ok(Read::Missing { before, .. }) if turn.events.is_empty() => {
+                    (turn.oldest, turn.next) = (Some(before), before);
+                    return Ok(turn);
+                }
+                // It is said in the next turn.
+                Ok(Read::Missing { .. }) => return Ok(turn),
                 Ok(Read::End) => turn.is_last = true,
                 Err(EventsError::Dropped { oldest, .. }) if turn.events.is_empty() && oldest > turn.next => {
                     (turn.oldest, turn.next) = (Some(oldest), oldest);

@@ -165,6 +165,36 @@ async fn what_is_no_longer_kept_is_said_and_so_is_a_position_that_is_not_known()
 }
 
 #[tokio::test]
+async fn what_is_damaged_is_said_and_reading_goes_on_after_it() {
+    let mut world = World::new();
+    for _ in 0..300 {
+        world.publish(1, &["a"]);
+    }
+    let damaged = world.journal.segments().sealed()[1];
+    let path = damaged.path(world.dir.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let mut reading = world.all(1, Some(0));
+    let (mut seen, next) = (0, damaged.positions().1);
+    while seen < 300 {
+        match reading.next().await {
+            Some(Item::Gap(gap)) => {
+                assert_eq!(gap, Gap::Expired { from: Position(seen + 1), to: Position(next.0 - 1) });
+                seen = next.0 - 1;
+            }
+            Some(Item::Event((position, _))) => {
+                assert_eq!(position.0, seen + 1);
+                seen = position.0;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(world.metrics.gaps.get(), 1);
+}
+
+#[tokio::test]
 async fn a_reader_that_falls_behind_reads_the_journal_and_the_others_go_on() {
     let mut world = World::new();
     let (mut slow, mut quick) = (world.all(1, None), world.all(1, None));

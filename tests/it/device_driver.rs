@@ -1,5 +1,6 @@
 //! A simulated device on a real socket.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -126,6 +127,13 @@ impl Driver {
     /// Datagrams that came from the server.
     pub(crate) fn records_seen(&self) -> usize {
         self.received
+    }
+
+    /// The network loses what has come and was not read.
+    pub(crate) fn lose_what_came(&mut self) {
+        let mut buffer = [0; 2048];
+        // Until a time-out: a refusal while the server is down is none.
+        while self.socket.recv(&mut buffer).map_or_else(|error| error.kind() == ErrorKind::ConnectionRefused, |_| true) {}
     }
 
     /// Another socket, from which the session goes on as after a reset.

@@ -11,6 +11,7 @@ mod control;
 mod device_driver;
 mod drive;
 mod fake_gateway;
+mod fan_out;
 mod identity;
 mod nat;
 mod presence;

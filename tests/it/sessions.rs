@@ -29,7 +29,7 @@ pub(crate) struct Running {
     pub(crate) owner: OwnerId,
 }
 
-fn config(directory: &Path, listen: &str, more: &str) -> Config {
+pub(crate) fn config(directory: &Path, listen: &str, more: &str) -> Config {
     let text = format!(
         "data_dir = {:?}\n[udp]\nlisten = {listen:?}\nworkers = 2\n[tcp]\nlisten = \"127.0.0.1:0\"\n[shards]\ncount = 4\n{more}",
         directory.display().to_string()

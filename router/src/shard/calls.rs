@@ -11,7 +11,9 @@ use firmware_protocol::session::variable::VariableType;
 use firmware_protocol::time::{Millis, Now};
 
 use crate::ask::{Ask, AskError, answer};
+use crate::event::Position;
 use crate::journal::Record;
+use crate::shard::deliveries::fate_of;
 use crate::shard::{Output, Shard, Then};
 
 /// How much longer than its deadline a call is held, so that its terminator can say how it ended.
@@ -22,8 +24,8 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(super) enum Purpose<R> {
     /// A caller waits; the type is that of the variable read.
     Caller(R, Option<VariableType>),
-    /// An event for a subscribed device.
-    Delivery,
+    /// The event at this position, for a subscribed device.
+    Delivery(Position),
     /// A describe that was missing.
     Describe,
     /// Vitals that a caller wanted.
@@ -102,11 +104,11 @@ impl<R> Shard<R> {
                 };
                 out.push(Output::Answer { reply, answer: Err(error) });
             }
-            (Purpose::Delivery, Ok(Outcome::Acknowledged)) => self.counts.delivered += 1,
+            (Purpose::Delivery(position), outcome) => self.delivery_ended(now, open.device, position, fate_of(&outcome), out),
             (Purpose::Describe, Ok(Outcome::Described(kind, payload))) => self.described(now, open.device, kind, payload, out),
             (Purpose::Vitals, Ok(Outcome::Described(DescribeKind::Metrics, page))) => self.vitals_told(now, open.device, Some(page), out),
             (Purpose::Vitals, _) => self.vitals_told(now, open.device, None, out),
-            (Purpose::Delivery | Purpose::Describe | Purpose::Told, _) => {}
+            (Purpose::Describe | Purpose::Told, _) => {}
         }
     }
 

@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firmware_protocol::id::{DeviceId, OwnerId};
-use firmware_protocol::session::publish::is_system_name;
+use firmware_protocol::session::publish::{Delivery, is_system_name};
 use firmware_protocol::session::request::Request;
 use firmware_protocol::session::subscribe::Subscription;
 use firmware_protocol::time::Now;
 
 use super::calls::Purpose;
+use super::deliveries::Admitted;
 use super::{Output, Shard};
 use crate::delivery::delivery;
-use crate::event::Event;
+use crate::device::Link;
+use crate::event::{Event, Position};
+use crate::fate::Fate;
 use crate::table::Slot;
 
 /// How long an event is offered to a subscribed device.
@@ -74,18 +77,58 @@ impl<R> Shard<R> {
         std::mem::take(&mut self.new_subscribers)
     }
 
-    pub(super) fn fan_out(&mut self, now: Now, event: &Event, out: &mut Vec<Output<R>>) {
-        let Some(subscribers) = self.subscribers.get(&event.owner).filter(|subscribers| subscribers.may_want(event)) else { return };
-        for slot in &subscribers.devices {
-            let Some(device) = self.devices.at(*slot).filter(|device| device.presence.is_online(now.at)) else { continue };
-            let delivery = delivery(event, &device.subscriptions, device.takes_typed_events());
-            let (Some(link), Some(delivery)) = (device.link, delivery) else { continue };
-            let deadline = now.at + DELIVERY_SPAN;
-            let request = self.calls.open(device.id(), Purpose::Delivery);
-            self.timers.end_call(deadline + Duration::from_secs(1), request);
-            self.counts.deliveries += 1;
-            out.push(Output::Request { link, id: request, request: Request::Deliver(delivery), deadline });
+    pub(super) fn fan_out(&mut self, now: Now, position: Position, event: &Event, out: &mut Vec<Output<R>>) {
+        let (mut asked, mut refused, mut offline) = (0, 0, 0);
+        let mut sent = Vec::new();
+        let subscribers = self.subscribers.get(&event.owner).filter(|subscribers| subscribers.may_want(event));
+        for slot in subscribers.iter().flat_map(|subscribers| &subscribers.devices) {
+            let Some(device) = self.devices.at(*slot) else { continue };
+            let Some(delivery) = delivery(event, &device.subscriptions, device.takes_typed_events()) else { continue };
+            let Some(link) = device.link.filter(|_| device.presence.is_online(now.at)) else {
+                offline += 1;
+                continue;
+            };
+            asked += 1;
+            match self.deliveries.admit(device.id(), position, delivery) {
+                Admitted::Now(delivery) => sent.push((link, device.id(), delivery)),
+                Admitted::Later => {}
+                Admitted::Refused => refused += 1,
+            }
         }
+        self.deliveries.note(Fate::Offline, offline);
+        match (asked, offline) {
+            (0, 0) => out.push(Output::Fate { position, fate: Fate::Unwanted }),
+            (0, _) => out.push(Output::Fate { position, fate: Fate::Offline }),
+            _ => self.deliveries.begin(position, asked),
+        }
+        (0..refused).for_each(|_| self.met(position, Fate::Busy, out));
+        sent.into_iter().for_each(|(link, id, delivery)| self.send(now, link, id, position, delivery, out));
+    }
+
+    /// An event was acknowledged by a device, or was not. The next one goes to it.
+    pub(super) fn delivery_ended(&mut self, now: Now, id: DeviceId, position: Position, fate: Fate, out: &mut Vec<Output<R>>) {
+        self.met(position, fate, out);
+        while let Some((position, delivery)) = self.deliveries.next(id) {
+            let device = self.devices.get(&id).filter(|device| device.presence.is_online(now.at));
+            match device.and_then(|device| device.link) {
+                // Nobody waits for a silent device again and again.
+                _ if fate == Fate::Unanswered => self.met(position, Fate::Unanswered, out),
+                None => self.met(position, Fate::Offline, out),
+                Some(link) => return self.send(now, link, id, position, delivery, out),
+            }
+        }
+    }
+
+    fn send(&mut self, now: Now, link: Link, id: DeviceId, position: Position, delivery: Delivery, out: &mut Vec<Output<R>>) {
+        let deadline = now.at + DELIVERY_SPAN;
+        let request = self.calls.open(id, Purpose::Delivery(position));
+        self.timers.end_call(deadline + Duration::from_secs(1), request);
+        out.push(Output::Request { link, id: request, request: Request::Deliver(delivery), deadline });
+    }
+
+    /// That is what became of an event for one device.
+    fn met(&mut self, position: Position, fate: Fate, out: &mut Vec<Output<R>>) {
+        out.extend(self.deliveries.end(position, fate).map(|fate| Output::Fate { position, fate }));
     }
 }
 

@@ -197,19 +197,131 @@ fn system_events_are_taken_but_only_known_ones_are_shown() {
     }
 }
 
+fn committed(position: u64, name: &str, owner: u64) -> Input<u32> {
+    let owner = OwnerId(owner);
+    let new = NewEvent { owner, product: None, source: Source::Api, name: name.into(), content_format: 0, data: None, ttl_s: 60 };
+    Input::Committed { position: Position(position), event: new.accept(UnixMillis(0), [0; 10]).into() }
+}
+
+/// The events that have met their fate.
+fn fates(outputs: &Outputs) -> Vec<(u64, Fate)> {
+    let fate = |output: &Output<u32>| match output {
+        Output::Fate { position, fate } => Some((position.0, *fate)),
+        _ => None,
+    };
+    outputs.iter().filter_map(fate).collect()
+}
+
+fn requests(outputs: &Outputs) -> Vec<RequestId> {
+    let request = |output: &Output<u32>| match output {
+        Output::Request { id, .. } => Some(*id),
+        _ => None,
+    };
+    outputs.iter().filter_map(request).collect()
+}
+
 #[test]
 fn subscribed_devices_of_the_same_owner_get_events() {
     let mut bench = Bench::new();
     bench.connect(1, DEVICE);
     bench.connect(2, OTHER);
-    let committed = |name: &str, owner| {
-        let new = NewEvent { owner, product: None, source: Source::Api, name: name.into(), content_format: 0, data: None, ttl_s: 60 };
-        Input::Committed([(Position(1), new.accept(UnixMillis(0), [0; 10]).into())].into())
-    };
-    let out = bench.apply(committed("news/today", OwnerId(1)));
+    let out = bench.apply(committed(1, "news/today", 1));
     assert!(matches!(out[..], [Output::Request { link: a, .. }, Output::Request { link: b, .. }] if (a, b) == (link(1), link(2))));
-    assert!(bench.apply(committed("weather", OwnerId(1))).is_empty());
-    assert!(bench.apply(committed("news/today", OwnerId(2))).is_empty());
+    assert_eq!(fates(&bench.apply(committed(2, "weather", 1))), [(2, Fate::Unwanted)]);
+    assert_eq!(fates(&bench.apply(committed(3, "news/today", 2))), [(3, Fate::Unwanted)]);
+}
+
+#[test]
+fn an_event_is_delivered_when_every_device_that_was_online_has_it() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    bench.connect(2, OTHER);
+    let third = DeviceId([3; 12]);
+    bench.connect(3, third);
+    bench.apply(Input::Closed { device: third, link: link(3) });
+    let asked = requests(&bench.apply(committed(7, "news", 1)));
+    let [one, two] = asked[..] else { panic!("{asked:?}") };
+    assert!(fates(&bench.apply(Input::Settled { request: two, outcome: Ok(Outcome::Acknowledged) })).is_empty(), "one is still out");
+    assert!(bench.apply(Input::Settled { request: two, outcome: Ok(Outcome::Acknowledged) }).is_empty(), "a late repetition");
+    assert_eq!(fates(&bench.apply(Input::Settled { request: one, outcome: Ok(Outcome::Acknowledged) })), [(7, Fate::Delivered)]);
+    let tally = bench.shard.take_delivery_fates();
+    assert_eq!((tally[Fate::Delivered.index()], tally[Fate::Offline.index()]), (2, 1), "each device for itself");
+    assert_eq!(bench.shard.take_delivery_fates(), Fates::default());
+}
+
+#[test]
+fn the_worst_that_happens_to_an_event_is_its_fate() {
+    let refused = Ok(Outcome::Refused(Code::BAD_REQUEST));
+    let ends = [
+        (Ok(Outcome::Acknowledged), Fate::Delivered),
+        (Ok(Outcome::Closed { received: false }), Fate::Offline),
+        (Ok(Outcome::TimedOut { received: false }), Fate::Unanswered),
+        (Err(RequestError::Busy), Fate::Busy),
+        (Err(RequestError::TooLarge), Fate::TooLarge),
+        (refused, Fate::Refused),
+    ];
+    for (outcome, expected) in ends {
+        let mut bench = Bench::new();
+        bench.connect(1, DEVICE);
+        bench.connect(2, OTHER);
+        let asked = requests(&bench.apply(committed(7, "news", 1)));
+        bench.apply(Input::Settled { request: asked[0], outcome });
+        assert_eq!(fates(&bench.apply(Input::Settled { request: asked[1], outcome: Ok(Outcome::Acknowledged) })), [(7, expected)]);
+    }
+}
+
+#[test]
+fn an_event_for_devices_that_are_all_offline_is_rejected_at_once_and_one_without_an_answer_in_the_end() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    assert!(fates(&bench.apply(committed(1, "news", 1))).is_empty());
+    assert!(fates(&bench.later(Duration::from_millis(45_999))).is_empty());
+    assert_eq!(fates(&bench.later(Duration::from_millis(1))), [(1, Fate::Unanswered)], "whatever its terminator does");
+    bench.apply(Input::Closed { device: DEVICE, link: link(1) });
+    assert_eq!(fates(&bench.apply(committed(2, "news", 1))), [(2, Fate::Offline)]);
+}
+
+#[test]
+fn a_device_gets_a_burst_a_few_at_a_time_and_in_order() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let (mut under_way, mut met) = (std::collections::VecDeque::new(), Vec::new());
+    for position in 1..=300 {
+        let out = bench.apply(committed(position, "news", 1));
+        under_way.extend(requests(&out));
+        met.extend(fates(&out));
+    }
+    assert_eq!(under_way.len(), 32);
+    assert_eq!(met, (289..=300).map(|position| (position, Fate::Busy)).collect::<Vec<_>>(), "32 are under way and 256 wait");
+    met.clear();
+    while let Some(request) = under_way.pop_front() {
+        let out = bench.apply(Input::Settled { request, outcome: Ok(Outcome::Acknowledged) });
+        under_way.extend(requests(&out));
+        assert!(under_way.len() <= 32);
+        met.extend(fates(&out));
+    }
+    assert_eq!(met, (1..=288).map(|position| (position, Fate::Delivered)).collect::<Vec<_>>());
+    assert_eq!(requests(&bench.apply(committed(301, "news", 1))).len(), 1, "nothing is left behind");
+}
+
+#[test]
+fn what_waits_for_a_device_that_falls_silent_or_goes_waits_no_longer() {
+    for (outcome, expected) in
+        [(Outcome::TimedOut { received: false }, Fate::Unanswered), (Outcome::Closed { received: false }, Fate::Offline)]
+    {
+        let mut bench = Bench::new();
+        bench.connect(1, DEVICE);
+        let under_way: Vec<_> = (1..=40).flat_map(|position| requests(&bench.apply(committed(position, "news", 1)))).collect();
+        if expected == Fate::Offline {
+            bench.apply(Input::Closed { device: DEVICE, link: link(1) });
+        }
+        let mut met = fates(&bench.apply(Input::Settled { request: under_way[0], outcome: Ok(outcome.clone()) }));
+        assert_eq!(met.len(), 9, "that one, and the eight that waited");
+        for request in &under_way[1..] {
+            met.extend(fates(&bench.apply(Input::Settled { request: *request, outcome: Ok(outcome.clone()) })));
+        }
+        assert!(met.len() == 40 && met.iter().all(|(_, fate)| *fate == expected));
+    }
 }
 
 #[test]

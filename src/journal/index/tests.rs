@@ -40,6 +40,7 @@ fn read(index: &OwnerIndex, owner: u64, from: Position) -> (Vec<u64>, usize) {
                 found.push(position.0);
             }
             Read::Passed { .. } => passed += 1,
+            Read::Missing { .. } => panic!("nothing is damaged"),
             Read::End => return (found, passed),
         }
     }

@@ -13,7 +13,7 @@ use router::journal::Record;
 use super::{SEGMENT_HEADER, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId};
 use crate::journal::error::OpenError;
 use crate::journal::frame::{self, FRAME_HEADER, FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_VERSION, FrameHeader, PAYLOAD_BYTES_MAX, SALT_AT};
-use crate::journal::record::{RECORD_VERSION, RecordError, Sifted, sift_record, take_record};
+use crate::journal::record::{RECORD_VERSION, RecordError, Sifted, pass_record, sift_record, take_record};
 use crate::journal::wire::{Malformed, Take};
 
 /// Read at once, unless told otherwise.
@@ -79,6 +79,18 @@ impl Frame<'_> {
             return Err(OpenError::damaged(self.path, self.offset, "the frame holds other records than it says"));
         }
         Ok(())
+    }
+
+    /// How many events are in it after this position, counted one by one whatever the header says.
+    pub(in crate::journal) fn count_events(&self, after: Position) -> u64 {
+        let (mut rest, mut position, mut found) = (Take(self.payload), self.header.first, 0);
+        while let Ok(is_event) = pass_record(&mut rest) {
+            if is_event {
+                found += u64::from(position > after);
+                position = position.next();
+            }
+        }
+        found
     }
 
     fn refusal(&self, error: RecordError, offset: u64) -> OpenError {

@@ -18,14 +18,17 @@ use crate::admission::{Admission, HandshakeLimits};
 use crate::config::Config;
 use crate::cursors::Cursors;
 use crate::entropy::SystemEntropy;
+use crate::fan_out::account::cursors_of_shards;
+use crate::fan_out::{FanOut, ToFanOut};
 use crate::former::{Former, FormerDevice, FormerSession};
 use crate::handshakes::Handshakes;
 use crate::history::{self, Feed, Keeper};
-use crate::journal::{Covered, Journal};
+use crate::journal::{Covered, Events, Journal};
 use crate::mailbox::{Lane, Mailbox};
 use crate::retention::Retention;
 use crate::server::{Opened, StartError};
 use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners};
+use crate::stock::{Bookmark, StockTaking};
 use crate::store::Registry;
 use crate::streams::Replayer;
 use crate::terminators::tcp::{RsaHandshakes, TcpDoor, TcpLanes, TcpWorker, ToRsaHandshakes};
@@ -48,12 +51,14 @@ pub(super) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// The journal's writer, whoever reads it again, what keeps it small, and the history. Returns where the history will stand and what feeds it.
+    /// The journal's writer, whoever reads it again, what keeps it small, and the history. Returns where the history will stand and what feeds it. What
+    /// reads for sinks comes next: see [`Launch::fan_out`].
     pub(super) fn journal(
         &mut self,
         (journal, covered): (Journal, Option<Covered>),
         replayer: Replayer,
         (mailbox, lanes): (Mailbox<Append>, WriterLanes),
+        cursors: Cursors,
         missed: IntCounter,
     ) -> Result<(history::Shelf, Feed), StartError> {
         let (Opened { data, metrics, .. }, clock) = (self.opened, self.shared.clock);
@@ -61,7 +66,6 @@ impl Launch<'_> {
         let (keeper, feed) = Keeper::new(data.history_dir(), journal.events(), limits, Arc::new(metrics.history()));
         let (shelf, bell) = (keeper.shelf(), mailbox.bell());
         let retention = Arc::new(metrics.retention());
-        let cursors = Cursors::open(&data.cursors_dir(), journal.events())?;
         let place = (data.journal_dir(), journal.segments());
         let retention = Retention::new(place, covered, cursors, self.config.journal, retention);
         let writer = Writer::new(journal, mailbox, lanes, Arc::new(metrics.journal()), missed);
@@ -78,21 +82,45 @@ impl Launch<'_> {
         Ok((shelf, feed))
     }
 
+    /// What brings events to subscribed devices, and who keeps its books. Shards come after these, so that they end before them.
+    pub(super) fn fan_out(
+        &mut self,
+        (events, cursors): (Events, Cursors),
+        (mailbox, lanes): (Mailbox<ToFanOut>, Vec<Lane<Input<Reply>>>),
+        subscribed: Arc<SubscribedOwners>,
+    ) -> Result<(), StartError> {
+        let (metrics, clock) = (&self.opened.metrics, self.shared.clock);
+        let of_shards = cursors_of_shards(&cursors, lanes.len(), events.last())?;
+        let bookmarks: Vec<_> = of_shards.into_iter().map(Bookmark::new).collect();
+        let shards = lanes.into_iter().zip(bookmarks.iter().map(Bookmark::account)).collect();
+        let stock = StockTaking::new(events.clone(), cursors, bookmarks, metrics.stock());
+        let bell = mailbox.bell();
+        let fan_out = FanOut::new(events, shards, mailbox, subscribed, clock, metrics.fan_out());
+        self.threads.spawn_plain("stock", move |stop| {
+            yield_to_sessions();
+            stock.run(clock, stop);
+        })?;
+        self.threads.spawn("fan-out", bell, move |stop| fan_out.run(stop))?;
+        Ok(())
+    }
+
     /// The shards, each with its share of `devices`.
     pub(super) fn shards(
         &mut self,
-        ends: Vec<(Mailbox<Input<Reply>>, ShardLanes, Arc<SubscribedOwners>)>,
+        ends: Vec<(Mailbox<Input<Reply>>, ShardLanes)>,
+        subscribed: &Arc<SubscribedOwners>,
         (former, devices): (&Arc<Former>, Vec<Vec<FormerDevice>>),
     ) -> Result<(), StartError> {
         let (clock, metrics) = (self.shared.clock, Arc::new(self.opened.metrics.shards()));
-        for (index, ((mailbox, lanes, subscribed), devices)) in ends.into_iter().zip(devices).enumerate() {
+        for (index, ((mailbox, lanes), devices)) in ends.into_iter().zip(devices).enumerate() {
+            let subscribed = Arc::clone(subscribed);
             let bell = mailbox.bell();
             let mut shard = Shard::new(Box::new(SeededEntropy::new(random())));
             let (metrics, restoring, former) = (Arc::clone(&metrics), self.restoring.clone(), Arc::clone(former));
             self.threads.spawn(&format!("shard-{index}"), bell, move |stop| {
                 shard.restore(clock.now(), devices.iter().filter_map(|device| former.restored(*device)));
                 drop((former, devices, restoring));
-                ShardThread::new(shard, mailbox, lanes, clock, metrics, subscribed).run(stop);
+                ShardThread::new((index, shard), mailbox, lanes, clock, metrics, subscribed).run(stop);
             })?;
         }
         Ok(())

@@ -10,6 +10,7 @@ use router::shard::Input;
 use tokio::sync::mpsc::{self, Receiver};
 
 use crate::errands;
+use crate::fan_out::{ToFanOut, UNTAKEN_MAX};
 use crate::mailbox::{Lane, Mailbox, MailboxBuilder};
 use crate::shards::{Reply, ShardLanes, SubscribedOwners, ToShards};
 use crate::terminators::tcp::{TcpLanes, ToRsaHandshakes};
@@ -29,7 +30,11 @@ pub(super) struct Wiring {
     pub(super) tcp: (Mailbox<ToTerminator>, TcpLanes),
     pub(super) handshakes: (Mailbox<ToHandshakes>, Vec<Lane<ToTerminator>>),
     pub(super) rsa_handshakes: (Mailbox<ToRsaHandshakes>, Vec<Lane<ToTerminator>>),
-    pub(super) shards: Vec<(Mailbox<Input<Reply>>, ShardLanes, Arc<SubscribedOwners>)>,
+    pub(super) shards: Vec<(Mailbox<Input<Reply>>, ShardLanes)>,
+    /// The fan-out's mailbox, and its lane to each shard.
+    pub(super) fan_out: (Mailbox<ToFanOut>, Vec<Lane<Input<Reply>>>),
+    /// Whose events shards want.
+    pub(super) subscribed: Arc<SubscribedOwners>,
     pub(super) writer: (Mailbox<Append>, WriterLanes),
     pub(super) api: Vec<Lane<Input<Reply>>>,
     pub(super) streams: Receiver<CommittedEvents>,
@@ -46,7 +51,8 @@ impl Wiring {
         let mut rsa_box = MailboxBuilder::<ToRsaHandshakes>::new()?;
         let (stream_sender, streams) = mpsc::channel(STREAM_BATCHES);
         let (errand_sender, errands) = mpsc::channel(errands::WAITING_MAX);
-        let subscribed: Vec<Arc<SubscribedOwners>> = (0..shards).map(|_| Arc::default()).collect();
+        let mut fan_out_box = MailboxBuilder::<ToFanOut>::new()?;
+        let subscribed = Arc::new(SubscribedOwners::new());
 
         let worker_lanes: Vec<_> = (0..workers)
             .map(|_| WorkerLanes {
@@ -63,26 +69,32 @@ impl Wiring {
                 terminators: lanes(&mut terminator_boxes, LANE),
                 writer: writer_box.lane(LANE),
                 errands: errand_sender.clone(),
+                fan_out: fan_out_box.lane(LANE),
             })
             .collect();
         let writer_lanes = WriterLanes {
             terminators: lanes(&mut terminator_boxes, LANE),
-            shards: lanes(&mut shard_boxes, LANE).into_iter().zip(subscribed.iter().cloned()).collect(),
+            // One wake-up that was not seen yet says all.
+            fan_out: fan_out_box.lane(1),
+            subscribed: Arc::clone(&subscribed),
             streams: stream_sender,
         };
         let handshake_lanes = lanes(&mut terminator_boxes[..workers], LANE);
         let rsa_lanes = lanes(&mut terminator_boxes, LANE);
         let api = lanes(&mut shard_boxes, API_LANE);
+        let fan_out_lanes = lanes(&mut shard_boxes, UNTAKEN_MAX);
 
         let mut terminators = built(terminator_boxes)?;
         let tcp_mailbox = terminators.pop().expect("one more was made than there are workers");
-        let shards = built(shard_boxes)?.into_iter().zip(shard_lanes).zip(subscribed);
+        let shards = built(shard_boxes)?.into_iter().zip(shard_lanes);
         Ok(Self {
             workers: terminators.into_iter().zip(worker_lanes).collect(),
             tcp: (tcp_mailbox, tcp_lanes),
             handshakes: (handshake_box.build()?, handshake_lanes),
             rsa_handshakes: (rsa_box.build()?, rsa_lanes),
-            shards: shards.map(|((mailbox, lanes), subscribed)| (mailbox, lanes, subscribed)).collect(),
+            shards: shards.collect(),
+            fan_out: (fan_out_box.build()?, fan_out_lanes),
+            subscribed,
             writer: (writer_box.build()?, writer_lanes),
             api,
             streams,

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use firmware_protocol::coap::{Kind, Message};
@@ -35,7 +36,8 @@ impl World {
         let (journal, _) = Journal::open(dir.path(), options()).unwrap();
         let (mut builder, mailbox) = (MailboxBuilder::new().unwrap(), MailboxBuilder::new().unwrap());
         let (streams, _) = tokio::sync::mpsc::channel(1);
-        let lanes = WriterLanes { terminators: vec![builder.lane(64)], shards: Vec::new(), streams };
+        let fan_out = MailboxBuilder::new().unwrap().lane(1);
+        let lanes = WriterLanes { terminators: vec![builder.lane(64)], fan_out, subscribed: Arc::default(), streams };
         let metrics = Metrics::new();
         let missed = metrics.streams().missed;
         let writer = Writer::new(journal, mailbox.build().unwrap(), lanes, metrics.journal().into(), missed);
