@@ -143,7 +143,7 @@ impl FanOut {
             let subscribed = &self.subscribed;
             match self.front.read(|owner| subscribed.wanting(owner).any())? {
                 TailRead::Event(position, event) => {
-                    let wanting = subscribed.wanting(event.owner);
+                    let wanting = subscribed.wanting_named(event.owner, &event.name);
                     for line in &mut self.lines {
                         let fell_behind = line.see(&self.events, position, &event, wanting, now);
                         self.metrics.behind.inc_by(fell_behind.into());

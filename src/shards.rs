@@ -229,7 +229,7 @@ impl ShardThread {
     }
 
     fn enter_subscribers(&mut self) {
-        self.shard.take_new_subscribers().into_iter().for_each(|owner| self.subscribed.add(self.index, owner));
+        self.shard.take_newly_wanted().iter().for_each(|(owner, prefix)| self.subscribed.add(self.index, *owner, prefix));
     }
 
     /// Offers committed events to devices, one after the other, as long as there is room for what that comes to.

@@ -239,7 +239,10 @@ impl Writer {
 
     fn fan_out(&mut self, events: Vec<(Position, Arc<Event>)>) {
         // No device hears system events: a fleet that comes back must not wake the fan-out with each.
-        if events.iter().any(|(_, event)| !is_system_name(&event.name) && self.lanes.subscribed.wanting(event.owner).any()) {
+        if events
+            .iter()
+            .any(|(_, event)| !is_system_name(&event.name) && self.lanes.subscribed.wanting_named(event.owner, &event.name).any())
+        {
             // If the lane is full, it is about to look anyway.
             let _ = self.lanes.fan_out.send(ToFanOut::Committed);
         }

@@ -10,6 +10,7 @@ mod echo;
 mod handshakes;
 mod memory;
 mod million;
+mod packed;
 mod pings;
 mod primitives;
 mod ready;

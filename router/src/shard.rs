@@ -264,7 +264,7 @@ pub struct Shard<R> {
     /// Devices with subscriptions of their own, by owner.
     subscribers: BTreeMap<OwnerId, Subscribers>,
     /// Owners that were not among them before.
-    new_subscribers: Vec<OwnerId>,
+    newly_wanted: Vec<(OwnerId, String)>,
     calls: Calls<R>,
     deliveries: Deliveries,
     timers: Timers,
@@ -285,7 +285,7 @@ impl<R> Shard<R> {
             devices: Table::default(),
             common: InCommon::default(),
             subscribers: BTreeMap::new(),
-            new_subscribers: Vec::new(),
+            newly_wanted: Vec::new(),
             calls: Calls::default(),
             deliveries: Deliveries::default(),
             timers: Timers::default(),

@@ -102,6 +102,7 @@ impl Line {
                 return Ok(false);
             }
             match own.read(|owner| subscribed.wanting(owner).contains(self.shard))? {
+                TailRead::Event(_, event) if !subscribed.wanting_named(event.owner, &event.name).contains(self.shard) => {}
                 TailRead::Event(position, event) => {
                     if !self.take(position, &event, now) {
                         own.go_back_to(Position(position.0 - 1));

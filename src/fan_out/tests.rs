@@ -50,7 +50,7 @@ impl World {
             let mut shard_box = MailboxBuilder::new().unwrap();
             lanes.push((shard_box.lane(UNTAKEN_MAX), bookmark.account()));
             ends.push((shard_box.build().unwrap(), builder.lane(64)));
-            subscribed.add(shard, WANTED);
+            subscribed.add(shard, WANTED, "");
         }
         let (metrics, mailbox) = (Metrics::new(), builder.build().unwrap());
         let fan_out = FanOut::new(events.clone(), lanes, mailbox, subscribed, clock, metrics.fan_out());

@@ -4,15 +4,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use firmware_protocol::id::OwnerId;
 
-/// Places in the table.
-const PLACES: usize = 1_024;
+/// Places in the table, of eight bytes each.
+const PLACES: usize = 1 << 16;
+/// Bytes of a prefix that are told apart.
+const HEAD_MAX: usize = 6;
 
-/// Which shards have subscribed devices of which owners. Shards write it; the journal's writer reads it to wake the fan-out only for what somebody
-/// may want, and the fan-out to skip what a shard does not want. A bit may stand for several owners and several shards and is never cleared: it errs
-/// towards looking.
+/// Which shards have devices that want which events of which owners, as far as the first bytes of their names tell. Shards write it; the journal's
+/// writer reads it to wake the fan-out only for what somebody may want, and the fan-out to skip what a shard does not want. A bit may stand for
+/// several owners, prefixes and shards and is never cleared: it errs towards looking.
 #[derive(Debug)]
 pub struct SubscribedOwners {
-    /// By a hash of the owner: the shards, 64 at most apart.
+    /// By a hash of the owner, alone and with the first bytes of a prefix: the shards, 64 at most apart.
     places: Box<[AtomicU64]>,
     /// Shards that have entered what they knew from before.
     restored: AtomicUsize,
@@ -28,14 +30,24 @@ impl SubscribedOwners {
         Self { places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(), restored: AtomicUsize::new(0) }
     }
 
-    /// The shard with this number has a subscribed device of `owner`.
-    pub fn add(&self, shard: usize, owner: OwnerId) {
-        self.place(owner).fetch_or(bit(shard), Ordering::Release);
+    /// The shard with this number has a device that wants the events of `owner` whose names begin with `prefix`.
+    pub fn add(&self, shard: usize, owner: OwnerId, prefix: &str) {
+        let head = &prefix.as_bytes()[..prefix.len().min(HEAD_MAX)];
+        for place in [self.place(owner, None), self.place(owner, Some(head))] {
+            place.fetch_or(bit(shard), Ordering::Release);
+        }
     }
 
-    /// Which shards may have a subscribed device of `owner`.
+    /// Which shards may have a device that wants any event of `owner`.
     pub fn wanting(&self, owner: OwnerId) -> Wanting {
-        Wanting(self.place(owner).load(Ordering::Acquire))
+        Wanting(self.place(owner, None).load(Ordering::Acquire))
+    }
+
+    /// Which shards may have a device that wants the events of `owner` with this name.
+    pub fn wanting_named(&self, owner: OwnerId, name: &str) -> Wanting {
+        let heads = (0..=name.len().min(HEAD_MAX)).map(|len| &name.as_bytes()[..len]);
+        let wanting = heads.map(|head| self.place(owner, Some(head)).load(Ordering::Acquire)).fold(0, |all, shards| all | shards);
+        Wanting(wanting)
     }
 
     /// One more shard has entered the devices that it took over from a former process.
@@ -48,8 +60,11 @@ impl SubscribedOwners {
         self.restored.load(Ordering::Acquire)
     }
 
-    fn place(&self, owner: OwnerId) -> &AtomicU64 {
-        let mixed = owner.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    /// Of an owner alone, or of the events whose names begin so.
+    fn place(&self, owner: OwnerId, head: Option<&[u8]>) -> &AtomicU64 {
+        // Bytes and their number, from 1 on; 0 stands for the owner alone.
+        let head = head.map_or(0, |head| head.iter().fold(head.len() as u64 + 1, |packed, byte| packed << 8 | u64::from(*byte)));
+        let mixed = (owner.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ head).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 40;
         &self.places[usize::try_from(mixed).unwrap_or_default() % PLACES]
     }
 }
@@ -84,12 +99,24 @@ mod tests {
     fn a_shard_wants_what_it_asked_for_and_others_hardly_ever_do() {
         let owners = SubscribedOwners::new();
         assert!(!owners.wanting(OwnerId(1)).any());
-        (0..50).for_each(|owner| owners.add(3, OwnerId(owner)));
-        owners.add(65, OwnerId(7));
+        (0..50).for_each(|owner| owners.add(3, OwnerId(owner), "news/"));
+        owners.add(65, OwnerId(7), "a");
         assert!((0..50).all(|owner| owners.wanting(OwnerId(owner)).contains(3)));
         let wanting = owners.wanting(OwnerId(7));
         assert!(wanting.contains(65) && wanting.contains(1) && !wanting.contains(2), "beyond 64 shards some share a bit");
         let disturbed = (50..1_050).filter(|owner| owners.wanting(OwnerId(*owner)).any()).count();
         assert!(disturbed < 100, "{disturbed} of 1000 owners that nobody asked for");
+    }
+
+    #[test]
+    fn an_event_is_wanted_by_the_beginning_of_its_name() {
+        let owners = SubscribedOwners::new();
+        let (owner, wanted) = (OwnerId(1), |name: &str| owners.wanting_named(OwnerId(1), name).contains(3));
+        owners.add(3, owner, "n");
+        owners.add(3, owner, "weather/today/here");
+        let all = ["n", "news", "weather/today/here", "weather/today", "weather", "", "m", "weat"].map(wanted);
+        assert_eq!(all, [true, true, true, true, true, false, false, false], "longer prefixes are told apart by their first bytes");
+        owners.add(3, OwnerId(2), "");
+        assert!(owners.wanting_named(OwnerId(2), "anything").contains(3) && owners.wanting_named(OwnerId(2), "").contains(3));
     }
 }

@@ -77,9 +77,13 @@ impl KeyRing {
         KeyChanges { queue: consumer, missed }
     }
 
-    /// Puts in many rows, and tells the listeners to look at everything.
+    /// Puts in many rows. The listeners hear nothing of that: what they compare with may not be there yet.
     pub fn fill(&self, rows: &[Arc<Device>]) {
         self.rows.insert_all(rows.iter().filter(|row| row.key().is_some()).cloned().collect());
+    }
+
+    /// Tells the listeners to look at everything.
+    pub fn tell_all(&self) {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.iter().for_each(|listener| listener.missed.store(true, Ordering::Release));
     }
@@ -222,10 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_listens_while_the_ring_is_filled_is_told_to_look_at_everything() {
+    fn whoever_listens_while_the_ring_is_filled_is_told_to_look_at_everything_when_that_is_there() {
         let ring = KeyRing::new();
         let mut changes = ring.subscribe();
         ring.fill(&[row(1, 1, None)]);
+        assert_eq!(changes.next_change(), None);
+        ring.tell_all();
         assert_eq!((changes.next_change(), changes.next_change()), (Some(KeyChange::Missed), None));
     }
 

@@ -129,9 +129,10 @@ impl Registry {
         self.fill_claims().await
     }
 
-    /// Memory has been filled, and everybody may rely on it.
+    /// Memory has been filled, and everybody may rely on it. Only now sessions are compared with it: before, every device would seem to be removed.
     pub fn set_filled(&self) {
         self.inner.filled.send_replace(true);
+        self.keys().tell_all();
     }
 
     /// Whether memory has been filled: whom it does not know now is unknown.

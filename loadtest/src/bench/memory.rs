@@ -8,6 +8,7 @@ use anyhow::Result;
 use firmware_protocol::session::Session;
 
 use super::SEED;
+use super::packed::pack;
 use crate::report::Measure;
 use crate::server::Server;
 
@@ -26,6 +27,7 @@ const REST_KIB: u64 = 64;
 pub(super) fn measure(holdfast: Option<&Path>) -> Result<Measure> {
     let (mut full, mut empty) = (Server::prepare(holdfast)?, Server::prepare(holdfast)?);
     full.cli().seed(SESSIONS, SEED)?;
+    pack(&mut full)?;
     let started = full.start()?;
     empty.start()?;
     let at_first = full.pss_kib()?;
@@ -36,7 +38,7 @@ pub(super) fn measure(holdfast: Option<&Path>) -> Result<Measure> {
     let value = with.saturating_sub(without) as f64 * 1024.0 / f64::from(SESSIONS);
     let note = format!(
         "{SESSIONS} sessions of seeded devices with describes, 4 functions, 4 variables, 3 subscriptions and the system's 2; none has spoken \
-         since the start, which took {:.1} s. Proportional memory {with} KiB (resident {rss}, {at_first} right after the start) against \
+         since the restart, which took {:.1} s. Proportional memory {with} KiB (resident {rss}, {at_first} right after the start) against \
          {without} KiB of the same server without any. It holds the registry's page about the device and the entry of its key, the session ({} \
          bytes in memory of its own), and what its shard knows. Limit: {PACKED_BYTES:.0} bytes, what a session is if nothing is lost between its parts.",
         started.as_secs_f64(),

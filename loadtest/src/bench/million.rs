@@ -16,6 +16,7 @@ use firmware_protocol::dtls::keys::KeyBlock;
 use firmware_protocol::dtls::record::{self, Record, content};
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
 
+use super::packed::{pack, snapshot};
 use super::{RUNS, Run, SEED, echo, memory};
 use crate::report::Measure;
 use crate::server::Server;
@@ -30,8 +31,8 @@ const ASKED: usize = 1_000;
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 const ASK_LIMIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(5);
-/// How long the first start may take to pack what was seeded.
-const PACK_LIMIT: Duration = Duration::from_secs(300);
+/// How long the server may take, once it is ready, to compare its sessions with the registry.
+const COMPARED_WITHIN: Duration = Duration::from_secs(3);
 /// Restarts that are measured.
 const RESTARTS: usize = 3;
 /// Keep-alives under way.
@@ -63,14 +64,7 @@ impl Million {
         server.cli().seed_sessions(SESSIONS, SEED, devices.local_addr()?, &keys)?;
         let sessions = std::fs::read(&keys)?;
         ensure!(sessions.len() == SESSIONS as usize * ENTRY, "the file of keys has {} bytes", sessions.len());
-        server.start()?;
-        let begun = Instant::now();
-        while snapshot(&server)?.is_none() {
-            ensure!(begun.elapsed() < PACK_LIMIT, "the journal was not packed within {PACK_LIMIT:?}");
-            server.check_alive()?;
-            thread::sleep(Duration::from_millis(200));
-        }
-        server.kill()?;
+        pack(&mut server)?;
         devices.connect(server.devices())?;
         let (holdfast, entropy) = (holdfast.map(Path::to_owned), SeededEntropy::new(SEED));
         Ok(Self { server, holdfast, sessions, devices, entropy, aead: Aead::new()?, sequence: FIRST_SEQUENCE })
@@ -88,6 +82,7 @@ impl Million {
             let value = begun.elapsed();
             self.server.wait_ready()?;
             ready.push(ms(begun.elapsed()));
+            self.ensure_all_are_kept()?;
             handshakes += self.server.metrics()?.sum("holdfast_dtls_handshakes_total", None);
             self.server.kill()?;
             runs.push(Run { value: ms(value), limit: ms(limit), ratio: limit.as_secs_f64() / value.as_secs_f64() });
@@ -98,6 +93,14 @@ impl Million {
             median(&ready).unwrap_or_default()
         );
         super::measure(&runs, "ms", note)
+    }
+
+    /// The registry has been read, and whoever is not in it has been told to go: nobody.
+    fn ensure_all_are_kept(&self) -> Result<()> {
+        thread::sleep(COMPARED_WITHIN);
+        let sessions = self.server.metrics()?.sum("holdfast_sessions", None);
+        ensure!(sessions == u64::from(SESSIONS), "{sessions} sessions are left of {SESSIONS}");
+        Ok(())
     }
 
     /// Pings sessions chosen at random, each from a socket of its own, until all have been answered.
@@ -242,16 +245,6 @@ impl Million {
         let message = opened.and_then(|(_, plaintext)| Message::decode(plaintext));
         message.is_some_and(|message| matches!(message.kind, Kind::Acknowledgement | Kind::Reset) && message.code == Code::EMPTY)
     }
-}
-
-/// The newest snapshot of its journal.
-fn snapshot(server: &Server) -> Result<Option<PathBuf>> {
-    let mut snapshots = Vec::new();
-    for entry in std::fs::read_dir(server.dir().join("data").join("journal"))? {
-        let path = entry?.path();
-        snapshots.extend(Some(path).filter(|path| path.extension().is_some_and(|extension| extension == "snapshot")));
-    }
-    Ok(snapshots.into_iter().max())
 }
 
 /// How long it takes to read a file once.

@@ -32,14 +32,15 @@ pub(super) struct Subscribers {
 }
 
 impl Subscribers {
-    /// Adds a device; whether it is new.
-    fn add(&mut self, slot: Slot, subscriptions: &[Subscription]) -> bool {
+    /// Adds a device, and tells what nobody has asked for before it: everything, where there is too much to tell apart.
+    fn add(&mut self, slot: Slot, subscriptions: &[Subscription], mut is_new: impl FnMut(&str)) {
         for Subscription { prefix, .. } in subscriptions {
             if self.prefixes.len() <= PREFIXES_MAX && !self.prefixes.contains(prefix) {
                 self.prefixes.push(prefix.clone());
+                is_new(if self.prefixes.len() > PREFIXES_MAX { "" } else { prefix });
             }
         }
-        self.devices.insert(slot)
+        self.devices.insert(slot);
     }
 
     /// Whether any device may want the event. System events go to none.
@@ -57,8 +58,9 @@ impl<R> Shard<R> {
         let Some(owner) = device.owner() else { return };
         if !device.subscribes_to_applications() {
             self.unindex(Some(owner), id);
-        } else if self.subscribers.entry(owner).or_default().add(slot, &device.subscriptions) {
-            self.new_subscribers.push(owner);
+        } else {
+            let is_new = |prefix: &str| self.newly_wanted.push((owner, prefix.to_owned()));
+            self.subscribers.entry(owner).or_default().add(slot, &device.subscriptions, is_new);
         }
     }
 
@@ -72,9 +74,10 @@ impl<R> Shard<R> {
         }
     }
 
-    /// Owners of devices that have begun to subscribe since the last call. Only their events need to come back by [`Input::Committed`](super::Input::Committed).
-    pub fn take_new_subscribers(&mut self) -> Vec<OwnerId> {
-        std::mem::take(&mut self.new_subscribers)
+    /// What devices of which owners have begun to want since the last call: events whose names begin so. Only these need to come by
+    /// [`Input::Committed`](super::Input::Committed).
+    pub fn take_newly_wanted(&mut self) -> Vec<(OwnerId, String)> {
+        std::mem::take(&mut self.newly_wanted)
     }
 
     pub(super) fn fan_out(&mut self, now: Now, position: Position, event: &Event, out: &mut Vec<Output<R>>) {
@@ -149,11 +152,17 @@ mod tests {
     #[test]
     fn only_events_that_somebody_asked_for_are_looked_at() {
         let mut subscribers = Subscribers::default();
-        subscribers.add(Slot::default(), &["spark", "news"].map(|prefix| Subscription::new(prefix, HandlerKind::Text)));
+        let mut told = Vec::new();
+        subscribers.add(Slot::default(), &["spark", "news"].map(|prefix| Subscription::new(prefix, HandlerKind::Text)), |new| {
+            told.push(new.to_owned())
+        });
+        assert_eq!(told, ["spark", "news"]);
         let wanted = |subscribers: &Subscribers| ["news/today", "spark/status", "weather"].map(|name| subscribers.may_want(&event(name)));
         assert_eq!(wanted(&subscribers), [true, false, false]);
         let many: Vec<_> = (0..99).map(|n| Subscription::new(format!("x{n}"), HandlerKind::Text)).collect();
-        subscribers.add(Slot::default(), &many);
+        let mut last = String::new();
+        subscribers.add(Slot::default(), &many, |new| new.clone_into(&mut last));
+        assert_eq!(last, "", "everything");
         assert_eq!(wanted(&subscribers), [true, false, true], "beyond a number of prefixes, everything that is not the system's");
         assert!(subscribers.prefixes.len() <= PREFIXES_MAX + 1);
     }

@@ -344,3 +344,16 @@ async fn every_version_keeps_opening() {
         registry.create_claim_code(user.id).await.expect("a code");
     }
 }
+
+#[tokio::test]
+async fn whoever_compares_sessions_with_the_registry_is_told_to_when_all_of_it_is_there() {
+    let (directory, registry) = registry().await;
+    registry.add_devices(vec![device(1, key()), device(2, key())]).await.expect("devices");
+    drop(registry);
+    let registry = Registry::open_unread(&directory.path().join("registry.db"), Metrics::new().registry()).await.expect("a registry");
+    let mut changes = registry.keys().subscribe();
+    registry.fill().await.expect("it can be read");
+    assert_eq!(changes.next_change(), None, "or every session would be taken for that of a removed device");
+    registry.set_filled();
+    assert_eq!((changes.next_change(), registry.devices().len()), (Some(KeyChange::Missed), 2));
+}
