@@ -4,29 +4,17 @@ use std::thread;
 use firmware_protocol::id::OwnerId;
 use firmware_protocol::time::UnixMillis;
 use proptest::prelude::*;
-use router::event::{NewEvent, Source};
 use router::journal::Record;
 
 use super::*;
+use crate::journal::test_records::event_of;
 use crate::journal::{CompactionOptions, Journal, Options, Tail, TailRead, compact, remove_segments};
 
 const OPTIONS: Options = Options { segment_bytes: 4_000, frame_bytes: 2_000, headroom_bytes: 1_024, reserve_bytes: 0, salt: 11 };
 const HOUR_MS: u64 = 3_600_000;
 
 fn batch(owner: u64, times: &[u64]) -> Vec<Record> {
-    let event = |at: &u64| {
-        let new = NewEvent {
-            owner: OwnerId(owner),
-            product: None,
-            source: Source::Api,
-            name: "a".into(),
-            content_format: 0,
-            data: None,
-            ttl_s: 60,
-        };
-        Record::Event { floor: None, event: Arc::new(new.accept(UnixMillis(*at), [0; 10])) }
-    };
-    times.iter().map(event).collect()
+    times.iter().map(|at| event_of(OwnerId(owner), UnixMillis(*at), None)).collect()
 }
 
 fn world() -> (tempfile::TempDir, Journal, Cursors) {

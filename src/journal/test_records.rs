@@ -11,7 +11,7 @@ use firmware_protocol::path::Path;
 use firmware_protocol::session::stored::{Floor, Generation, StoredSession};
 use firmware_protocol::time::UnixMillis;
 use proptest::prelude::*;
-use router::event::{Event, EventId, Source};
+use router::event::{Event, EventId, NewEvent, Source};
 use router::journal::{DescribeKind, HandlerKind, Record, RetireReason, Subscription};
 
 /// Session `number`, in one of the shapes that options and address families allow. From 10 on its device knows no connection ids.
@@ -63,6 +63,12 @@ pub(crate) fn event(number: u64) -> Arc<Event> {
         ttl_s: 60,
         published_at: UnixMillis(1_767_225_600_000),
     })
+}
+
+/// An event of the API that differs from others in what is given only.
+pub(crate) fn event_of(owner: OwnerId, at: UnixMillis, data: Option<Vec<u8>>) -> Record {
+    let new = NewEvent { owner, product: None, source: Source::Api, name: "a".into(), content_format: 0, data, ttl_s: 60 };
+    Record::Event { floor: None, event: Arc::new(new.accept(at, [0; 10])) }
 }
 
 /// Every kind of record once, in the order of their kinds.

@@ -1,10 +1,9 @@
 use firmware_protocol::id::OwnerId;
-use router::event::{NewEvent, Source};
-use router::journal::Record;
 
 use super::*;
 use crate::config::Limit;
 use crate::cursors::{Ledger, Mark};
+use crate::journal::test_records::event_of;
 use crate::journal::{Journal, Options};
 use crate::metrics::Metrics;
 
@@ -33,17 +32,7 @@ impl World {
     /// Publishes until that many segments are sealed.
     fn seal(&mut self, segments: u64) {
         while self.journal.segments().last_sealed().is_none_or(|last| last.number() < segments) {
-            let new = NewEvent {
-                owner: OwnerId(1),
-                product: None,
-                source: Source::Api,
-                name: "a".into(),
-                content_format: 0,
-                data: Some(vec![0; 300]),
-                ttl_s: 60,
-            };
-            let event = Arc::new(new.accept(UnixMillis(0), [0; 10]));
-            self.journal.commit(&[Record::Event { floor: None, event }]).unwrap();
+            self.journal.commit(&[event_of(OwnerId(1), UnixMillis(0), Some(vec![0; 300]))]).unwrap();
         }
     }
 

@@ -1,12 +1,11 @@
 use std::path::Path;
-use std::sync::Arc;
 
 use firmware_protocol::time::UnixMillis;
 use proptest::prelude::*;
-use router::event::{NewEvent, Source};
 use router::journal::Record;
 
 use super::*;
+use crate::journal::test_records::event_of;
 use crate::journal::{CompactionOptions, Journal, Options, Read, compact, remove_segments};
 
 fn open(dir: &Path) -> Journal {
@@ -14,19 +13,7 @@ fn open(dir: &Path) -> Journal {
 }
 
 fn events_of(owners: impl IntoIterator<Item = u64>) -> Vec<Record> {
-    let event = |owner| {
-        let new = NewEvent {
-            owner: OwnerId(owner),
-            product: None,
-            source: Source::Api,
-            name: "a".into(),
-            content_format: 0,
-            data: Some(vec![0; 1_000]),
-            ttl_s: 60,
-        };
-        Record::Event { floor: None, event: Arc::new(new.accept(UnixMillis(0), [0; 10])) }
-    };
-    owners.into_iter().map(event).collect()
+    owners.into_iter().map(|owner| event_of(OwnerId(owner), UnixMillis(0), Some(vec![0; 1_000]))).collect()
 }
 
 /// Positions of the account's events, and how many frames were looked at for nothing.
