@@ -7,7 +7,7 @@ use firmware_protocol::id::OwnerId;
 /// Places in the table, of eight bytes each.
 const PLACES: usize = 1 << 16;
 /// Bytes of a prefix that are told apart.
-const HEAD_MAX: usize = 6;
+const HEAD_MAX: usize = 16;
 
 /// Which shards have devices that want which events of which owners, as far as the first bytes of their names tell. Shards write it; the journal's
 /// writer reads it to wake the fan-out only for what somebody may want, and the fan-out to skip what a shard does not want. A bit may stand for
@@ -62,8 +62,10 @@ impl SubscribedOwners {
 
     /// Of an owner alone, or of the events whose names begin so.
     fn place(&self, owner: OwnerId, head: Option<&[u8]>) -> &AtomicU64 {
-        // Bytes and their number, from 1 on; 0 stands for the owner alone.
-        let head = head.map_or(0, |head| head.iter().fold(head.len() as u64 + 1, |packed, byte| packed << 8 | u64::from(*byte)));
+        // FNV-1a, of which the number of bytes is the first; 0 stands for the owner alone.
+        let step = |hash: u64, byte: u64| (hash ^ byte).wrapping_mul(0x100_0000_01b3);
+        let head = head
+            .map_or(0, |head| head.iter().fold(step(0xcbf2_9ce4_8422_2325, head.len() as u64), |hash, byte| step(hash, u64::from(*byte))));
         let mixed = (owner.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ head).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 40;
         &self.places[usize::try_from(mixed).unwrap_or_default() % PLACES]
     }
@@ -113,9 +115,9 @@ mod tests {
         let owners = SubscribedOwners::new();
         let (owner, wanted) = (OwnerId(1), |name: &str| owners.wanting_named(OwnerId(1), name).contains(3));
         owners.add(3, owner, "n");
-        owners.add(3, owner, "weather/today/here");
-        let all = ["n", "news", "weather/today/here", "weather/today", "weather", "", "m", "weat"].map(wanted);
-        assert_eq!(all, [true, true, true, true, true, false, false, false], "longer prefixes are told apart by their first bytes");
+        owners.add(3, owner, "weather/today/here/and/there");
+        let all = ["n", "news", "weather/today/here/and", "weather/today/here", "weather/today", "", "m", "weat"].map(wanted);
+        assert_eq!(all, [true, true, true, true, false, false, false, false], "longer prefixes are told apart by their first bytes");
         owners.add(3, OwnerId(2), "");
         assert!(owners.wanting_named(OwnerId(2), "anything").contains(3) && owners.wanting_named(OwnerId(2), "").contains(3));
     }
