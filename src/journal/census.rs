@@ -4,7 +4,6 @@
 //! each MiB of it, so that asking again costs no more than that. A segment that has been counted is not read again by this process.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use router::event::Position;
 
@@ -114,7 +113,7 @@ impl Census {
 
 impl Counted {
     fn open(events: &Events, segment: SegmentId) -> Result<Self, EventsError> {
-        let reader = open(events, segment)?;
+        let reader = events.open_segment(segment, segment.first)?;
         Ok(Self { blocks: Vec::new(), segment, next: segment.first, end: reader.offset(), walk: Some(reader) })
     }
 
@@ -169,7 +168,7 @@ impl Counted {
 impl Block {
     /// How many events there are after this position, up to where the block ends in the file.
     fn count_again(&self, events: &Events, position: Position, end: u64) -> Result<u64, EventsError> {
-        let mut reader = open(events, self.place.segment)?;
+        let mut reader = events.open_segment(self.place.segment, self.place.segment.first)?;
         reader.seek(self.place.offset, self.place.chain);
         let mut found = 0;
         while reader.offset() < end
@@ -178,15 +177,6 @@ impl Block {
             found += frame.count_events(position);
         }
         Ok(found)
-    }
-}
-
-fn open(events: &Events, segment: SegmentId) -> Result<SegmentReader, EventsError> {
-    match SegmentReader::open(events.dir(), segment) {
-        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            Err(EventsError::Dropped { wanted: segment.first, oldest: events.oldest() })
-        }
-        opened => Ok(opened?),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -69,29 +69,25 @@ impl Events {
         let Some(home) = self.shared.segments.home(next) else {
             return Err(EventsError::Dropped { wanted: next, oldest: self.oldest() });
         };
-        let segment = self.open(home.id, next)?;
+        let segment = self.open_segment(home.id, next)?.with_window(WINDOW_BYTES);
         Ok(EventReader { events: self.clone(), segment, home: home.id, next, seen: last, ready: VecDeque::new(), missing: None })
     }
 
     /// The same for somebody who knows a frame before that event, or at it.
     pub(super) fn read_at(&self, place: Place, position: Position) -> Result<EventReader, EventsError> {
-        let (seen, mut segment) = (self.last(), self.open(place.segment, position)?);
+        let (seen, mut segment) = (self.last(), self.open_segment(place.segment, position)?.with_window(WINDOW_BYTES));
         segment.seek(place.offset, place.chain);
         let (events, home) = (self.clone(), place.segment);
         Ok(EventReader { events, segment, home, next: position, seen, ready: VecDeque::new(), missing: None })
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.shared.dir
-    }
-
-    /// Opens the segment that has, or will have, the event at `wanted`.
-    fn open(&self, home: SegmentId, wanted: Position) -> Result<SegmentReader, EventsError> {
+    /// Opens the segment that has, or will have, the event at `wanted`. One that is gone was dropped.
+    pub(super) fn open_segment(&self, home: SegmentId, wanted: Position) -> Result<SegmentReader, EventsError> {
         match SegmentReader::open(&self.shared.dir, home) {
             Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Err(EventsError::Dropped { wanted, oldest: self.oldest() })
             }
-            opened => Ok(opened?.with_window(WINDOW_BYTES)),
+            opened => Ok(opened?),
         }
     }
 }
@@ -219,7 +215,7 @@ impl EventReader {
         let wanted = self.next;
         let follows = SegmentId { number: self.home.number + 1, first: wanted };
         let next = self.events.shared.segments.after(self.home).unwrap_or(follows);
-        self.segment = self.events.open(next, wanted)?;
+        self.segment = self.events.open_segment(next, wanted)?.with_window(WINDOW_BYTES);
         self.home = next;
         self.missing = Some((wanted, next.first)).filter(|(from, before)| from < before);
         self.next = wanted.max(next.first);

@@ -248,13 +248,7 @@ impl From<&Walk> for Indexed {
 impl Walk {
     fn open(events: &Events, segment: SegmentId) -> Result<Self, EventsError> {
         let seen = events.last();
-        let reader = match SegmentReader::open(events.dir(), segment) {
-            Err(OpenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Err(EventsError::Dropped { wanted: segment.first, oldest: events.oldest() });
-            }
-            opened => opened?,
-        };
-        Ok(Self { segment, reader, seen })
+        Ok(Self { segment, reader: events.open_segment(segment, segment.first)?, seen })
     }
 
     fn place(&self) -> Place {
