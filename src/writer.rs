@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use firmware_protocol::coap::Code;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::session::Receipt;
-use firmware_protocol::session::publish::is_system_name;
 use router::device::Link;
 use router::event::{CommittedEvents, Event, Position};
 use router::journal::Record;
@@ -238,11 +237,7 @@ impl Writer {
     }
 
     fn fan_out(&mut self, events: Vec<(Position, Arc<Event>)>) {
-        // No device hears system events: a fleet that comes back must not wake the fan-out with each.
-        if events
-            .iter()
-            .any(|(_, event)| !is_system_name(&event.name) && self.lanes.subscribed.wanting_named(event.owner, &event.name).any())
-        {
+        if events.iter().any(|(_, event)| self.lanes.subscribed.wanting_named(event.owner, &event.name).any()) {
             // If the lane is full, it is about to look anyway.
             let _ = self.lanes.fan_out.send(ToFanOut::Committed);
         }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use firmware_protocol::session::publish::is_system_name;
 use firmware_protocol::time::UnixMillis;
 use router::event::{Event, Position};
 use router::fate::Fate;
@@ -123,9 +122,7 @@ impl Line {
 
     /// Sends an event to the shard, unless no device can want it any more. `false` if there is no room.
     fn take(&mut self, position: Position, event: &Arc<Event>, now: UnixMillis) -> bool {
-        if is_system_name(&event.name) {
-            self.window.pass_to(position);
-        } else if is_stale(event, now) {
+        if is_stale(event, now) {
             self.window.pass_to(Position(position.0 - 1));
             self.window.lapse(position, position.next(), Lapse::Expired);
         } else {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use firmware_protocol::id::OwnerId;
+use firmware_protocol::session::publish::is_system_name;
 
 /// Places in the table, of eight bytes each.
 const PLACES: usize = 1 << 16;
@@ -43,8 +44,12 @@ impl SubscribedOwners {
         Wanting(self.place(owner, None).load(Ordering::Acquire))
     }
 
-    /// Which shards may have a device that wants the events of `owner` with this name.
+    /// Which shards may have a device that wants the events of `owner` with this name. No device gets system events: a fleet that comes back must not
+    /// wake anybody with each.
     pub fn wanting_named(&self, owner: OwnerId, name: &str) -> Wanting {
+        if is_system_name(name) {
+            return Wanting(0);
+        }
         let heads = (0..=name.len().min(HEAD_MAX)).map(|len| &name.as_bytes()[..len]);
         let wanting = heads.map(|head| self.place(owner, Some(head)).load(Ordering::Acquire)).fold(0, |all, shards| all | shards);
         Wanting(wanting)
@@ -120,5 +125,6 @@ mod tests {
         assert_eq!(all, [true, true, true, true, false, false, false, false], "longer prefixes are told apart by their first bytes");
         owners.add(3, OwnerId(2), "");
         assert!(owners.wanting_named(OwnerId(2), "anything").contains(3) && owners.wanting_named(OwnerId(2), "").contains(3));
+        assert!(!owners.wanting_named(OwnerId(2), "spark/status").any(), "no device hears of what the system says");
     }
 }
