@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::iter::{Peekable, Zip};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{iter, thread};
+use std::{slice, thread};
 
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::DeviceId;
@@ -196,14 +197,12 @@ impl Source {
     /// What is about sessions.
     fn all_sessions(&mut self, sections: &[Section]) -> Result<(Sessions, RetiredSessions), LoadError> {
         let (keys, mut values) = self.section(sections[0], Self::sessions)?;
-        // In the order of the sessions, so that both are gone through side by side.
+        let mut beside = Beside::new(&keys, &mut values);
         self.section(sections[1], |source, count| {
-            let mut own = keys.iter().zip(&mut values).peekable();
             source.sized(count, take_recent, |(connection, recent)| {
-                while own.next_if(|(key, _)| **key < connection).is_some() {}
-                let session =
-                    own.next_if(|(key, _)| **key == connection).and_then(|(_, session): (_, &mut Option<Session>)| session.as_mut());
-                iter::zip(session, Some(recent)).for_each(|(session, recent)| session.recent = recent);
+                if let Some(session) = beside.find(&connection) {
+                    session.recent = recent;
+                }
             })
         })?;
         let mut retired = self.section(sections[2], Self::retired)?;
@@ -231,12 +230,12 @@ impl Source {
         let (keys, mut values) = self.section(sections[3], |source, count| source.devices(&mut alike, count))?;
         if let Some(statuses) = sections.get(6) {
             let take = |from: &mut Take<'_>| Ok((from.device()?, from.bool()?));
-            let mut own = keys.iter().zip(&mut values).peekable();
+            let mut beside = Beside::new(&keys, &mut values);
             self.section(*statuses, |source, count| {
                 source.fixed(count, STATUS_ENTRY, take, |(id, online)| {
-                    while own.next_if(|(key, _)| **key < id).is_some() {}
-                    let device = own.next_if(|(key, _)| **key == id).and_then(|(_, device): (_, &mut Option<Device>)| device.as_mut());
-                    device.into_iter().for_each(|device| device.online = Some(online));
+                    if let Some(device) = beside.find(&id) {
+                        device.online = Some(online);
+                    }
                 })
             })?;
         }
@@ -340,6 +339,21 @@ impl Source {
             },
         )?;
         Ok((keys, values))
+    }
+}
+
+/// Entries beside which others are read in the same order, so that both are gone through once.
+struct Beside<'a, K, V>(Peekable<Zip<slice::Iter<'a, K>, slice::IterMut<'a, Option<V>>>>);
+
+impl<'a, K: Ord, V> Beside<'a, K, V> {
+    fn new(keys: &'a [K], values: &'a mut [Option<V>]) -> Self {
+        Self(keys.iter().zip(values).peekable())
+    }
+
+    /// What is at a key that is greater than the last.
+    fn find(&mut self, key: &K) -> Option<&'a mut V> {
+        while self.0.next_if(|(own, _)| *own < key).is_some() {}
+        self.0.next_if(|(own, _)| *own == key).and_then(|(_, value)| value.as_mut())
     }
 }
 
