@@ -156,6 +156,13 @@ impl Rig {
         Ok(Self { server, fleet, spent: Ticks::new() })
     }
 
+    /// Waits until all of so many devices have come.
+    fn wait_connected(&self, devices: u32, limit: Duration) -> Result<()> {
+        let connected = self.fleet.wait(limit, |_| {}, |moment| moment.connected == u64::from(devices));
+        ensure!(connected, "{} of {devices} devices connected", self.fleet.moment().connected);
+        Ok(())
+    }
+
     /// Lets the fleet work for a while: how far `count` came, and what the server needed for it in seconds of processor time.
     fn window(&mut self, count: impl Fn(&Fleet) -> u64) -> Result<(u64, f64)> {
         self.fleet.work(true)?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::syncs::{self, Syncs};
 use super::{RUNS, Rig, Run, WINDOW, echo, median};
@@ -35,8 +35,7 @@ impl Written {
 
 pub(super) fn measure(holdfast: Option<&Path>) -> Result<Measure> {
     let mut rig = Rig::new(holdfast, Transport::Udp, DEVICES, Work::Publishes)?;
-    let connected = rig.fleet.wait(CONNECT_LIMIT, |_| {}, |moment| moment.connected == u64::from(DEVICES));
-    ensure!(connected, "{} of {DEVICES} devices connected", rig.fleet.moment().connected);
+    rig.wait_connected(DEVICES, CONNECT_LIMIT)?;
     let (mut runs, mut batches, mut rates, mut syncs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let before = Written::so_far(&rig.server)?;

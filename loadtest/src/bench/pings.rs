@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::{RUNS, Rig, Run, echo};
 use crate::fleet::{Transport, Work};
@@ -15,8 +15,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) fn measure(holdfast: Option<&Path>) -> Result<Measure> {
     let mut rig = Rig::new(holdfast, Transport::Udp, DEVICES, Work::Pings)?;
-    let connected = rig.fleet.wait(CONNECT_LIMIT, |_| {}, |moment| moment.connected == u64::from(DEVICES));
-    ensure!(connected, "{} of {DEVICES} devices connected", rig.fleet.moment().connected);
+    rig.wait_connected(DEVICES, CONNECT_LIMIT)?;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
         let limit = echo::measure(DEVICES as usize)?.as_secs_f64() * 1e6;

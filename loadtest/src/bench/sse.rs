@@ -31,8 +31,7 @@ pub(super) fn measure(holdfast: Option<&Path>) -> Result<Measure> {
     // The loop beside it has both ends of each connection.
     allow_sockets(readers * 2)?;
     let mut rig = Rig::new(holdfast, Transport::Udp, DEVICES, Work::Publish { every: EVERY })?;
-    let connected = rig.fleet.wait(CONNECT_LIMIT, |_| {}, |moment| moment.connected == u64::from(DEVICES));
-    ensure!(connected, "{} of {DEVICES} devices connected", rig.fleet.moment().connected);
+    rig.wait_connected(DEVICES, CONNECT_LIMIT)?;
     let audience = listen(&rig)?;
     let (mut runs, mut rates) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
