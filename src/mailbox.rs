@@ -91,17 +91,23 @@ impl<T> Lane<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// Takes at most `limit` items, lane by lane in turn, so that a full lane does not starve the others.
+    /// Takes at most `limit` items, lane by lane in turn, so that a full lane does not starve the others; what these leave of the limit is its own.
     pub fn drain(&mut self, limit: usize, mut take: impl FnMut(T)) -> usize {
         let lanes = self.lanes.len().max(1);
-        let share = limit.div_ceil(lanes).max(1);
         let mut taken = 0;
-        for step in 0..self.lanes.len() {
-            let lane = &mut self.lanes[(self.next + step) % lanes];
-            for _ in 0..share {
-                let Ok(item) = lane.pop() else { break };
-                take(item);
-                taken += 1;
+        loop {
+            let share = (limit - taken).div_ceil(lanes);
+            let before = taken;
+            for step in 0..self.lanes.len() {
+                let lane = &mut self.lanes[(self.next + step) % lanes];
+                for _ in 0..share.min(limit - taken) {
+                    let Ok(item) = lane.pop() else { break };
+                    take(item);
+                    taken += 1;
+                }
+            }
+            if taken == before || taken == limit {
+                break;
             }
         }
         self.next = (self.next + 1) % lanes;
@@ -166,6 +172,21 @@ mod tests {
         assert_eq!(mailbox.drain(2, |item| taken.push(item)), 2);
         assert_eq!(taken, [1, 4], "each lane gets its share");
         assert!(!mailbox.is_empty());
+    }
+
+    #[test]
+    fn what_some_lanes_leave_others_take() {
+        let mut builder = MailboxBuilder::new().unwrap();
+        let mut lanes: Vec<_> = (0..3).map(|_| builder.lane(64)).collect();
+        let mut mailbox = builder.build().unwrap();
+        (0..40).for_each(|n| lanes[1].push(n).unwrap());
+        (100..103).for_each(|n| lanes[2].push(n).unwrap());
+        let mut taken = Vec::new();
+        assert_eq!(mailbox.drain(30, |item| taken.push(item)), 30);
+        assert!((100..103).all(|n| taken.contains(&n)), "the full lane starves none");
+        assert_eq!(mailbox.drain(30, |item| taken.push(item)), 13);
+        taken.retain(|n| *n < 100);
+        assert_eq!(taken, (0..40).collect::<Vec<_>>(), "in order");
     }
 
     #[test]
