@@ -8,6 +8,8 @@ mod awaited;
 pub mod cid_keys;
 mod limits;
 mod liveness;
+mod newcomers;
+mod reserved;
 mod sessions;
 mod steering;
 pub mod tcp;

@@ -37,6 +37,8 @@ use crate::orphans::Trace;
 use crate::shards::ToShards;
 use crate::terminators::awaited::Awaited;
 use crate::terminators::limits::{self, Allowance};
+use crate::terminators::newcomers::Newcomers;
+use crate::terminators::reserved::Reserved;
 use crate::terminators::sessions::{Sessions, Standing};
 use crate::terminators::udp::{Queue, Udp};
 use crate::terminators::{Holder, Shared, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
@@ -46,6 +48,8 @@ use crate::writer::{After, Append};
 const SESSION_BATCHES: usize = 8;
 /// Batches of other datagrams: however many hellos there are, sessions come again soon.
 const OTHER_BATCHES: usize = 2;
+/// Datagrams of new sessions that are taken in one turn, after those of all others.
+const NEWCOMERS: usize = 64;
 /// Messages taken in one turn.
 const MESSAGES: usize = 512;
 /// How often a random connection id is drawn that no session has.
@@ -76,6 +80,8 @@ pub struct Worker {
     sessions: Sessions,
     unlabelled: Arc<Unlabelled>,
     awaited: Awaited,
+    newcomers: Newcomers,
+    reserved: Reserved,
     cookies: Cookies,
     probes: ProbeLimits,
     aead: Aead,
@@ -110,6 +116,8 @@ impl Worker {
             sessions: Sessions::default(),
             unlabelled,
             awaited: Awaited::default(),
+            newcomers: Newcomers::default(),
+            reserved: Reserved::default(),
             cookies: Cookies::new(now.at, &mut SystemEntropy),
             probes: ProbeLimits::new(u64::from_be_bytes(SystemEntropy.array())),
             aead: Aead::new()?,
@@ -169,17 +177,19 @@ impl Worker {
 
     fn turn(&mut self) {
         let deadline = self.sessions.timeout_at().map_or(Duration::from_secs(1), |at| at.since(self.now.at));
-        self.mailbox.wait(deadline.min(Duration::from_secs(1)));
+        self.mailbox.wait(if self.newcomers.wait() { Duration::ZERO } else { deadline.min(Duration::from_secs(1)) });
         self.now = self.shared.clock.now();
         self.cookies.rotate(self.now.at, &mut SystemEntropy);
         while let Some(connection) = self.sessions.pop_silent_stranger(self.now.at) {
             self.remove(connection);
         }
         self.sessions.forget_former(self.now.at);
+        self.newcomers.settle(self.now.at);
         let more = self.receive(Queue::Sessions, SESSION_BATCHES);
+        self.receive_newcomers();
         self.receive(Queue::Others, OTHER_BATCHES);
         let more_messages = self.take_messages();
-        self.is_behind(more || more_messages);
+        self.is_behind(more || more_messages || self.newcomers.wait());
         while let Some(connection) = self.sessions.pop_due(self.now.at) {
             self.with_session(connection, |session, cx| session.handle_timeout(cx));
         }
@@ -206,7 +216,9 @@ impl Worker {
             let received = self.udp.receive(queue, |datagram, path| batch.push((datagram.to_vec(), path)));
             for (datagram, path) in batch.drain(..) {
                 self.shared.metrics.datagrams_received.inc();
-                self.handle_datagram(&datagram, path);
+                if let Some((datagram, path)) = self.newcomers.keep(datagram, path) {
+                    self.handle_datagram(&datagram, path);
+                }
             }
             // A batch that was not full has emptied the socket, or nearly: another look would cost as much as the next turn.
             if received < Udp::BATCH {
@@ -214,6 +226,13 @@ impl Worker {
             }
         }
         true
+    }
+
+    fn receive_newcomers(&mut self) {
+        for _ in 0..NEWCOMERS {
+            let Some((datagram, path)) = self.newcomers.next() else { return };
+            self.handle_datagram(&datagram, path);
+        }
     }
 
     fn handle_datagram(&mut self, datagram: &[u8], path: Path) {
@@ -256,13 +275,14 @@ impl Worker {
         self.pass_to_handshakes(ToHandshakes::Hello(Box::new(waiting)));
     }
 
-    /// An id of one of this worker's buckets that no session has.
-    fn draw_connection(&self) -> Option<ConnectionId> {
+    /// An id of one of this worker's buckets that no session has, and none that is about to be.
+    fn draw_connection(&mut self) -> Option<ConnectionId> {
         let buckets = (usize::from(u8::MAX) + 1 - usize::from(self.index)).div_ceil(self.workers);
         let [random] = SystemEntropy.array::<1>();
         let bucket = usize::from(self.index) + usize::from(random) % buckets * self.workers;
         let bucket = u8::try_from(bucket).ok()?;
-        (0..DRAWS).map(|_| self.shared.ids.allocate(bucket, &mut SystemEntropy)).find(|id| !self.sessions.contains(*id))
+        let mut draws = (0..DRAWS).map(|_| self.shared.ids.allocate(bucket, &mut SystemEntropy));
+        draws.find(|id| !self.sessions.contains(*id) && self.reserved.reserve(self.now.at, *id))
     }
 
     fn pass_to_handshakes(&mut self, message: ToHandshakes) {
@@ -518,6 +538,7 @@ impl Worker {
         let Some(identity) = self.sessions.opened(connection) else { return };
         let Some(entry) = self.sessions.entry(connection) else { return };
         let ip = entry.session.path().peer.ip();
+        self.newcomers.came(self.now.at, connection);
         tracing::debug!(device = %identity.device, session = %connection, peer = %entry.session.path().peer, "session established");
         // The shard must know the session before its first message; a full lane means that it is not told, and the device starts over.
         if self.lanes.shards.tell(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {
