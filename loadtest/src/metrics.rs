@@ -1,5 +1,7 @@
 //! What a server says of itself at `/metrics`.
 
+use std::collections::BTreeMap;
+
 /// All its counts at one moment, as text.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics(String);
@@ -12,10 +14,18 @@ impl Metrics {
 
     /// The sum over all series of `metric` that have `label`, such as `reason="forged"`; or over all there are. What never happened is not there.
     pub(crate) fn sum(&self, metric: &str, label: Option<&str>) -> u64 {
-        let series = self.0.lines().filter_map(|line| line.strip_prefix(metric)?.rsplit_once(' '));
+        self.series(metric).filter(|(labels, _)| label.is_none_or(|label| labels.contains(label))).map(|(_, count)| count).sum()
+    }
+
+    /// Each series of `metric`, by the value of its only label.
+    pub(crate) fn by_label(&self, metric: &str) -> BTreeMap<String, u64> {
+        self.series(metric).filter_map(|(labels, count)| Some((labels.split('"').nth(1)?.to_owned(), count))).collect()
+    }
+
+    fn series<'a>(&'a self, metric: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
+        let series = self.0.lines().filter_map(move |line| line.strip_prefix(metric)?.rsplit_once(' '));
         let named = series.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
-        let wanted = named.filter(|(labels, _)| label.is_none_or(|label| labels.contains(label)));
-        wanted.filter_map(|(_, count)| count.parse::<u64>().ok()).sum()
+        named.filter_map(|(labels, count)| Some((labels, count.parse().ok()?)))
     }
 }
 
@@ -29,5 +39,6 @@ mod tests {
         let metrics = Metrics::new(text.to_owned());
         assert_eq!((metrics.sum("drops", None), metrics.sum("drops", Some("reason=\"late\""))), (7, 2));
         assert_eq!((metrics.sum("plain", None), metrics.sum("drops", Some("reason=\"never\"")), metrics.sum("absent", None)), (3, 0, 0));
+        assert_eq!(metrics.by_label("drops"), BTreeMap::from([("forged".to_owned(), 5), ("late".to_owned(), 2)]));
     }
 }
