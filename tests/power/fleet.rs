@@ -1,6 +1,6 @@
-//! Devices that publish as fast as they are answered. Their clock stands still while the server is down.
+//! Devices that publish as fast as they are answered, and hear of what some of that says. Their clock stands still while the server is down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +14,10 @@ use firmware_protocol::session::subscribe::HandlerKind;
 use firmware_protocol::session::variable::Value;
 use firmware_protocol::time::Millis;
 
+/// Names of what devices publish: nobody has asked for the first, and every device for the second.
+pub(crate) const NAMES: [&str; 2] = ["power", "news"];
+/// Of so many publishes one is of the second name.
+const NEWS_EVERY: u64 = 8;
 /// Publishes that a device has open at once.
 const OPEN: usize = 3;
 /// Longer than a device waits before it repeats a message for the first time.
@@ -40,6 +44,10 @@ pub(crate) struct Progress {
     pub(crate) caught_up: AtomicUsize,
     /// Devices come back with a reset and from another port, so that any worker of the server may be the one that hears them.
     pub(crate) reset: bool,
+    /// All have subscribed: news that are published now, all must hear.
+    pub(crate) all_listen: bool,
+    /// What they must have heard when they are through.
+    pub(crate) news: Vec<String>,
 }
 
 /// A device and all that happened to it.
@@ -54,6 +62,8 @@ pub(crate) struct Publisher {
     /// Number of each publish that has no answer, by the device's own.
     open: BTreeMap<u64, u64>,
     had_session: bool,
+    /// News that came to it.
+    pub(crate) heard: BTreeSet<String>,
     /// What it was told is kept.
     pub(crate) acknowledged: Vec<String>,
     /// What must not happen.
@@ -62,7 +72,7 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn new(n: u8, server: SocketAddr, server_key: PublicKey) -> Self {
-        let app = App::default().variable("temperature", Value::Double(21.5)).subscription("news", HandlerKind::Text);
+        let app = App::default().variable("temperature", Value::Double(21.5)).subscription(NAMES[1], HandlerKind::Text);
         let config = DeviceConfig {
             age: Age::default(),
             id: id(n),
@@ -84,6 +94,7 @@ impl Publisher {
             next: 0,
             open: BTreeMap::new(),
             had_session: false,
+            heard: BTreeSet::new(),
             acknowledged: Vec::new(),
             faults: Vec::new(),
         }
@@ -92,6 +103,11 @@ impl Publisher {
     /// The session that the server must know from now on.
     pub(crate) fn connection(&self) -> Option<ConnectionId> {
         self.device.connection()
+    }
+
+    /// Whether it is connected, which it is when it has subscribed.
+    pub(crate) fn listens(&self) -> bool {
+        self.device.is_connected()
     }
 
     /// What is left open from one run to the next, for a complaint.
@@ -109,7 +125,8 @@ impl Publisher {
         let (mut leaps, mut caught_up) = (1, false);
         while !progress.stop.load(Ordering::Acquire) {
             let waited = began.elapsed();
-            if !caught_up && self.device.is_connected() && self.open.values().all(|number| *number >= earlier) {
+            let answered = self.open.values().all(|number| *number >= earlier);
+            if !caught_up && answered && self.device.is_connected() && progress.news.iter().all(|news| self.heard.contains(news)) {
                 caught_up = true;
                 progress.caught_up.fetch_add(1, Ordering::AcqRel);
             }
@@ -119,7 +136,7 @@ impl Publisher {
             self.now = base + LEAP * (leaps - 1) + waited;
             self.device.handle_timeout(self.now, &mut self.tools);
             while self.device.is_connected() && self.open.len() < OPEN {
-                self.publish();
+                self.publish(progress.all_listen);
             }
             self.turn();
         }
@@ -135,10 +152,11 @@ impl Publisher {
         self.device.power_on(self.now);
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, all_listen: bool) {
+        let name = NAMES[usize::from(all_listen && self.next.is_multiple_of(NEWS_EVERY))];
         let padding = "x".repeat(usize::try_from(self.next * 37 % 500).unwrap());
         let text = format!("{}-{}-{padding}", self.n, self.next);
-        let publish = self.device.publish(self.now, &mut self.tools, "power", 0, text.as_bytes());
+        let publish = self.device.publish(self.now, &mut self.tools, name, 0, text.as_bytes());
         self.open.insert(publish, self.next);
         self.next += 1;
     }
@@ -173,6 +191,7 @@ impl Publisher {
                     self.acknowledged.push(format!("{}-{number}", self.n));
                 }
             }
+            DeviceEvent::EventReceived { data, .. } => drop(self.heard.insert(subject(data))),
             DeviceEvent::HandshakeStarted if self.had_session => self.fault("a second handshake"),
             DeviceEvent::Disconnected { reason, .. } if self.had_session => self.fault(reason),
             DeviceEvent::SequenceRepeated(number) => self.fault(&format!("record number {number:#x} was used twice under one key")),
@@ -183,6 +202,11 @@ impl Publisher {
     fn fault(&mut self, what: &str) {
         self.faults.push(format!("device {}: {what}", self.n));
     }
+}
+
+/// Whose publish it is, and which: what a text has before its padding.
+pub(crate) fn subject(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).rsplit_once('-').unwrap_or_default().0.to_owned()
 }
 
 fn connected(server: SocketAddr) -> UdpSocket {

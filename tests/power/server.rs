@@ -1,5 +1,5 @@
-//! A server with devices and a reader of its event stream: what devices were told is kept, their sessions go on, what the reader was shown stays as it
-//! was, the reader misses nothing, and the server always starts.
+//! A server with devices and a reader of its event stream: what devices were told is kept, their sessions go on, what they subscribed to reaches them,
+//! what the reader was shown stays as it was, the reader misses nothing, and the server always starts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,7 +23,7 @@ use router::event::{Event, Position};
 
 use crate::child::{Child, LIFE_MAX, Plan, say};
 use crate::disk::{Cut, Disk, Shim, copy_all};
-use crate::fleet::{Progress, Publisher, id, key};
+use crate::fleet::{NAMES, Progress, Publisher, id, key, subject};
 use crate::journal::read;
 use crate::{kills, seeded};
 
@@ -133,6 +133,8 @@ struct Life {
     caught_up: bool,
     /// Summaries of the events that the reader was shown: the first is at position 1.
     shown: Vec<String>,
+    /// News in the journal.
+    news: Vec<String>,
     /// What was wrong with others.
     misread: Vec<String>,
     /// The last position in the journal.
@@ -149,6 +151,7 @@ impl Life {
             added: 0,
             caught_up: true,
             shown: Vec::new(),
+            news: Vec::new(),
             misread: Vec::new(),
             kept: 0,
         }
@@ -196,7 +199,9 @@ impl Life {
         if let Some(line) = child.wait_for("ready", PATIENCE) {
             self.ready(&line);
             let patient = !self.caught_up;
-            let progress = Progress { reset: patient, ..Progress::default() };
+            let all_listen = self.fleet.iter().all(Publisher::listens);
+            let news = if patient { self.news.clone() } else { Vec::new() };
+            let progress = Progress { reset: patient, all_listen, news, ..Progress::default() };
             thread::scope(|scope| {
                 self.fleet.iter_mut().for_each(|publisher| drop(scope.spawn(|| publisher.run(&progress))));
                 let all = |progress: &Progress| progress.caught_up.load(Ordering::Acquire) == usize::from(FLEET);
@@ -219,7 +224,11 @@ impl Life {
             })
             .map(|said| self.hear(&said))?;
             if patient && !self.caught_up {
-                return Err(format!("devices are not served: {:?} open", self.fleet.iter().map(Publisher::open).collect::<Vec<_>>()));
+                let what = self
+                    .fleet
+                    .iter()
+                    .map(|publisher| (publisher.open(), self.news.iter().filter(|news| !publisher.heard.contains(*news)).count()));
+                return Err(format!("devices are not served: {:?} publishes and news open", what.collect::<Vec<_>>()));
             }
             return Ok(());
         }
@@ -280,9 +289,11 @@ impl Life {
             return Err(format!("a snapshot under its final name is damaged: {damaged}"));
         }
         let mut found: BTreeMap<String, u32> = BTreeMap::new();
-        for text in events.iter().filter(|(_, event)| event.name == "power").filter_map(|(_, event)| event.data.as_deref()) {
-            let text = String::from_utf8_lossy(text);
-            *found.entry(text.rsplit_once('-').unwrap_or_default().0.to_owned()).or_default() += 1;
+        self.news.clear();
+        for (_, event) in events.iter().filter(|(_, event)| NAMES.contains(&&*event.name)) {
+            let subject = subject(event.data.as_deref().unwrap_or_default());
+            self.news.extend((event.name == NAMES[1]).then(|| subject.clone()));
+            *found.entry(subject).or_default() += 1;
         }
         if let Some((text, times)) = found.iter().find(|(_, times)| **times > 1) {
             return Err(format!("event {text} is there {times} times"));
@@ -304,7 +315,7 @@ impl Life {
 fn the_server_keeps_what_it_acknowledged() {
     let (shim, seed) = (Shim::build(), seeded());
     let mut random = SeededEntropy::new(seed);
-    let (mut killed, mut lives, mut ready, mut acknowledged, mut shown) = (0, 0, 0, 0, 0);
+    let (mut killed, mut lives, mut ready, mut acknowledged, mut shown, mut heard) = (0, 0, 0, 0, 0, 0);
     while killed < kills() {
         let mut life = Life::new();
         for _ in 0..1 + random.below(9) {
@@ -320,9 +331,11 @@ fn the_server_keeps_what_it_acknowledged() {
         lives += 1;
         acknowledged += life.fleet.iter().map(|publisher| publisher.acknowledged.len()).sum::<usize>();
         shown += life.shown.len();
+        heard += life.fleet.iter().map(|publisher| publisher.heard.len()).sum::<usize>();
     }
     eprintln!(
-        "{killed} kills in {lives} data directories, {ready} after devices had been served; {acknowledged} events were acknowledged, {shown} shown to the reader"
+        "{killed} kills in {lives} data directories, {ready} after devices had been served; {acknowledged} events were acknowledged, {shown} shown to the \
+         reader, {heard} heard by devices"
     );
 }
 
