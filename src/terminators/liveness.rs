@@ -15,6 +15,11 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
+    /// Whether the device was never heard by this process.
+    pub(super) fn is_new(self) -> bool {
+        self.due_at_s == 0
+    }
+
     /// Whether to report that the device was heard just now; it counts as reported.
     pub(super) fn report_due(&mut self, now: Millis) -> bool {
         let due = now.0 / 1000 >= u64::from(self.due_at_s);
@@ -31,6 +36,8 @@ mod tests {
 
     #[test]
     fn a_device_that_is_heard_all_the_time_is_reported_every_ten_seconds() {
+        let mut liveness = Liveness::default();
+        assert!(liveness.is_new() && liveness.report_due(Millis(0)) && !liveness.is_new());
         let mut liveness = Liveness::default();
         let reports = (0..=30_000).step_by(500).filter(|at| liveness.report_due(Millis(*at))).count();
         assert_eq!(reports, 4);

@@ -1,5 +1,5 @@
-//! Sessions that are new, whose records come after those of all others. A device that was let in says a dozen things at once; when a whole fleet does,
-//! whoever was there before waits for none of it.
+//! Sessions that are new to this process, whose records come after those of all others. A device that was let in says a dozen things at once, and so
+//! does one that comes back after a restart; when a whole fleet does, whoever was there before waits for none of it.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -11,6 +11,8 @@ use firmware_protocol::time::Millis;
 
 /// For how long a session is new: what its device says by itself after a handshake, and repeats once, is said by then.
 const NEW: Duration = Duration::from_secs(10);
+/// Most of them: more are like all others.
+const SESSIONS_MAX: usize = 65_536;
 /// Memory for datagrams that wait. More are taken as they come.
 const WAITING_MAX: usize = 8 << 20;
 /// What a datagram takes besides its bytes.
@@ -28,10 +30,11 @@ pub(super) struct Newcomers {
 }
 
 impl Newcomers {
-    /// A session begins.
+    /// The device of a session was heard for the first time.
     pub(super) fn came(&mut self, now: Millis, connection: ConnectionId) {
-        self.sessions.insert(connection);
-        self.came.push_back((now, connection));
+        if self.sessions.len() < SESSIONS_MAX && self.sessions.insert(connection) {
+            self.came.push_back((now, connection));
+        }
     }
 
     /// Those that came a while ago are new no more.

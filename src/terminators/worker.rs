@@ -340,9 +340,12 @@ impl Worker {
         let Some(entry) = self.sessions.entry(connection) else { return };
         match entry.standing {
             Standing::Live => {
+                let (device, is_new) = (entry.session.device(), entry.liveness.is_new());
                 if entry.liveness.report_due(now.at) {
-                    let device = entry.session.device();
                     self.lanes.shards.tell(device, Input::Heard { device, link: self.link(connection), at: now.unix });
+                }
+                if is_new {
+                    self.newcomers.came(now.at, connection);
                 }
             }
             Standing::Tombstone => self.with_session(connection, |session, cx| session.close(cx)),
@@ -538,7 +541,6 @@ impl Worker {
         let Some(identity) = self.sessions.opened(connection) else { return };
         let Some(entry) = self.sessions.entry(connection) else { return };
         let ip = entry.session.path().peer.ip();
-        self.newcomers.came(self.now.at, connection);
         tracing::debug!(device = %identity.device, session = %connection, peer = %entry.session.path().peer, "session established");
         // The shard must know the session before its first message; a full lane means that it is not told, and the device starts over.
         if self.lanes.shards.tell(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {

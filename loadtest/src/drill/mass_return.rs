@@ -43,8 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const SLOWEST_PER_S: u32 = 500;
 /// What is waited for it in any case.
 const WAIT_LEAST: Duration = Duration::from_secs(60);
-/// Until the bystanders publish as usual after a restart.
-const RECOVERY: Duration = Duration::from_secs(2);
+/// Until the bystanders publish as usual after a restart: for the first ten seconds, sessions are new to the server.
+const RECOVERY: Duration = Duration::from_secs(12);
 /// Times of publishes are looked at for so long each.
 const SLICE: Duration = Duration::from_secs(1);
 

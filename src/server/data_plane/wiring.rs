@@ -19,6 +19,8 @@ use crate::writer::{Append, WriterLanes};
 
 /// Room in a lane between two threads.
 const LANE: usize = 4_096;
+/// Room for hellos that come all at once, before the handshake thread lets them wait.
+const HELLO_LANE: usize = 16_384;
 /// Room in a lane of the API, which many callers share.
 const API_LANE: usize = 1_024;
 /// Batches of events that wait for the streams.
@@ -59,7 +61,7 @@ impl Wiring {
                 workers: lanes(&mut terminator_boxes[..workers], LANE),
                 shards: ToShards::new(lanes(&mut shard_boxes, LANE), shard_full.clone()),
                 writer: writer_box.lane(LANE),
-                handshakes: handshake_box.lane(LANE),
+                handshakes: handshake_box.lane(HELLO_LANE),
             })
             .collect();
         let tcp_shards = ToShards::new(lanes(&mut shard_boxes, LANE), shard_full.clone());
