@@ -19,6 +19,8 @@ pub const LOCK: &str = "lock";
 pub const UNFINISHED_RESTORE: &str = "restore.unfinished";
 /// Name of the file with the version.
 pub const FORMAT_FILE: &str = "format";
+/// Name of the file by which the disk is asked whether it answers. What is in it says nothing.
+pub const PROBE_FILE: &str = "probe";
 /// Longest version that is read.
 const FORMAT_LEN_MAX: u64 = 16;
 

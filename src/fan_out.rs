@@ -15,6 +15,7 @@ use std::time::Duration;
 use firmware_protocol::time::UnixMillis;
 use router::event::Position;
 use router::fate::Fate;
+use router::progress::{Heartbeat, Stage};
 use router::shard::Input;
 
 use self::account::SharedAccount;
@@ -25,6 +26,7 @@ use crate::journal::{Events, EventsError, Tail, TailRead};
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::FanOutMetrics;
 use crate::shards::{Reply, SubscribedOwners};
+use crate::watchdog::Watched;
 
 /// Most events that a shard was sent and has not offered to its devices yet: the room in its lane.
 pub const UNTAKEN_MAX: usize = 1_024;
@@ -40,6 +42,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// What the fan-out is told.
 #[derive(Debug)]
 pub enum ToFanOut {
+    /// Passed on when everything was read that could be.
+    Heartbeat(Heartbeat),
     /// Something was committed that a shard may want.
     Committed,
     /// What a shard has done.
@@ -64,6 +68,8 @@ pub struct FanOut {
     subscribed: Arc<SubscribedOwners>,
     clock: Clock,
     metrics: FanOutMetrics,
+    watched: Watched,
+    heartbeat: Option<Heartbeat>,
     /// Reading failed, and that was said.
     failing: bool,
 }
@@ -77,11 +83,12 @@ impl FanOut {
         subscribed: Arc<SubscribedOwners>,
         clock: Clock,
         metrics: FanOutMetrics,
+        watched: Watched,
     ) -> Self {
         let last = events.last();
         let lines = shards.into_iter().enumerate().map(|(shard, (lane, account))| Line::new(shard, lane, account, &events, last)).collect();
         let front = Tail::after(events.clone(), last);
-        Self { events, front, lines, mailbox, subscribed, clock, metrics, failing: false }
+        Self { events, front, lines, mailbox, subscribed, clock, metrics, watched, heartbeat: None, failing: false }
     }
 
     /// Runs until `stop` is set, and takes what it was told before.
@@ -95,6 +102,10 @@ impl FanOut {
             self.listen();
             let more = self.turn();
             self.publish();
+            if let Some(heartbeat) = self.heartbeat.take() {
+                self.watched.pass(Stage::Read, heartbeat);
+            }
+            self.watched.enter(Stage::Wait);
             if !more {
                 self.mailbox.wait(TICK);
             }
@@ -105,8 +116,10 @@ impl FanOut {
 
     /// Takes what it was told.
     fn listen(&mut self) {
-        let lines = &mut self.lines;
+        self.watched.enter(Stage::Mailbox);
+        let (lines, newest) = (&mut self.lines, &mut self.heartbeat);
         self.mailbox.drain(MESSAGES, |message| match message {
+            ToFanOut::Heartbeat(heartbeat) => *newest = Some(heartbeat),
             ToFanOut::Committed => {}
             ToFanOut::Fates { shard, taken, fates } => {
                 if let Some(line) = lines.get_mut(shard) {
@@ -114,10 +127,14 @@ impl FanOut {
                 }
             }
         });
+        if let Some(heartbeat) = self.heartbeat {
+            self.watched.pass(Stage::Mailbox, heartbeat);
+        }
     }
 
     /// Reads on. `true` if there is more to read at once.
     fn turn(&mut self) -> bool {
+        self.watched.enter(Stage::Read);
         let now = self.clock.now().unix;
         let mut failed = None;
         let mut more = self.read_front(now).unwrap_or_else(|error| {

@@ -11,9 +11,11 @@ use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use router::fate::{Fate, Fates};
 
+use crate::clock::Clock;
 use crate::stock::Balance;
 use crate::terminators::Over;
 use crate::waiting_room::{Entered, Refused};
+use crate::watchdog::{ProgressSeries, Watch};
 
 /// All metrics of the server.
 #[derive(Clone, Debug)]
@@ -323,6 +325,11 @@ impl Metrics {
                 "sink",
             ),
         }
+    }
+
+    /// What is told of the progress of threads.
+    pub fn watchdog(&self, watch: &Watch, clock: Clock) {
+        self.add(Ok(ProgressSeries::new(watch, clock)));
     }
 
     /// Metrics of the registry.

@@ -18,6 +18,7 @@ use router::errand::Errand;
 use router::event::{Event, Position};
 use router::fate::{Fate, Fates};
 use router::journal::RetireReason;
+use router::progress::{Heartbeat, Part, Stage};
 use router::shard::{Input, Output, Shard, Then};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
@@ -30,7 +31,8 @@ use crate::fan_out::{ToFanOut, UNTAKEN_MAX};
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::ShardMetrics;
 use crate::terminators::ToTerminator;
-use crate::writer::{After, Append};
+use crate::watchdog::Watched;
+use crate::writer::{After, Append, ToWriter};
 
 /// Inputs taken in one turn.
 const INPUTS: usize = 512;
@@ -115,7 +117,7 @@ pub struct ShardLanes {
     /// To the terminators.
     pub terminators: Vec<Lane<ToTerminator>>,
     /// To the journal.
-    pub writer: Lane<Append>,
+    pub writer: Lane<ToWriter>,
     /// To whoever runs errands.
     pub errands: Sender<Errand>,
     /// To the fan-out.
@@ -132,6 +134,7 @@ pub struct ShardThread {
     clock: Clock,
     metrics: Arc<ShardMetrics>,
     subscribed: Arc<SubscribedOwners>,
+    watched: Watched,
     /// Retirements that found a full lane.
     retirements: Vec<(Link, RetireReason)>,
     /// Errands that nobody took.
@@ -163,6 +166,7 @@ impl ShardThread {
         clock: Clock,
         metrics: Arc<ShardMetrics>,
         subscribed: Arc<SubscribedOwners>,
+        watched: Watched,
     ) -> Self {
         Self {
             index,
@@ -172,6 +176,7 @@ impl ShardThread {
             clock,
             metrics,
             subscribed,
+            watched,
             retirements: Vec::new(),
             failed: Vec::new(),
             events: VecDeque::new(),
@@ -187,6 +192,7 @@ impl ShardThread {
         self.enter_subscribers();
         self.subscribed.note_restored();
         while !stop.load(Ordering::Acquire) {
+            self.watched.enter(Stage::Wait);
             self.mailbox.wait(self.patience());
             self.turn(INPUTS, &mut inputs, &mut outputs);
         }
@@ -203,8 +209,12 @@ impl ShardThread {
 
     fn turn(&mut self, limit: usize, inputs: &mut Vec<Input<Reply>>, outputs: &mut Vec<Output<Reply>>) {
         let now = self.clock.now();
+        self.watched.enter(Stage::Mailbox);
         self.send_held(now);
         self.mailbox.drain(limit, |input| inputs.push(input));
+        let heartbeat = inputs.iter().rev().find_map(heartbeat_in);
+        self.passed(Stage::Mailbox, heartbeat);
+        self.watched.enter(Stage::Apply);
         self.metrics.inputs.inc_by(inputs.len() as u64);
         for input in inputs.drain(..) {
             match input {
@@ -219,6 +229,8 @@ impl ShardThread {
         for (link, reason) in std::mem::take(&mut self.retirements) {
             self.retire(link, reason);
         }
+        self.passed(Stage::Apply, heartbeat);
+        self.watched.enter(Stage::Output);
         // Before any subscription goes to the journal, so that no event committed after it is skipped.
         self.enter_subscribers();
         outputs.drain(..).for_each(|output| self.pass_on(output));
@@ -226,6 +238,10 @@ impl ShardThread {
         self.report();
         self.lanes.writer.ring();
         self.lanes.terminators.iter_mut().for_each(Lane::ring);
+    }
+
+    fn passed(&self, stage: Stage, heartbeat: Option<Heartbeat>) {
+        heartbeat.into_iter().for_each(|heartbeat| self.watched.pass(stage, heartbeat));
     }
 
     fn enter_subscribers(&mut self) {
@@ -258,7 +274,7 @@ impl ShardThread {
         match self.lanes.fan_out.send(told) {
             Ok(()) => self.taken = 0,
             Err(ToFanOut::Fates { fates, .. }) => self.fates = fates,
-            Err(ToFanOut::Committed) => {}
+            Err(ToFanOut::Committed | ToFanOut::Heartbeat(_)) => {}
         }
     }
 
@@ -278,6 +294,7 @@ impl ShardThread {
     fn pass_on(&mut self, output: Output<Reply>) {
         match output {
             Output::Append { record, then } => self.append(record, then),
+            Output::Heartbeat(heartbeat) => self.pass_heartbeat_on(heartbeat),
             Output::Request { link, id, request, deadline } => {
                 let is_delivery = matches!(request, Request::Deliver(_));
                 let message = ToTerminator::Request { connection: link.connection, id, request, deadline };
@@ -300,13 +317,22 @@ impl ShardThread {
         }
     }
 
+    /// By the ways that everything else goes. Whatever has no room for it is late, which shows.
+    fn pass_heartbeat_on(&mut self, heartbeat: Heartbeat) {
+        let of = Part::Shard(u16::try_from(self.index).unwrap_or(u16::MAX));
+        let _ = self.lanes.writer.push(ToWriter::Heartbeat { of, heartbeat });
+        for lane in &mut self.lanes.terminators {
+            let _ = lane.push(ToTerminator::Heartbeat { of, heartbeat });
+        }
+    }
+
     fn append(&mut self, record: router::journal::Record, then: Then<Reply>) {
         let after = match then {
             Then::Nothing => After::Nothing,
             Then::Acknowledge { link, receipt } => After::Acknowledge { link, receipt },
             Then::Tell(reply) => After::Tell(reply),
         };
-        if let Err(refused) = self.lanes.writer.push(Append { record, after }) {
+        if let Err(ToWriter::Append(refused)) = self.lanes.writer.push(ToWriter::Append(Append { record, after })) {
             self.metrics.lane_full.with_label_values(&["writer"]).inc();
             // Not accepted: the device is told so, and a caller sees its reply dropped.
             if let After::Acknowledge { link, receipt } = refused.after {
@@ -345,6 +371,13 @@ impl ShardThread {
         if !taken {
             self.metrics.lane_full.with_label_values(&["terminator"]).inc();
         }
+    }
+}
+
+fn heartbeat_in(input: &Input<Reply>) -> Option<Heartbeat> {
+    match input {
+        Input::Heartbeat(heartbeat) => Some(*heartbeat),
+        _ => None,
     }
 }
 

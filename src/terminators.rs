@@ -4,6 +4,7 @@
 //! A session belongs to the worker its connection id names. A datagram that reaches another worker's socket is handed over. Firmware before 3.1
 //! puts no id into its records: its sessions have one all the same, and [`Unlabelled`] knows which by address and by device.
 
+mod attendance;
 mod awaited;
 pub mod cid_keys;
 mod limits;
@@ -29,6 +30,7 @@ use firmware_protocol::session::Receipt;
 use firmware_protocol::session::request::{Request, RequestId};
 use firmware_protocol::time::Millis;
 use router::journal::RetireReason;
+use router::progress::{Heartbeat, Part};
 
 use crate::admission::{Backlog, Settling};
 use crate::clock::Clock;
@@ -37,6 +39,7 @@ use crate::handshakes::WaitingHello;
 use crate::metrics::TerminatorMetrics;
 use crate::orphans::Orphans;
 use crate::strangers::Strangers;
+use crate::watchdog::Watch;
 
 pub use self::limits::{Limits, Over};
 pub use self::udp::{BindError, Udp, bind_group};
@@ -63,6 +66,8 @@ pub struct Shared {
     pub limits: Limits,
     /// What they count.
     pub metrics: Arc<TerminatorMetrics>,
+    /// Who watches them.
+    pub watch: Watch,
     /// Which of them are behind.
     pub backlog: Arc<Backlog>,
     /// The clocks.
@@ -81,6 +86,13 @@ pub enum Holder {
 /// Something a terminator is told.
 #[derive(Debug)]
 pub enum ToTerminator {
+    /// Its own, or one of a shard that has come this far.
+    Heartbeat {
+        /// Whose.
+        of: Part,
+        /// The heartbeat.
+        heartbeat: Heartbeat,
+    },
     /// A datagram for one of its sessions that came to another worker.
     Datagram {
         /// Where it came from.

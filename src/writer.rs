@@ -18,6 +18,7 @@ use firmware_protocol::session::Receipt;
 use router::device::Link;
 use router::event::{CommittedEvents, Event, Position};
 use router::journal::Record;
+use router::progress::{Board, Heartbeat, Part, Stage};
 
 use crate::fan_out::ToFanOut;
 use crate::journal::{CommitError, Committed, Journal};
@@ -25,6 +26,7 @@ use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::JournalMetrics;
 use crate::shards::{Reply, SubscribedOwners};
 use crate::terminators::ToTerminator;
+use crate::watchdog::{Watch, Watched};
 
 use self::degraded::Degraded;
 
@@ -34,6 +36,21 @@ const BATCH_MAX: usize = 4_096;
 const EXIT_CODE: i32 = 70;
 /// Most news held back for a terminator that is behind.
 const BACKLOG_MAX: usize = 65_536;
+
+/// What the writer is told.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and a box for each would cost more")]
+pub enum ToWriter {
+    /// Write this.
+    Append(Append),
+    /// Passed with the commit of everything that came before it, or at once if nothing did.
+    Heartbeat {
+        /// Whose.
+        of: Part,
+        /// The heartbeat.
+        heartbeat: Heartbeat,
+    },
+}
 
 /// A record to write, and what follows.
 #[derive(Debug)]
@@ -84,8 +101,12 @@ pub struct WriterLanes {
 #[derive(Debug)]
 pub struct Writer {
     journal: Journal,
-    mailbox: Mailbox<Append>,
+    mailbox: Mailbox<ToWriter>,
     lanes: WriterLanes,
+    watched: Watched,
+    board: Board,
+    /// Heartbeats on their way, and whose they are.
+    heartbeats: Vec<(Part, Heartbeat)>,
     /// News that found a full lane. An acknowledgement must not be lost: its device would repeat the message in vain.
     backlog: Vec<VecDeque<ToTerminator>>,
     metrics: Arc<JournalMetrics>,
@@ -116,13 +137,15 @@ impl Writer {
     /// A writer of `journal`.
     pub fn new(
         journal: Journal,
-        mailbox: Mailbox<Append>,
+        mailbox: Mailbox<ToWriter>,
         lanes: WriterLanes,
         metrics: Arc<JournalMetrics>,
         missed: prometheus::IntCounter,
+        watch: &Watch,
     ) -> Self {
         let backlog = lanes.terminators.iter().map(|_| VecDeque::new()).collect();
-        Self { journal, mailbox, lanes, backlog, metrics, missed, degraded: None }
+        let (watched, board) = (watch.watched(Part::Journal), watch.board.clone());
+        Self { journal, mailbox, lanes, watched, board, heartbeats: Vec::new(), backlog, metrics, missed, degraded: None }
     }
 
     /// Runs until `stop` is set and everything that was sent before is written or refused. Ends the process if the journal cannot be written.
@@ -130,18 +153,45 @@ impl Writer {
         let mut batch = Batch::default();
         loop {
             let stopping = stop.load(Ordering::Acquire);
-            self.mailbox.drain(BATCH_MAX, |append| batch.push(append));
+            self.fill(&mut batch);
+            self.watched.enter(Stage::Commit);
             self.recover_if_due(Instant::now());
             if batch.is_empty() {
                 if stopping {
                     return;
                 }
+                self.pass_heartbeats_on();
                 let behind = self.flush_backlog();
+                self.watched.enter(Stage::Wait);
                 self.mailbox.wait(if behind { Duration::from_millis(5) } else { Duration::from_secs(1) });
                 continue;
             }
             self.take(&mut batch);
             self.flush_backlog();
+            self.pass_heartbeats_on();
+        }
+    }
+
+    /// Takes what it was told.
+    fn fill(&mut self, batch: &mut Batch) {
+        self.watched.enter(Stage::Mailbox);
+        let heartbeats = &mut self.heartbeats;
+        self.mailbox.drain(BATCH_MAX, |told| match told {
+            ToWriter::Append(append) => batch.push(append),
+            ToWriter::Heartbeat { of, heartbeat } => heartbeats.push((of, heartbeat)),
+        });
+        for (_, heartbeat) in self.heartbeats.iter().filter(|(of, _)| *of == Part::Journal) {
+            self.watched.pass(Stage::Mailbox, *heartbeat);
+        }
+    }
+
+    /// What came before them is committed or refused, and passed on.
+    fn pass_heartbeats_on(&mut self) {
+        for (of, heartbeat) in self.heartbeats.drain(..) {
+            match self.board.row(of) {
+                Some(row) if of != Part::Journal => row.pass(Stage::Journal, heartbeat),
+                _ => [Stage::Commit, Stage::Output].iter().for_each(|stage| self.watched.pass(*stage, heartbeat)),
+            }
         }
     }
 
@@ -172,6 +222,7 @@ impl Writer {
     }
 
     fn committed(&mut self, began: Instant, committed: Committed, batch: &mut Batch) {
+        self.watched.enter(Stage::Output);
         self.metrics.commits.inc();
         self.metrics.commit_us.inc_by(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
         self.metrics.records.inc_by(batch.records.len() as u64);

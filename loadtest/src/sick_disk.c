@@ -1,5 +1,5 @@
 /*
- * A disk on which the journal's segments fare badly. Loaded into the server with LD_PRELOAD; the first letter of the file that SICK_DISK names says how:
+ * A disk on which the journal's segments fare badly, and the probe that asks whether it answers. Loaded into the server with LD_PRELOAD; the first letter of the file that SICK_DISK names says how:
  *
  *   s   syncs do not return until it says something else
  *   f   syncs fail
@@ -31,19 +31,24 @@ static char sickness(void)
     return letter;
 }
 
-static int is_segment(int fd)
+static int is_called(int fd, const char *name)
 {
     char link[64], path[PATH_MAX];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t len = readlink(link, path, sizeof path - 1);
     path[len < 0 ? 0 : len] = 0;
-    return strstr(path, ".segment") != NULL;
+    return strstr(path, name) != NULL;
+}
+
+static int is_segment(int fd)
+{
+    return is_called(fd, ".segment");
 }
 
 int fdatasync(int fd)
 {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
-    if (is_segment(fd)) {
+    if (is_segment(fd) || is_called(fd, "/probe")) {
         while (sickness() == 's')
             usleep(10000);
         if (sickness() == 'f') {

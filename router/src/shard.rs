@@ -31,6 +31,7 @@ use crate::fate::{Fate, Fates};
 use crate::in_common::InCommon;
 use crate::journal::{Record, RetireReason};
 use crate::presence::STATUS_EVENT;
+use crate::progress::Heartbeat;
 use crate::table::Table;
 
 use self::calls::Calls;
@@ -41,6 +42,8 @@ use self::timers::{Due, Look, Timers};
 /// Something a shard is told. `R` is how the caller of the API is answered; the shard only carries it.
 #[derive(Debug)]
 pub enum Input<R> {
+    /// Passed on behind everything that came before it.
+    Heartbeat(Heartbeat),
     /// A new session is durable.
     Opened {
         /// Where it lives.
@@ -154,6 +157,8 @@ pub enum Input<R> {
 /// Something a shard wants done.
 #[derive(Debug)]
 pub enum Output<R> {
+    /// Goes to the journal and to the terminators.
+    Heartbeat(Heartbeat),
     /// Write this down, and then do that.
     Append {
         /// What.
@@ -345,6 +350,7 @@ impl<R> Shard<R> {
                 let views = devices.iter().filter_map(|id| self.devices.get(id)).map(|device| device.view(now)).collect();
                 out.push(Output::Views { reply, views });
             }
+            Input::Heartbeat(heartbeat) => out.push(Output::Heartbeat(heartbeat)),
             Input::Publish { event, reply } => self.append_event(now, None, event, Then::Tell(reply), out),
             Input::Committed { position, event } => self.fan_out(now, position, &event, out),
             Input::ErrandDone { device, link, outcome } => self.errand_done(now, device, link, outcome, out),

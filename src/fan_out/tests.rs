@@ -1,6 +1,7 @@
 use firmware_protocol::id::OwnerId;
 use router::event::{Event, NewEvent, Source};
 use router::journal::Record;
+use router::progress::Part;
 
 use super::account::cursors_of_shards;
 use super::*;
@@ -9,6 +10,7 @@ use crate::journal::{Journal, Options};
 use crate::mailbox::MailboxBuilder;
 use crate::metrics::Metrics;
 use crate::stock::{Bookmark, StockTaking};
+use crate::watchdog::Watch;
 
 const OPTIONS: Options = Options { segment_bytes: 20_000, frame_bytes: 2_000, headroom_bytes: 1_024, reserve_bytes: 0, salt: 11 };
 /// Whose events devices want.
@@ -53,7 +55,8 @@ impl World {
             subscribed.add(shard, WANTED, "");
         }
         let (metrics, mailbox) = (Metrics::new(), builder.build().unwrap());
-        let fan_out = FanOut::new(events.clone(), lanes, mailbox, subscribed, clock, metrics.fan_out());
+        let fan_out =
+            FanOut::new(events.clone(), lanes, mailbox, subscribed, clock, metrics.fan_out(), Watch::new(0, 1).watched(Part::FanOut));
         let stock = StockTaking::new(events, cursors, bookmarks, metrics.stock());
         Self { dir, journal, fan_out, stock, shards: ends, clock }
     }

@@ -28,11 +28,13 @@ use crate::server::{Opened, StartError};
 use crate::store::Registry;
 use crate::streams::{Replay, Streams};
 use crate::terminators::{self, Limits, Shared, tcp};
+use crate::watchdog::Watch;
 
 /// The running data plane.
 pub struct DataPlane {
     threads: Threads,
     handle: Arc<DataPlaneHandle>,
+    watch: Watch,
     udp: SocketAddr,
     tcp: SocketAddr,
 }
@@ -74,6 +76,7 @@ impl DataPlane {
         let listener = tcp::bind(config.tcp.listen).map_err(|source| StartError::Listen { address: config.tcp.listen, source })?;
         let (udp, tcp) = (sockets[0].local_addr()?, listener.local_addr()?);
 
+        let watch = Watch::new(workers + 1, shards);
         let shared = Shared {
             ids,
             generations: Arc::new(Generations::new(data.path().to_owned(), generation)),
@@ -81,6 +84,7 @@ impl DataPlane {
             orphans: Arc::default(),
             limits: Limits::new(&config.limits, random()),
             metrics: Arc::new(metrics.terminators()),
+            watch: watch.clone(),
             backlog: Arc::default(),
             clock: *clock,
         };
@@ -108,6 +112,7 @@ impl DataPlane {
         let to_shards = wiring.api.into_iter().map(Mutex::new).collect();
         let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, orphans, history, mark, clock: *clock });
         launch.key_changes(&handle, registry)?;
+        launch.watchdog(wiring.watchdog, wiring.api_heartbeats)?;
         drop(launch.restoring);
         tokio::spawn(recovery::forget(restored.former));
         let (registry, in_service) = (Registry::clone(registry), Arc::clone(&handle));
@@ -118,7 +123,7 @@ impl DataPlane {
             tracing::info!(%udp, %tcp, sessions, workers, shards, generation = generation_number, took_ms, "devices are served");
             registry::serve(registry, in_service, restored.awaited, wiring.errands).await;
         });
-        Ok(Self { threads: launch.threads, handle, udp, tcp })
+        Ok(Self { threads: launch.threads, handle, watch, udp, tcp })
     }
 
     /// What the control plane needs of it.
@@ -136,8 +141,14 @@ impl DataPlane {
         self.tcp
     }
 
+    /// Who watches its threads.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// Stops every thread, the journal's last. Devices are told nothing.
     pub fn stop(self) {
+        self.watch.bulletin.disarm();
         self.threads.stop();
     }
 }

@@ -1,6 +1,7 @@
 //! `holdfast serve`: the server with its commands and its chores, until it is told to stop.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use crate::allocator;
 use crate::config::Config;
 use crate::control::{self, Operations};
 use crate::dates;
+use crate::faults;
 use crate::store::Registry;
+use crate::watchdog::{Supervisor, Watch};
 
 /// How often expired tokens are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(6 * 3600);
@@ -42,8 +45,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             control::serve(commands, known, operations, stopping).await;
         }
     });
+    admit_faults(server.plane().watch());
     let chores = tokio::spawn(forget_expired_tokens(registry, shutdown.clone()));
     tracing::info!(http = %server.http(), udp = %server.udp(), tcp = %server.tcp(), data_dir = %server.opened().data.path().display(), "serving");
+    server.plane().watch().bulletin.arm();
+    let supervisor = Supervisor::from_environment();
+    supervisor.ready();
 
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -51,6 +58,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         () = allocator::settle() => {}
     }
     tracing::info!("stopping");
+    supervisor.stopping();
     shutdown.cancel();
     for task in [commands, chores] {
         if let Err(error) = task.await {
@@ -61,6 +69,18 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let _ = fs::remove_file(socket);
     server.stop().await;
     Ok(())
+}
+
+/// Lets tests and drills hold threads that are watched, if the server was started for that.
+fn admit_faults(watch: &Watch) {
+    let Some(socket) = std::env::var_os(faults::VARIABLE).map(PathBuf::from) else { return };
+    tracing::warn!(socket = %socket.display(), "whoever can write to this socket can stop threads of this server");
+    let faults = watch.faults.clone();
+    tokio::spawn(async move {
+        if let Err(error) = faults::serve(&socket, faults).await {
+            tracing::error!(%error, "no faults can be injected");
+        }
+    });
 }
 
 async fn forget_expired_tokens(registry: Registry, shutdown: CancellationToken) {

@@ -12,6 +12,7 @@ use super::*;
 use crate::fan_out::tests::{WANTED, event};
 use crate::mailbox::MailboxBuilder;
 use crate::metrics::Metrics;
+use crate::watchdog::Watch;
 
 #[test]
 fn devices_of_a_batch_spread_over_the_shards() {
@@ -55,7 +56,15 @@ fn while_a_terminator_has_no_room_events_wait_and_none_is_lost() {
     let subscriptions = Arc::new([Subscription::new("news", HandlerKind::Text)].into());
     shard.restore(clock.now(), (1..=3).map(|n| restored(n, &subscriptions)));
     let (metrics, subscribed) = (Metrics::new(), Arc::new(SubscribedOwners::new()));
-    let mut thread = ShardThread::new((5, shard), own.build().unwrap(), lanes, clock, Arc::new(metrics.shards()), Arc::clone(&subscribed));
+    let mut thread = ShardThread::new(
+        (5, shard),
+        own.build().unwrap(),
+        lanes,
+        clock,
+        Arc::new(metrics.shards()),
+        Arc::clone(&subscribed),
+        Watch::new(0, 6).watched(Part::Shard(5)),
+    );
     for position in 1..=4 {
         to_shard.push(Input::Committed { position: Position(position), event: event(WANTED, "news", clock, 0) }).unwrap();
     }

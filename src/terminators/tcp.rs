@@ -26,6 +26,7 @@ use firmware_protocol::tcp::session::{CloseReason, Context, Opening, Output, Pat
 use firmware_protocol::time::{Millis, Now};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use router::device::Link;
+use router::progress::Stage as Watching;
 use router::shard::Input;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -35,6 +36,7 @@ use crate::entropy::SystemEntropy;
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::TcpMetrics;
 use crate::shards::ToShards;
+use crate::terminators::attendance::Attendance;
 use crate::terminators::limits;
 use crate::terminators::timers::Timers;
 use crate::terminators::{Holder, Shared, StrangerSeen, ToTerminator};
@@ -107,6 +109,7 @@ pub struct TcpWorker {
     mailbox: Mailbox<ToTerminator>,
     lanes: TcpLanes,
     metrics: TcpMetrics,
+    attendance: Attendance,
     shared: Shared,
     /// By a number that is never used twice, so that what is late finds nobody instead of somebody else.
     connections: HashMap<u64, Connection>,
@@ -143,6 +146,7 @@ impl TcpWorker {
             mailbox,
             lanes,
             metrics,
+            attendance: Attendance::new(index, &shared.watch),
             shared,
             connections: HashMap::new(),
             next: LISTENER + 1,
@@ -159,6 +163,7 @@ impl TcpWorker {
         while !stop.load(Ordering::Acquire) {
             let until = self.timers.timeout_at().into_iter().chain(self.accept_again_at).min();
             let pause = until.map_or(Duration::from_secs(1), |at| at.since(self.now.at));
+            self.attendance.enter(Watching::Wait);
             self.mailbox.wait(pause.min(Duration::from_secs(1)));
             self.turn();
         }
@@ -166,6 +171,7 @@ impl TcpWorker {
 
     fn turn(&mut self) {
         self.now = self.shared.clock.now();
+        self.attendance.enter(Watching::Receive);
         let mut events = [EpollEvent::empty(); EVENTS];
         // An interruption is an empty turn.
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
@@ -175,12 +181,16 @@ impl TcpWorker {
                 serial => self.ready(serial, event.events()),
             }
         }
+        self.attendance.enter(Watching::Mailbox);
         let mut messages = Vec::new();
         self.mailbox.drain(MESSAGES, |message| messages.push(message));
         messages.into_iter().for_each(|message| self.take_message(message));
+        self.attendance.enter(Watching::Timers);
         self.handle_timeouts();
+        self.attendance.enter(Watching::Output);
         self.lanes.shards.ring();
         self.lanes.handshakes.ring();
+        self.attendance.turned(self.now.at);
     }
 
     fn accept(&mut self) {
@@ -300,6 +310,7 @@ impl TcpWorker {
 
     fn take_message(&mut self, message: ToTerminator) {
         match message {
+            ToTerminator::Heartbeat { of, heartbeat } => self.attendance.take(of, heartbeat),
             ToTerminator::Proved { serial, established } => self.proved(serial, *established),
             ToTerminator::Unproved { serial } => self.drop_connection(serial, "refused"),
             ToTerminator::Acknowledge { connection, receipt, code } => {

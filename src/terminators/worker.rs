@@ -26,6 +26,7 @@ use firmware_protocol::session::{Context, Dropped, Output, Session, Uplink};
 use firmware_protocol::time::{Millis, Now};
 use router::device::Link;
 use router::journal::{Record, RetireReason};
+use router::progress::Stage;
 use router::shard::Input;
 
 use crate::admission::Settling;
@@ -35,6 +36,7 @@ use crate::handshakes::WaitingHello;
 use crate::mailbox::{Lane, Mailbox};
 use crate::orphans::Trace;
 use crate::shards::ToShards;
+use crate::terminators::attendance::Attendance;
 use crate::terminators::awaited::Awaited;
 use crate::terminators::limits::{self, Allowance};
 use crate::terminators::newcomers::Newcomers;
@@ -42,7 +44,7 @@ use crate::terminators::reserved::Reserved;
 use crate::terminators::sessions::{Sessions, Standing};
 use crate::terminators::udp::{Queue, Udp};
 use crate::terminators::{Holder, Shared, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
-use crate::writer::{After, Append};
+use crate::writer::{After, Append, ToWriter};
 
 /// Batches of datagrams of sessions that are read in one turn before the mailbox is looked at again.
 const SESSION_BATCHES: usize = 8;
@@ -63,7 +65,7 @@ pub struct WorkerLanes {
     /// To the shards.
     pub shards: ToShards,
     /// To the journal.
-    pub writer: Lane<Append>,
+    pub writer: Lane<ToWriter>,
     /// To the handshake thread.
     pub handshakes: Lane<ToHandshakes>,
 }
@@ -76,6 +78,7 @@ pub struct Worker {
     udp: Udp,
     mailbox: Mailbox<ToTerminator>,
     lanes: WorkerLanes,
+    attendance: Attendance,
     shared: Shared,
     sessions: Sessions,
     unlabelled: Arc<Unlabelled>,
@@ -112,6 +115,7 @@ impl Worker {
             udp,
             mailbox,
             lanes,
+            attendance: Attendance::new(index, &shared.watch),
             shared,
             sessions: Sessions::default(),
             unlabelled,
@@ -177,6 +181,7 @@ impl Worker {
 
     fn turn(&mut self) {
         let deadline = self.sessions.timeout_at().map_or(Duration::from_secs(1), |at| at.since(self.now.at));
+        self.attendance.enter(Stage::Wait);
         self.mailbox.wait(if self.newcomers.wait() { Duration::ZERO } else { deadline.min(Duration::from_secs(1)) });
         self.now = self.shared.clock.now();
         self.cookies.rotate(self.now.at, &mut SystemEntropy);
@@ -185,15 +190,20 @@ impl Worker {
         }
         self.sessions.forget_former(self.now.at);
         self.newcomers.settle(self.now.at);
+        self.attendance.enter(Stage::Receive);
         let more = self.receive(Queue::Sessions, SESSION_BATCHES);
         self.receive_newcomers();
         self.receive(Queue::Others, OTHER_BATCHES);
+        self.attendance.enter(Stage::Mailbox);
         let more_messages = self.take_messages();
         self.is_behind(more || more_messages || self.newcomers.wait());
+        self.attendance.enter(Stage::Timers);
         while let Some(connection) = self.sessions.pop_due(self.now.at) {
             self.with_session(connection, |session, cx| session.handle_timeout(cx));
         }
+        self.attendance.enter(Stage::Output);
         self.ring();
+        self.attendance.turned(self.now.at);
     }
 
     fn ring(&mut self) {
@@ -449,7 +459,7 @@ impl Worker {
     }
 
     fn append(&mut self, record: Record, after: After) -> bool {
-        let taken = self.lanes.writer.push(Append { record, after }).is_ok();
+        let taken = self.lanes.writer.push(ToWriter::Append(Append { record, after })).is_ok();
         if !taken {
             self.shared.metrics.dropped("writer_full");
         }
@@ -475,6 +485,7 @@ impl Worker {
 
     fn take_message(&mut self, message: ToTerminator) {
         match message {
+            ToTerminator::Heartbeat { of, heartbeat } => self.attendance.take(of, heartbeat),
             ToTerminator::Datagram { path, bytes } => self.handle_datagram(&bytes, path),
             ToTerminator::Unlabelled { path, bytes, candidates, awaited } => self.handle_unlabelled(candidates, awaited, &bytes, path),
             ToTerminator::Flight { path, datagram } => self.transmit(path, &datagram),

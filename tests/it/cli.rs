@@ -4,11 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use openssl::ec::EcKey;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -117,9 +119,18 @@ impl Server {
         self.child.wait().unwrap().code()
     }
 
-    pub(crate) fn stop(mut self) {
+    /// Waits until it ends by itself. The signal that ended it.
+    pub(crate) fn killed_by(mut self) -> Option<Signal> {
+        self.child.wait().unwrap().signal().map(|signal| Signal::try_from(signal).unwrap())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    pub(crate) fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
         assert!(self.child.wait().unwrap().success());
     }
 }

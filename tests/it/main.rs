@@ -21,6 +21,7 @@ mod resume;
 mod rig;
 mod sessions;
 mod sick_disk;
+mod stalls;
 mod tcp;
 mod tcp_driver;
 mod vitals;

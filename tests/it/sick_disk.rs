@@ -123,6 +123,9 @@ fn while_the_disk_hangs_a_session_is_served_and_what_waits_is_kept_in_the_end() 
         asked.join().unwrap()
     });
     assert_eq!((answer.status, &answer.json()["online"]), (200, &true.into()));
+    // Longer than a thread may stand still: a restart would not make the disk answer.
+    world.driver.run_for(Duration::from_secs(5));
+    assert!(world.log().contains("has stalled part=journal stage=\"commit\""), "{}", world.log());
     world.be("");
     world.driver.run_until(PATIENCE, |driver| driver.published(publish));
     world.server.stop();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
 use prometheus::IntCounter;
+use router::progress::{Heartbeat, Part};
 use router::shard::{Input, Shard};
 use tokio::sync::mpsc;
 
@@ -33,7 +34,8 @@ use crate::store::Registry;
 use crate::streams::Replayer;
 use crate::terminators::tcp::{RsaHandshakes, TcpDoor, TcpLanes, TcpWorker, ToRsaHandshakes};
 use crate::terminators::{Shared, ToHandshakes, ToTerminator, Udp, Unlabelled, Worker, WorkerLanes};
-use crate::writer::{Append, Writer, WriterLanes};
+use crate::watchdog::{self, DiskProbe, Watchdog, WatchdogLanes};
+use crate::writer::{ToWriter, Writer, WriterLanes};
 
 /// How much handshakes and chores give way: at 5 a thread gets a third of what one at 0 gets.
 const NICENESS: i32 = 5;
@@ -57,7 +59,7 @@ impl Launch<'_> {
         &mut self,
         (journal, covered): (Journal, Option<Covered>),
         replayer: Replayer,
-        (mailbox, lanes): (Mailbox<Append>, WriterLanes),
+        (mailbox, lanes): (Mailbox<ToWriter>, WriterLanes),
         cursors: Cursors,
         missed: IntCounter,
     ) -> Result<(history::Shelf, Feed), StartError> {
@@ -68,7 +70,7 @@ impl Launch<'_> {
         let retention = Arc::new(metrics.retention());
         let place = (data.journal_dir(), journal.segments());
         let retention = Retention::new(place, covered, cursors, self.config.journal, retention);
-        let writer = Writer::new(journal, mailbox, lanes, Arc::new(metrics.journal()), missed);
+        let writer = Writer::new(journal, mailbox, lanes, Arc::new(metrics.journal()), missed, &self.shared.watch);
         self.threads.spawn("journal", bell, move |stop| writer.run(stop))?;
         self.threads.spawn_plain("history", move |stop| keeper.run(stop))?;
         self.threads.spawn_plain("catch-up", move |stop| {
@@ -95,7 +97,7 @@ impl Launch<'_> {
         let shards = lanes.into_iter().zip(bookmarks.iter().map(Bookmark::account)).collect();
         let stock = StockTaking::new(events.clone(), cursors, bookmarks, metrics.stock());
         let bell = mailbox.bell();
-        let fan_out = FanOut::new(events, shards, mailbox, subscribed, clock, metrics.fan_out());
+        let fan_out = FanOut::new(events, shards, mailbox, subscribed, clock, metrics.fan_out(), self.shared.watch.watched(Part::FanOut));
         self.threads.spawn_plain("stock", move |stop| {
             yield_to_sessions();
             stock.run(clock, stop);
@@ -117,10 +119,11 @@ impl Launch<'_> {
             let bell = mailbox.bell();
             let mut shard = Shard::new(Box::new(SeededEntropy::new(random())));
             let (metrics, restoring, former) = (Arc::clone(&metrics), self.restoring.clone(), Arc::clone(former));
+            let watched = self.shared.watch.watched(Part::Shard(number(index)));
             self.threads.spawn(&format!("shard-{index}"), bell, move |stop| {
                 shard.restore(clock.now(), devices.iter().filter_map(|device| former.restored(*device)));
                 drop((former, devices, restoring));
-                ShardThread::new((index, shard), mailbox, lanes, clock, metrics, subscribed).run(stop);
+                ShardThread::new((index, shard), mailbox, lanes, clock, metrics, subscribed, watched).run(stop);
             })?;
         }
         Ok(())
@@ -222,6 +225,19 @@ impl Launch<'_> {
         })?;
         Ok(())
     }
+
+    /// Who watches all these, and what asks the disk for it. The last to begin and the first to end.
+    pub(super) fn watchdog(&mut self, lanes: WatchdogLanes, api_heartbeats: mpsc::Receiver<Heartbeat>) -> Result<(), StartError> {
+        let (watch, clock) = (&self.shared.watch, self.shared.clock);
+        self.opened.metrics.watchdog(watch, clock);
+        let (probe, prober) = DiskProbe::new(self.opened.data.path())?;
+        let (watchdog, news) = Watchdog::new(watch, lanes, probe, clock);
+        tokio::spawn(watchdog::log(news, clock));
+        tokio::spawn(watchdog::answer_for_api(api_heartbeats, watch.board.clone()));
+        self.threads.spawn_plain("disk-probe", move |stop| prober.run(stop))?;
+        self.threads.spawn_plain("watchdog", move |stop| watchdog.run(stop))?;
+        Ok(())
+    }
 }
 
 /// A number that nobody else knows.
@@ -229,8 +245,8 @@ pub(super) fn random() -> u64 {
     u64::from_be_bytes(SystemEntropy.array())
 }
 
-fn number(terminator: usize) -> u16 {
-    u16::try_from(terminator).unwrap_or(u16::MAX)
+fn number(of_many: usize) -> u16 {
+    u16::try_from(of_many).unwrap_or(u16::MAX)
 }
 
 /// Lowers the calling thread's priority: neither a storm of handshakes nor a chore may hold up established sessions.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prometheus::IntCounter;
 use router::errand::Errand;
 use router::event::CommittedEvents;
+use router::progress::Heartbeat;
 use router::shard::Input;
 use tokio::sync::mpsc::{self, Receiver};
 
@@ -15,7 +16,8 @@ use crate::mailbox::{Lane, Mailbox, MailboxBuilder};
 use crate::shards::{Reply, ShardLanes, SubscribedOwners, ToShards};
 use crate::terminators::tcp::{TcpLanes, ToRsaHandshakes};
 use crate::terminators::{ToHandshakes, ToTerminator, WorkerLanes};
-use crate::writer::{Append, WriterLanes};
+use crate::watchdog::{WATCHDOG_LANE, WatchdogLanes};
+use crate::writer::{ToWriter, WriterLanes};
 
 /// Room in a lane between two threads.
 const LANE: usize = 4_096;
@@ -37,7 +39,10 @@ pub(super) struct Wiring {
     pub(super) fan_out: (Mailbox<ToFanOut>, Vec<Lane<Input<Reply>>>),
     /// Whose events shards want.
     pub(super) subscribed: Arc<SubscribedOwners>,
-    pub(super) writer: (Mailbox<Append>, WriterLanes),
+    pub(super) writer: (Mailbox<ToWriter>, WriterLanes),
+    pub(super) watchdog: WatchdogLanes,
+    /// Heartbeats for those who serve the API.
+    pub(super) api_heartbeats: Receiver<Heartbeat>,
     pub(super) api: Vec<Lane<Input<Reply>>>,
     pub(super) streams: Receiver<CommittedEvents>,
     pub(super) errands: Receiver<Errand>,
@@ -48,7 +53,7 @@ impl Wiring {
     pub(super) fn new(workers: usize, shards: usize, shard_full: &IntCounter) -> io::Result<Self> {
         let mut terminator_boxes = mailboxes::<ToTerminator>(workers + 1)?;
         let mut shard_boxes = mailboxes::<Input<Reply>>(shards)?;
-        let mut writer_box = MailboxBuilder::<Append>::new()?;
+        let mut writer_box = MailboxBuilder::<ToWriter>::new()?;
         let mut handshake_box = MailboxBuilder::<ToHandshakes>::new()?;
         let mut rsa_box = MailboxBuilder::<ToRsaHandshakes>::new()?;
         let (stream_sender, streams) = mpsc::channel(STREAM_BATCHES);
@@ -86,6 +91,14 @@ impl Wiring {
         let api = lanes(&mut shard_boxes, API_LANE);
         let fan_out_lanes = lanes(&mut shard_boxes, UNTAKEN_MAX);
 
+        let (api_sender, api_heartbeats) = mpsc::channel(WATCHDOG_LANE);
+        let watchdog = WatchdogLanes {
+            terminators: lanes(&mut terminator_boxes, WATCHDOG_LANE),
+            shards: lanes(&mut shard_boxes, WATCHDOG_LANE),
+            writer: writer_box.lane(WATCHDOG_LANE),
+            fan_out: fan_out_box.lane(WATCHDOG_LANE),
+            api: api_sender,
+        };
         let mut terminators = built(terminator_boxes)?;
         let tcp_mailbox = terminators.pop().expect("one more was made than there are workers");
         let shards = built(shard_boxes)?.into_iter().zip(shard_lanes);
@@ -98,6 +111,8 @@ impl Wiring {
             fan_out: (fan_out_box.build()?, fan_out_lanes),
             subscribed,
             writer: (writer_box.build()?, writer_lanes),
+            watchdog,
+            api_heartbeats,
             api,
             streams,
             errands,

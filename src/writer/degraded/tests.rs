@@ -14,6 +14,7 @@ use crate::journal::{Options, faults};
 use crate::mailbox::{Mailbox, MailboxBuilder};
 use crate::metrics::Metrics;
 use crate::shards::Reply;
+use crate::watchdog::Watch;
 use crate::writer::{Append, WriterLanes};
 
 const CONNECTION: ConnectionId = ConnectionId([7; 8]);
@@ -40,7 +41,7 @@ impl World {
         let lanes = WriterLanes { terminators: vec![builder.lane(64)], fan_out, subscribed: Arc::default(), streams };
         let metrics = Metrics::new();
         let missed = metrics.streams().missed;
-        let writer = Writer::new(journal, mailbox.build().unwrap(), lanes, metrics.journal().into(), missed);
+        let writer = Writer::new(journal, mailbox.build().unwrap(), lanes, metrics.journal().into(), missed, &Watch::new(1, 1));
         Self { dir, writer, terminator: builder.build().unwrap(), metrics, now: Instant::now() }
     }
 

@@ -1,0 +1,54 @@
+//! What a terminator has to do with watching: it passes heartbeats on, its own and those of shards, and looks after the watchdog.
+
+use firmware_protocol::time::Millis;
+use router::progress::{Board, Heartbeat, Part, Stage};
+
+use crate::watchdog::{Sentinel, Watch, Watched};
+
+/// One terminator's part in it.
+#[derive(Debug)]
+pub(super) struct Attendance {
+    own: Part,
+    watched: Watched,
+    board: Board,
+    sentinel: Sentinel,
+    /// Its own, until what came before it was passed on.
+    heartbeat: Option<Heartbeat>,
+}
+
+impl Attendance {
+    /// Of the terminator with this number.
+    pub(super) fn new(number: u16, watch: &Watch) -> Self {
+        let own = Part::Terminator(number);
+        Self {
+            own,
+            watched: watch.watched(own),
+            board: watch.board.clone(),
+            sentinel: Sentinel::new(watch.bulletin.clone()),
+            heartbeat: None,
+        }
+    }
+
+    /// It begins to do this.
+    pub(super) fn enter(&self, stage: Stage) {
+        self.watched.enter(stage);
+    }
+
+    /// A heartbeat came.
+    pub(super) fn take(&mut self, of: Part, heartbeat: Heartbeat) {
+        if of == self.own {
+            self.watched.pass(Stage::Mailbox, heartbeat);
+            self.heartbeat = Some(heartbeat);
+        } else if let Some(row) = self.board.row(of) {
+            row.pass(Stage::Output, heartbeat);
+        }
+    }
+
+    /// A turn is over.
+    pub(super) fn turned(&mut self, now: Millis) {
+        if let Some(heartbeat) = self.heartbeat.take() {
+            self.watched.pass(Stage::Output, heartbeat);
+        }
+        self.sentinel.look(now);
+    }
+}

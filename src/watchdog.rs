@@ -1,0 +1,212 @@
+//! Watches the threads that serve devices: sends heartbeats through them, judges what they pass on, and ends the process when one of them has stopped.
+//!
+//! A restart serves every session again within seconds and without a handshake, so it is the cure of whatever stalls. It would not cure a disk that
+//! does not answer: if the journal waits for the disk and a probe beside it does too, the process goes on, and so do pings, calls and reads.
+//!
+//! It runs on a thread of its own and shares no lock with anything it watches. What it has to say is logged by others; what cannot wait is written as one
+//! line past all buffers. Its own standing still is noticed by the terminators (`sentinel.rs`).
+
+mod disk_probe;
+mod lanes;
+mod last_words;
+mod sentinel;
+mod series;
+mod supervisor;
+mod watched;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use firmware_protocol::time::Millis;
+use router::progress::{Board, Heartbeat, Part, Row, Stage};
+use router::verdict::{HEARTBEAT_EVERY, Judge, Judgement, State, Verdict};
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::faults::{self, Faults, Gate};
+
+pub use self::disk_probe::{DiskProbe, Prober};
+pub use self::lanes::{LANE as WATCHDOG_LANE, WatchdogLanes};
+pub use self::sentinel::Sentinel;
+pub use self::series::ProgressSeries;
+pub use self::supervisor::Supervisor;
+pub use self::watched::Watched;
+
+/// How often everything is judged.
+const JUDGE_EVERY: Duration = Duration::from_millis(100);
+/// How often the supervisor is told that everything was.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Verdicts that wait to be logged.
+const NEWS_MAX: usize = 1_024;
+/// For how long the disk has to answer others before it is the journal's thread that does not wait for it: what is slow is let go on.
+const PROBE_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// What the watchdog last said, for whoever asks.
+#[derive(Clone, Debug)]
+pub struct Bulletin(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    judgement: ArcSwap<Judgement>,
+    /// When it judged last, in milliseconds of the clock.
+    judged_at: AtomicU64,
+    /// Whether the process is ended when something has stopped.
+    armed: AtomicBool,
+}
+
+impl Bulletin {
+    /// With nothing on it.
+    pub fn new() -> Self {
+        let judgement = ArcSwap::from_pointee(Judgement::default());
+        Self(Arc::new(Inner { judgement, judged_at: AtomicU64::new(0), armed: AtomicBool::new(false) }))
+    }
+
+    /// What was said last.
+    pub fn judgement(&self) -> Arc<Judgement> {
+        self.0.judgement.load_full()
+    }
+
+    /// When that was.
+    pub fn judged_at(&self) -> Millis {
+        Millis(self.0.judged_at.load(Ordering::Relaxed))
+    }
+
+    /// From now on the process is ended when something has stopped.
+    pub fn arm(&self) {
+        self.0.armed.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing is ended any more: the process is stopping by itself.
+    pub fn disarm(&self) {
+        self.0.armed.store(false, Ordering::Relaxed);
+    }
+
+    fn is_armed(&self) -> bool {
+        self.0.armed.load(Ordering::Relaxed)
+    }
+
+    fn post(&self, now: Millis, judgement: Judgement) {
+        self.0.judgement.store(Arc::new(judgement));
+        self.0.judged_at.store(now.0, Ordering::Relaxed);
+    }
+}
+
+impl Default for Bulletin {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What all who are watched share, and whoever wants to know of them.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// What they note.
+    pub board: Board,
+    /// What the watchdog said.
+    pub bulletin: Bulletin,
+    /// What tests do to them.
+    pub faults: Faults,
+}
+
+impl Watch {
+    /// Over so many terminators and shards, and what there is one of.
+    pub fn new(terminators: usize, shards: usize) -> Self {
+        let terminators = (0..).take(terminators).map(Part::Terminator);
+        let shards = (0..).take(shards).map(Part::Shard);
+        let board = Board::new([Part::Journal, Part::FanOut, Part::Api].into_iter().chain(terminators).chain(shards));
+        Self { faults: Faults::new(&board), board, bulletin: Bulletin::new() }
+    }
+
+    /// The end of one of them. One that is not on the board is watched by nobody.
+    pub fn watched(&self, part: Part) -> Watched {
+        let row = self.board.row(part).map_or_else(|| Arc::new(Row::new(part)), Arc::clone);
+        Watched::new(row, self.faults.gate(part))
+    }
+}
+
+/// The watchdog, on its thread.
+#[derive(Debug)]
+pub struct Watchdog {
+    watch: Watch,
+    lanes: WatchdogLanes,
+    gate: Arc<Gate>,
+    probe: DiskProbe,
+    news: mpsc::Sender<Verdict>,
+    supervisor: Supervisor,
+    clock: Clock,
+}
+
+impl Watchdog {
+    /// One that watches all parts through `lanes`, and what is to log its verdicts.
+    pub fn new(watch: &Watch, lanes: WatchdogLanes, probe: DiskProbe, clock: Clock) -> (Self, mpsc::Receiver<Verdict>) {
+        let (news, receiver) = mpsc::channel(NEWS_MAX);
+        let gate = watch.faults.named(faults::WATCHDOG);
+        (Self { watch: watch.clone(), lanes, gate, probe, news, supervisor: Supervisor::from_environment(), clock }, receiver)
+    }
+
+    /// Runs until `stop` is set.
+    pub fn run(mut self, stop: &AtomicBool) {
+        let mut judge = Judge::new(self.clock.now().at);
+        let (mut beat_at, mut tell_at) = (Millis(0), Millis(0));
+        while !stop.load(Ordering::Acquire) {
+            let now = self.clock.now().at;
+            self.gate.pass(Stage::Output);
+            if now >= beat_at {
+                beat_at = now + HEARTBEAT_EVERY;
+                self.lanes.beat(Heartbeat(now));
+            }
+            self.gate.pass(Stage::Apply);
+            let readings: Vec<_> = self.watch.board.rows().iter().map(|row| row.read()).collect();
+            let judgement = judge.judge(now, &readings);
+            for verdict in &judgement.changed {
+                // Whoever logs it may be what stands still.
+                let _ = self.news.try_send(*verdict);
+            }
+            self.act(now, &judgement);
+            self.watch.bulletin.post(now, judgement);
+            if now >= tell_at && self.watch.bulletin.is_armed() {
+                tell_at = now + TELL_EVERY;
+                self.supervisor.alive();
+            }
+            self.gate.pass(Stage::Wait);
+            thread::sleep(JUDGE_EVERY);
+        }
+    }
+
+    /// Ends the process if a part has stopped for another reason than a disk that does not answer.
+    fn act(&mut self, now: Millis, judgement: &Judgement) {
+        let Some(verdict) = judgement.stalled() else { return self.probe.rest() };
+        if !self.watch.bulletin.is_armed() {
+            return;
+        }
+        let waits_for_disk = matches!(verdict.stage, Some(Stage::Commit | Stage::Read));
+        if waits_for_disk && !self.probe.answers(now, PROBE_PATIENCE) {
+            return;
+        }
+        last_words::end(verdict.part, verdict.stage);
+    }
+}
+
+/// Logs what the watchdog has to say, until it is gone.
+pub async fn log(mut news: mpsc::Receiver<Verdict>, clock: Clock) {
+    while let Some(Verdict { part, state, stage, since }) = news.recv().await {
+        let (stage, for_ms) = (stage.map_or("", Stage::name), clock.now().at.since(since).as_millis());
+        match state {
+            State::Healthy => tracing::info!(%part, "makes progress"),
+            State::Blind => tracing::debug!(%part, "nobody could tell: the watchdog was not running"),
+            State::Slow => tracing::warn!(%part, stage, for_ms, "makes progress late"),
+            State::Stalled => tracing::error!(%part, stage, for_ms, "has stalled"),
+        }
+    }
+}
+
+/// Passes on the heartbeats of those who serve the API: whoever runs this runs them too.
+pub async fn answer_for_api(mut heartbeats: mpsc::Receiver<Heartbeat>, board: Board) {
+    let Some(row) = board.row(Part::Api).cloned() else { return };
+    while let Some(heartbeat) = heartbeats.recv().await {
+        row.pass(Stage::Mailbox, heartbeat);
+    }
+}

@@ -1,0 +1,32 @@
+//! The end of one watched thread: notes what it does, and lets faults in that tests inject.
+
+use std::sync::Arc;
+
+use router::progress::{Heartbeat, Row, Stage};
+
+use crate::faults::Gate;
+
+/// What a watched thread holds.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    row: Arc<Row>,
+    gate: Arc<Gate>,
+}
+
+impl Watched {
+    /// The end of whoever notes in `row`. Faults come through `gate`.
+    pub fn new(row: Arc<Row>, gate: Arc<Gate>) -> Self {
+        Self { row, gate }
+    }
+
+    /// It begins to do this.
+    pub fn enter(&self, stage: Stage) {
+        self.row.enter(stage);
+        self.gate.pass(stage);
+    }
+
+    /// It has passed this heartbeat on, and everything before it.
+    pub fn pass(&self, stage: Stage, heartbeat: Heartbeat) {
+        self.row.pass(stage, heartbeat);
+    }
+}

@@ -1,0 +1,144 @@
+//! A server in which a thread stops: it says which, ends, and after a restart sessions go on. What is no stall ends nothing.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use firmware_protocol::crypto::PublicKey as ServerKey;
+use nix::sys::signal::Signal;
+use openssl::ec::EcKey;
+
+use crate::cli::{Server, Shell};
+use crate::device_driver::{Driver, id, key};
+use crate::drive::Drive;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct World {
+    shell: Shell,
+    server: Option<Server>,
+    udp: SocketAddr,
+    driver: Driver,
+}
+
+impl World {
+    fn start() -> Self {
+        let shell = Shell::new();
+        shell.add_user("dev@example.com");
+        shell.text(&["keys", "export"]);
+        let pem = EcKey::public_key_from_der(key(1).public().spki()).unwrap().public_key_to_pem().unwrap();
+        fs::write(shell.path().join("device.pem"), pem).unwrap();
+        shell.text(&["device", "add", &id(1).to_string(), "--key", "device.pem", "--owner", "dev@example.com"]);
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let server_key = ServerKey::from_spki(&fs::read(shell.path().join("server_key.der")).unwrap()).unwrap();
+        let mut world = Self { shell, server: None, udp, driver: Driver::new(1, udp, server_key) };
+        world.serve();
+        world.driver.connect();
+        world
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.shell.path().join("faults")
+    }
+
+    fn serve(&mut self) {
+        let (socket, udp) = (self.socket(), self.udp);
+        let _ = fs::remove_file(&socket);
+        self.server = Some(Server::start_with(&self.shell, |command| {
+            command.env("HOLDFAST_UDP_LISTEN", udp.to_string()).env("HOLDFAST_LOG_FILTER", "info");
+            command.env("HOLDFAST_FAULTS", socket);
+        }));
+    }
+
+    /// Injects a fault.
+    fn fault(&self, line: &str) {
+        let begun = Instant::now();
+        let mut stream = loop {
+            match UnixStream::connect(self.socket()) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        writeln!(stream, "{line}").unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        assert_eq!(answer, "ok\n", "{line}");
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.shell.path().join("log")).unwrap()
+    }
+
+    /// The device publishes over the session that it has.
+    fn device_is_served(&mut self) {
+        let publish = self.driver.publish("temperature", b"21.5");
+        self.driver.run_until(PATIENCE, |driver| driver.published(publish));
+        assert_eq!((self.driver.published(publish), self.driver.handshakes()), (true, 1));
+    }
+
+    /// A fault after which the process ends, and what it says then. The next one serves the device again.
+    fn ends(&mut self, fault: &str, words: &str) {
+        self.fault(fault);
+        let signal = self.server.take().unwrap().killed_by();
+        assert_eq!(signal, Some(Signal::SIGABRT), "{fault}");
+        let log = self.log();
+        assert!(log.contains(words), "{fault}: {log}");
+        self.serve();
+        self.device_is_served();
+    }
+}
+
+#[test]
+fn a_thread_that_stops_is_named_and_after_a_restart_its_sessions_go_on() {
+    let mut world = World::start();
+    for part in
+        ["shard-3 mailbox", "shard-7 apply", "shard-0 output", "terminator-0 receive", "journal mailbox", "journal commit", "fan-out read"]
+    {
+        let (name, stage) = part.split_once(' ').unwrap();
+        world.ends(&format!("freeze {part}"), &format!("holdfast: {name} has stalled in {stage}; ending the process"));
+    }
+    world.ends("spin shard-5 apply", "holdfast: shard-5 has stalled in apply; ending the process");
+    world.ends("panic terminator-0 timers", "a fault that was injected");
+    world.ends("freeze watchdog apply", "holdfast: the watchdog has stalled; ending the process");
+}
+
+/// What systemd is told: that the server serves, that its watchdog judges, and that it stops.
+#[test]
+fn a_supervisor_is_told_how_it_is() {
+    let shell = Shell::new();
+    let heard = UnixDatagram::bind(shell.path().join("notify")).unwrap();
+    heard.set_read_timeout(Some(PATIENCE)).unwrap();
+    let server = Server::start_with(&shell, |command| {
+        command.env("NOTIFY_SOCKET", shell.path().join("notify"));
+    });
+    let hears = |state: &str| {
+        let mut line = [0; 64];
+        while heard.recv(&mut line).map(|len| line[..len] != *state.as_bytes()).unwrap() {}
+    };
+    ["READY=1", "WATCHDOG=1", "WATCHDOG=1"].iter().for_each(|state| hears(state));
+    server.stop();
+    hears("STOPPING=1");
+}
+
+#[test]
+fn a_pause_ends_nothing() {
+    let mut world = World::start();
+    world.fault("freeze shard-3 apply");
+    thread::sleep(Duration::from_millis(1_500));
+    world.fault("thaw shard-3");
+    world.device_is_served();
+    let server = world.server.as_ref().unwrap();
+    server.signal(Signal::SIGSTOP);
+    thread::sleep(Duration::from_secs(4));
+    server.signal(Signal::SIGCONT);
+    thread::sleep(Duration::from_secs(1));
+    world.device_is_served();
+    let log = world.log();
+    assert!(!log.contains("has stalled"), "{log}");
+    world.server.take().unwrap().stop();
+}
