@@ -10,6 +10,7 @@ mod output;
 mod seed;
 mod server_keys;
 mod span;
+mod status;
 mod target;
 mod tokens;
 mod users;
@@ -66,6 +67,8 @@ enum Command {
     /// Create, list and revoke access tokens
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// Say how the running server is; fails if a part of it is not well
+    Status,
     /// Copy the data directory into a new one, while the server runs or not
     ///
     /// The copy holds the server's private keys and the keys of all sessions, in clear.
@@ -142,6 +145,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Device(command) => devices::run(command, &target, &mut output),
         Command::User(command) => users::run(command, &target, &mut output),
         Command::Token(command) => tokens::run(command, &target, &mut output),
+        Command::Status => status::run(&target, &mut output),
         Command::Backup(args) => backup::make(&args, &target, &mut output),
         Command::Restore(args) => backup::restore(&args, &config.data_dir, &mut output),
         Command::Configuration => Ok(output.bytes(config::page(config::DEFAULT_FILE).as_bytes())?),

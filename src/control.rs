@@ -8,6 +8,7 @@ mod messages;
 mod orphans;
 mod perform;
 mod server;
+pub mod status;
 
 use std::collections::HashMap;
 use std::future::{Future, ready};
@@ -26,6 +27,7 @@ pub use client::{ClientError, ask};
 pub use messages::{DeviceLine, DeviceSpec, KeySource, OrphanLine, Owner, Request, Response, Secret, TokenLine, UnknownKeyLine, UserLine};
 pub use perform::perform;
 pub use server::{bind, serve};
+pub use status::{PartLine, Status};
 
 /// Longest command or answer, in bytes.
 const LINE_LEN_MAX: u64 = 16 * 1024 * 1024;
@@ -49,6 +51,9 @@ pub trait Operations: Send + Sync + 'static {
 
     /// Up to where the journal is durable; `None` where nobody writes one.
     fn journal_mark(&self) -> Option<Mark>;
+
+    /// How the server is; `None` where none is.
+    fn status(&self) -> Option<Status>;
 }
 
 /// Views of devices that come later. `None` where there are no sessions at all.
@@ -91,6 +96,10 @@ impl Operations for NoSessions {
     }
 
     fn journal_mark(&self) -> Option<Mark> {
+        None
+    }
+
+    fn status(&self) -> Option<Status> {
         None
     }
 }

@@ -42,6 +42,16 @@ impl<'a> Output<'a> {
         if self.json { self.value(value) } else { writeln!(self.out, "{sentence}") }
     }
 
+    /// Something as JSON, or as `print` does it for people.
+    pub(super) fn whole(&mut self, value: &impl Serialize, print: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        if self.json { self.value(value) } else { print(self) }
+    }
+
+    /// A line for people.
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")
+    }
+
     /// Bytes as they are.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.write_all(bytes)

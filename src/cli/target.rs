@@ -29,6 +29,15 @@ impl Target {
         &self.path
     }
 
+    /// Asks the running server, and nobody else.
+    pub(super) fn ask_server(&self, request: &Request) -> anyhow::Result<Response> {
+        match control::ask(&control_socket(&self.path), request) {
+            Ok(Response::Refused { error }) => bail!(error),
+            Ok(response) => Ok(response),
+            Err(error) => Err(anyhow!(error).context(format!("no server answers in {}", self.path.display()))),
+        }
+    }
+
     /// Has it done. A refusal is an error with its words.
     pub(super) fn ask(&self, request: Request) -> anyhow::Result<Response> {
         let begun = Instant::now();

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::status::Status;
+
 /// A command.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
@@ -64,6 +66,8 @@ pub enum Request {
     },
     /// Say up to where the journal is durable, for a backup beside the server.
     JournalMark {},
+    /// Say how the server is.
+    Status {},
 }
 
 /// An answer.
@@ -111,6 +115,8 @@ pub enum Response {
         /// The newest first.
         tokens: Vec<TokenLine>,
     },
+    /// How the server is.
+    Status(Status),
     /// Up to where the journal is durable.
     JournalMark {
         /// Number of the segment that is being written.

@@ -17,6 +17,8 @@ use crate::store::{Device, PublicKey, Registry, RegistryError, Scopes, TokenHash
 /// Why a command was not carried out, to be read by the operator.
 type Refusal = String;
 
+const NOT_RUNNING: &str = "no server is running in this data directory";
+
 /// Does it. A refusal is an answer like any other.
 pub async fn perform(registry: &Registry, operations: &dyn Operations, request: Request) -> Response {
     let done = match request {
@@ -31,6 +33,7 @@ pub async fn perform(registry: &Registry, operations: &dyn Operations, request: 
         Request::ListTokens { email } => list_tokens(registry, email).await,
         Request::RevokeToken { token } => revoke_token(registry, &token).await,
         Request::JournalMark {} => journal_mark(operations),
+        Request::Status {} => operations.status().map(Response::Status).ok_or_else(|| NOT_RUNNING.to_owned()),
     };
     done.unwrap_or_else(|error| Response::Refused { error })
 }
@@ -186,7 +189,7 @@ async fn revoke_token(registry: &Registry, token: &Secret) -> Result<Response, R
 }
 
 fn journal_mark(operations: &dyn Operations) -> Result<Response, Refusal> {
-    let mark = operations.journal_mark().ok_or("no server is running in this data directory any more; try again")?;
+    let mark = operations.journal_mark().ok_or(NOT_RUNNING)?;
     Ok(Response::JournalMark { segment: mark.segment, bytes: mark.bytes, next_position: mark.next.0 })
 }
 

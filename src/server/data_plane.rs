@@ -110,7 +110,16 @@ impl DataPlane {
         let streaming = Arc::clone(&streams);
         tokio::spawn(async move { streaming.run(wiring.streams, Some(feed)).await });
         let to_shards = wiring.api.into_iter().map(Mutex::new).collect();
-        let handle = Arc::new(DataPlaneHandle { shards: to_shards, streams, strangers, orphans, history, mark, clock: *clock });
+        let handle = Arc::new(DataPlaneHandle {
+            shards: to_shards,
+            streams,
+            strangers,
+            orphans,
+            history,
+            mark,
+            bulletin: watch.bulletin.clone(),
+            clock: *clock,
+        });
         launch.key_changes(&handle, registry)?;
         launch.watchdog(wiring.watchdog, wiring.api_heartbeats)?;
         drop(launch.restoring);

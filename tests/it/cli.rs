@@ -57,7 +57,7 @@ impl Shell {
         serde_json::from_str(&self.text(&[words, &["--json"]].concat())).unwrap()
     }
 
-    fn complaint(&self, words: &[&str]) -> String {
+    pub(crate) fn complaint(&self, words: &[&str]) -> String {
         let output = self.run(words, "");
         assert!(!output.status.success(), "{words:?}");
         String::from_utf8(output.stderr).unwrap()

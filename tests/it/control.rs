@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
-use holdfast::control::{self, ClientError, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, UnknownKey, Views};
+use holdfast::control::{
+    self, ClientError, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, Status, UnknownKey, Views,
+};
 use holdfast::journal::Mark;
 use holdfast::orphans::Orphan;
 use holdfast::store::{KeyChange, PublicKey, TokenHash};
@@ -52,6 +54,10 @@ impl Operations for FakeSessions {
 
     fn journal_mark(&self) -> Option<Mark> {
         Some(Mark { segment: 3, bytes: 1_000, next: Position(17) })
+    }
+
+    fn status(&self) -> Option<Status> {
+        None
     }
 }
 

@@ -130,8 +130,14 @@ fn a_pause_ends_nothing() {
     let mut world = World::start();
     world.fault("freeze shard-3 apply");
     thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(world.shell.complaint(&["status"]), "error: shard-3 is slow in apply\n");
     world.fault("thaw shard-3");
+    thread::sleep(Duration::from_millis(500));
     world.device_is_served();
+    let status = world.shell.text(&["status"]);
+    for part in ["journal", "terminator-0", "shard-15", "fan-out", "api"] {
+        assert!(status.lines().any(|line| line.split_whitespace().take(2).eq([part, "healthy"])), "{status}");
+    }
     let server = world.server.as_ref().unwrap();
     server.signal(Signal::SIGSTOP);
     thread::sleep(Duration::from_secs(4));
@@ -141,4 +147,5 @@ fn a_pause_ends_nothing() {
     let log = world.log();
     assert!(!log.contains("has stalled"), "{log}");
     world.server.take().unwrap().stop();
+    assert!(world.shell.complaint(&["status"]).starts_with("error: no server answers in "));
 }

@@ -20,6 +20,7 @@ use crate::shards::{Reply, shard_of};
 use crate::store::{DeviceBook, KeyChange};
 use crate::strangers::Strangers;
 use crate::streams::Streams;
+use crate::watchdog::Bulletin;
 
 /// What the control plane holds of the data plane.
 pub struct DataPlaneHandle {
@@ -34,6 +35,8 @@ pub struct DataPlaneHandle {
     pub history: history::Shelf,
     /// Up to where the journal is durable.
     pub mark: LatestMark,
+    /// What the watchdog said.
+    pub bulletin: Bulletin,
     /// The clocks all deadlines are on.
     pub clock: Clock,
 }
