@@ -178,15 +178,20 @@ impl Watchdog {
 
     /// Ends the process if a part has stopped for another reason than a disk that does not answer.
     fn act(&mut self, now: Millis, judgement: &Judgement) {
-        let Some(verdict) = judgement.stalled() else { return self.probe.rest() };
+        if judgement.stalled().next().is_none() {
+            return self.probe.rest();
+        }
         if !self.watch.bulletin.is_armed() {
             return;
         }
-        let waits_for_disk = matches!(verdict.stage, Some(Stage::Commit | Stage::Read));
-        if waits_for_disk && !self.probe.answers(now, PROBE_PATIENCE) {
-            return;
+        let waits_for_disk = |verdict: &Verdict| matches!(verdict.stage, Some(Stage::Commit | Stage::Read));
+        let stuck = judgement.stalled().find(|verdict| !waits_for_disk(verdict));
+        let stuck = stuck.or_else(|| judgement.stalled().next().filter(|_| self.probe.answers(now, PROBE_PATIENCE)));
+        match stuck {
+            Some(_) if judgement.is_shared => last_words::end_for_many(),
+            Some(verdict) => last_words::end(verdict.part, verdict.stage),
+            None => {}
         }
-        last_words::end(verdict.part, verdict.stage);
     }
 }
 

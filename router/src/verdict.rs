@@ -1,6 +1,7 @@
 //! What is said of each watched part: whether it makes progress, and if not, where it stopped and since when.
 //!
-//! A part is judged by the oldest heartbeat that a stage of it has not passed on. What it waits for is not held against it: a shard whose heartbeats
+//! A part is judged by the newest heartbeat that each of its stages has passed on: it is slow if that is old, and stalled if for long none came after it.
+//! One that goes on after a long time first passes on what waited; it is slow then, and stalled no more. What it waits for is not held against it: a shard whose heartbeats
 //! stop at the journal is well as long as the journal is not, and if more than a third of all shards seem to have stopped at once, it is something that
 //! they share. Time counts only while whoever judges was running, by the monotonic clock: a machine that was asleep has no sick parts.
 
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use firmware_protocol::time::Millis;
 
-use crate::progress::{Part, Reading, Stage};
+use crate::progress::{Heartbeat, Part, Reading, Stage};
 
 /// From one heartbeat to the next.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
@@ -75,9 +76,9 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// The part that is to blame first, if one is stalled.
-    pub fn stalled(&self) -> Option<Verdict> {
-        self.verdicts.iter().copied().filter(|verdict| verdict.state == State::Stalled).min_by_key(|verdict| verdict.part)
+    /// The parts that are stalled, in the order of the readings.
+    pub fn stalled(&self) -> impl Iterator<Item = Verdict> {
+        self.verdicts.iter().copied().filter(|verdict| verdict.state == State::Stalled)
     }
 }
 
@@ -89,12 +90,14 @@ pub struct Judge {
     began: Millis,
     last: Millis,
     standing: BTreeMap<Part, (State, Option<Stage>, Millis)>,
+    /// The newest heartbeat of each stage, and when it was seen first.
+    newest: BTreeMap<(Part, Stage), (Heartbeat, Millis)>,
 }
 
 impl Judge {
     /// Begins to judge.
     pub fn new(now: Millis) -> Self {
-        Self { running_since: now, began: now, last: now, standing: BTreeMap::new() }
+        Self { running_since: now, began: now, last: now, standing: BTreeMap::new(), newest: BTreeMap::new() }
     }
 
     /// Judges all parts by what they say now.
@@ -104,7 +107,10 @@ impl Judge {
             self.running_since = now;
         }
         self.last = now;
-        let mut found: Vec<_> = readings.iter().map(|reading| (reading.part, self.look(now, reading))).collect();
+        let mut found = Vec::new();
+        for reading in readings {
+            found.push((reading.part, self.look(now, reading)));
+        }
         let is_shared = excuse(&mut found);
         let mut judgement = Judgement { is_shared, ..Judgement::default() };
         for (part, (state, stage)) in found {
@@ -122,13 +128,29 @@ impl Judge {
         judgement
     }
 
+    /// How a stage is that has passed on this heartbeat.
+    fn state_of(&mut self, now: Millis, place: (Part, Stage), heartbeat: Heartbeat) -> State {
+        let newest = self.newest.entry(place).or_insert((heartbeat, now));
+        if newest.0 != heartbeat {
+            *newest = (heartbeat, now);
+        }
+        let late_since = |moment: Millis| now.since(moment.max(self.running_since)).saturating_sub(HEARTBEAT_EVERY);
+        if late_since(newest.1) >= STALLED_AFTER {
+            State::Stalled
+        } else if late_since(heartbeat.0) >= SLOW_AFTER {
+            State::Slow
+        } else {
+            State::Healthy
+        }
+    }
+
     /// How a part is, by itself.
-    fn look(&self, now: Millis, reading: &Reading) -> (State, Option<Stage>) {
+    fn look(&mut self, now: Millis, reading: &Reading) -> (State, Option<Stage>) {
         let (mut worst, mut mailbox) = ((State::Healthy, None), State::Healthy);
         for (stage, passed) in &reading.passed {
             // One that never passed any is starting.
             let state = match passed {
-                Some(heartbeat) => state_after(now.since(heartbeat.0.max(self.running_since)).saturating_sub(HEARTBEAT_EVERY)),
+                Some(heartbeat) => self.state_of(now, (reading.part, *stage), *heartbeat),
                 None if now.since(self.began) >= START_LIMIT => State::Stalled,
                 None => State::Healthy,
             };
@@ -142,14 +164,6 @@ impl Judge {
         // A thread that does not even take its heartbeats is in the middle of something else: what it took before may be what is missed first.
         let is_stuck = mailbox > State::Blind && reading.doing != Stage::Wait;
         (worst.0, if is_stuck { Some(reading.doing) } else { worst.1 })
-    }
-}
-
-fn state_after(late: Duration) -> State {
-    match late {
-        late if late >= STALLED_AFTER => State::Stalled,
-        late if late >= SLOW_AFTER => State::Slow,
-        _ => State::Healthy,
     }
 }
 
@@ -181,7 +195,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::progress::{Board, Heartbeat};
+    use crate::progress::Board;
 
     /// Parts that pass every heartbeat on, until they are told otherwise.
     struct Machine {
@@ -278,15 +292,34 @@ mod tests {
     }
 
     #[test]
+    fn one_that_goes_on_passes_on_what_waited_and_is_stalled_no_more() {
+        let mut machine = Machine::new();
+        machine.run(10_000, |_, _| false);
+        machine.run(60_000, |part, _| part == Part::Journal);
+        let row = Arc::clone(machine.board.row(Part::Journal).unwrap());
+        for stage in Part::Journal.stages() {
+            row.pass(*stage, Heartbeat(Millis(14_000)));
+        }
+        machine.now = Millis(machine.now.0 + 100);
+        let judgement = machine.judgement();
+        assert_eq!(
+            judgement.changed.iter().map(|verdict| (verdict.part, verdict.state)).collect::<Vec<_>>(),
+            [(Part::Journal, State::Slow)]
+        );
+        machine.run(500, |_, _| false);
+        assert!(machine.judgement().verdicts.iter().all(|verdict| verdict.state == State::Healthy));
+    }
+
+    #[test]
     fn shards_that_wait_for_the_journal_or_for_terminators_are_not_to_blame() {
         let mut machine = Machine::new();
         machine.run(10_000, |_, _| false);
         let changed = machine.run(5_000, |part, stage| part == Part::Journal || is_shard(part) && stage == Stage::Journal);
         assert!(changed.iter().filter(|(_, verdict)| verdict.state == State::Stalled).all(|(_, verdict)| verdict.part == Part::Journal));
-        assert_eq!(machine.judgement().stalled().map(|verdict| verdict.part), Some(Part::Journal));
+        assert_eq!(machine.judgement().stalled().next().map(|verdict| verdict.part), Some(Part::Journal));
         machine.run(5_000, |_, _| false);
         machine.run(5_000, |part, stage| matches!(part, Part::Terminator(_)) || is_shard(part) && stage == Stage::Output);
-        assert_eq!(machine.judgement().stalled().map(|verdict| verdict.part), Some(Part::Terminator(0)));
+        assert_eq!(machine.judgement().stalled().next().map(|verdict| verdict.part), Some(Part::Terminator(0)));
         assert!(!machine.judgement().is_shared);
     }
 

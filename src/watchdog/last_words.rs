@@ -26,6 +26,13 @@ pub(super) fn end(part: Part, stage: Option<Stage>) -> ! {
     die(format_args!("holdfast: {part} has stalled in {stage}; ending the process, sessions go on after a restart\n"))
 }
 
+/// Says that so many shards have stopped at once that it must be something that they share, and ends the process.
+pub(super) fn end_for_many() -> ! {
+    die(format_args!(
+        "holdfast: more than a third of the shards have stalled at once; ending the process, sessions go on after a restart\n"
+    ))
+}
+
 /// Says that the watchdog itself has stopped, and ends the process.
 pub(super) fn end_for_watchdog() -> ! {
     die(format_args!("holdfast: the watchdog has stalled; ending the process, sessions go on after a restart\n"))
