@@ -8,7 +8,7 @@ use firmware_protocol::dtls::server::Refusal;
 use firmware_protocol::session::{Dropped, Unkept};
 use firmware_protocol::tcp::handshake::Refusal as TcpRefusal;
 use prometheus::core::Collector;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Counter, CounterVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use router::fate::{Fate, Fates};
 
 use crate::clock::Clock;
@@ -64,7 +64,7 @@ pub struct HandshakeMetrics {
     refused: IntCounterVec,
     waiting: IntGaugeVec,
     admitted: IntCounterVec,
-    waited_ms: IntCounterVec,
+    waited_s: CounterVec,
     repeated: IntCounterVec,
 }
 
@@ -73,7 +73,7 @@ pub struct HandshakeMetrics {
 pub struct RoomMetrics {
     waiting: IntGauge,
     admitted: IntCounter,
-    waited_ms: IntCounter,
+    waited_s: Counter,
     repeated: IntCounter,
 }
 
@@ -86,8 +86,8 @@ pub struct JournalMetrics {
     pub events: IntCounter,
     /// Commits: one write and one sync each.
     pub commits: IntCounter,
-    /// Microseconds spent in commits.
-    pub commit_us: IntCounter,
+    /// Seconds spent in commits.
+    pub commit_s: Counter,
     /// Whether the disk is full.
     pub degraded: IntGauge,
     refused: IntCounterVec,
@@ -214,6 +214,13 @@ impl Metrics {
         self.add(IntCounterVec::new(Opts::new(name, help), &[label]))
     }
 
+    /// The same of which these are there from the start: the first of what never happened before would else not be an increase.
+    fn counters_of(&self, name: &str, help: &str, label: &str, known: &[&str]) -> IntCounterVec {
+        let counters = self.counters(name, help, label);
+        known.iter().for_each(|value| drop(counters.with_label_values(&[*value])));
+        counters
+    }
+
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.add(IntGauge::new(name, help))
     }
@@ -234,8 +241,18 @@ impl Metrics {
             handshakes: self.counter("holdfast_dtls_handshakes_total", "Handshakes proved."),
             sessions: self.gauge("holdfast_sessions", "Sessions in use."),
             events_refused: self.counters("holdfast_events_refused_total", "Events of devices beyond a limit.", "limit"),
-            unkept: self.counters("holdfast_messages_unkept_total", "Messages of devices answered 5.03: not known to be kept.", "reason"),
-            dropped: self.counters("holdfast_datagrams_dropped_total", "Datagrams and messages without effect.", "reason"),
+            unkept: self.counters_of(
+                "holdfast_messages_unkept_total",
+                "Messages of devices answered 5.03: not known to be kept.",
+                "reason",
+                &["late", "too_many_waiting", "journal"],
+            ),
+            dropped: self.counters_of(
+                "holdfast_datagrams_dropped_total",
+                "Datagrams and messages without effect.",
+                "reason",
+                &["orphan", "forged", "replayed"],
+            ),
         }
     }
 
@@ -256,11 +273,10 @@ impl Metrics {
             refused: self.counters("holdfast_dtls_handshakes_refused_total", "Flights and hellos that were refused.", "reason"),
             waiting: self.gauges("holdfast_handshakes_waiting", "Devices that wait until their handshake begins.", "transport"),
             admitted: self.counters("holdfast_handshakes_admitted_total", "Handshakes that began.", "transport"),
-            waited_ms: self.counters(
-                "holdfast_handshakes_waited_milliseconds_total",
-                "What those that began had waited, added up.",
-                "transport",
-            ),
+            waited_s: self.add(CounterVec::new(
+                Opts::new("holdfast_handshakes_waited_seconds_total", "What those that began had waited, added up."),
+                &["transport"],
+            )),
             repeated: self.counters("holdfast_handshakes_repeated_total", "Hellos that waited already when they came again.", "transport"),
         }
     }
@@ -271,7 +287,7 @@ impl Metrics {
             records: self.counter("holdfast_journal_records_total", "Records made durable."),
             events: self.counter("holdfast_journal_events_total", "Events made durable."),
             commits: self.counter("holdfast_journal_commits_total", "Commits: one write and one sync each."),
-            commit_us: self.counter("holdfast_journal_commit_microseconds_total", "Microseconds spent in commits."),
+            commit_s: self.add(Counter::new("holdfast_journal_commit_seconds_total", "Seconds spent in commits.")),
             degraded: self.gauge("holdfast_journal_degraded", "1 while the disk is full: only what sessions need is written."),
             refused: self.counters("holdfast_journal_refused_records_total", "Records that were not written.", "reason"),
         }
@@ -521,7 +537,7 @@ impl RoomMetrics {
     /// One begins that waited for so long.
     pub fn admitted(&self, waited: Duration) {
         self.admitted.inc();
-        self.waited_ms.inc_by(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+        self.waited_s.inc_by(waited.as_secs_f64());
     }
 }
 
@@ -532,7 +548,7 @@ impl HandshakeMetrics {
         RoomMetrics {
             waiting: self.waiting.with_label_values(label),
             admitted: self.admitted.with_label_values(label),
-            waited_ms: self.waited_ms.with_label_values(label),
+            waited_s: self.waited_s.with_label_values(label),
             repeated: self.repeated.with_label_values(label),
         }
     }

@@ -224,7 +224,7 @@ impl Writer {
     fn committed(&mut self, began: Instant, committed: Committed, batch: &mut Batch) {
         self.watched.enter(Stage::Output);
         self.metrics.commits.inc();
-        self.metrics.commit_us.inc_by(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+        self.metrics.commit_s.inc_by(began.elapsed().as_secs_f64());
         self.metrics.records.inc_by(batch.records.len() as u64);
         self.metrics.events.inc_by(committed.events);
 

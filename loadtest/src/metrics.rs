@@ -1,6 +1,7 @@
 //! What a server says of itself at `/metrics`.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 /// All its counts at one moment, as text.
 #[derive(Clone, Debug)]
@@ -14,18 +15,24 @@ impl Metrics {
 
     /// The sum over all series of `metric` that have `label`, such as `reason="forged"`; or over all there are. What never happened is not there.
     pub(crate) fn sum(&self, metric: &str, label: Option<&str>) -> u64 {
-        self.series(metric).filter(|(labels, _)| label.is_none_or(|label| labels.contains(label))).map(|(_, count)| count).sum()
+        self.series::<u64>(metric, label).map(|(_, count)| count).sum()
+    }
+
+    /// The same of seconds.
+    pub(crate) fn seconds(&self, metric: &str, label: Option<&str>) -> f64 {
+        self.series::<f64>(metric, label).map(|(_, seconds)| seconds).sum()
     }
 
     /// Each series of `metric`, by the value of its only label.
     pub(crate) fn by_label(&self, metric: &str) -> BTreeMap<String, u64> {
-        self.series(metric).filter_map(|(labels, count)| Some((labels.split('"').nth(1)?.to_owned(), count))).collect()
+        self.series(metric, None).filter_map(|(labels, count)| Some((labels.split('"').nth(1)?.to_owned(), count))).collect()
     }
 
-    fn series<'a>(&'a self, metric: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
+    fn series<'a, N: FromStr>(&'a self, metric: &'a str, label: Option<&'a str>) -> impl Iterator<Item = (&'a str, N)> {
         let series = self.0.lines().filter_map(move |line| line.strip_prefix(metric)?.rsplit_once(' '));
         let named = series.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
-        named.filter_map(|(labels, count)| Some((labels, count.parse().ok()?)))
+        let wanted = named.filter(move |(labels, _)| label.is_none_or(|label| labels.contains(label)));
+        wanted.filter_map(|(labels, value)| Some((labels, value.parse().ok()?)))
     }
 }
 

@@ -101,7 +101,7 @@ struct Waited {
     hellos: u64,
     cookies: u64,
     admitted: u64,
-    waited_ms: u64,
+    waited_s: f64,
     /// Hellos and second flights, by reason.
     refused: BTreeMap<String, u64>,
     /// Datagrams, by reason.
@@ -153,7 +153,7 @@ impl Waited {
             hellos: admitted + repeated + turned_away,
             cookies: metrics.sum("holdfast_dtls_cookies_sent_total", None),
             admitted,
-            waited_ms: dtls("holdfast_handshakes_waited_milliseconds_total"),
+            waited_s: metrics.seconds("holdfast_handshakes_waited_seconds_total", Some("transport=\"dtls\"")),
             refused,
             dropped: metrics.by_label("holdfast_datagrams_dropped_total"),
         }
@@ -333,7 +333,7 @@ fn add_figures(figures: &mut Map<String, Value>, drill: &MassReturn, story: &Sto
     note("handshakes_begun", json!(returned.handshakes - story.before.handshakes));
     note("hellos_per_device", json!((waited.hellos + waited.cookies) as f64 / all));
     note("hellos_with_cookie_per_device", json!(waited.hellos as f64 / all));
-    note("waited_ms_mean", json!(waited.waited_ms as f64 / (waited.admitted as f64).max(1.0)));
+    note("waited_s_mean", json!(waited.waited_s / (waited.admitted as f64).max(1.0)));
     note("refused", json!(waited.refused));
     note("dropped", json!(waited.dropped));
     note("server_cpu_percent", json!(Spent::percent(story.spent.server, story.took)));
