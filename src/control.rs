@@ -8,7 +8,7 @@ mod messages;
 mod orphans;
 mod perform;
 mod server;
-pub mod status;
+mod status;
 
 use std::collections::HashMap;
 use std::future::{Future, ready};

@@ -102,9 +102,7 @@ impl FanOut {
             self.listen();
             let more = self.turn();
             self.publish();
-            if let Some(heartbeat) = self.heartbeat.take() {
-                self.watched.pass(Stage::Read, heartbeat);
-            }
+            self.watched.pass(Stage::Read, self.heartbeat.take());
             self.watched.enter(Stage::Wait);
             if !more {
                 self.mailbox.wait(TICK);
@@ -127,9 +125,7 @@ impl FanOut {
                 }
             }
         });
-        if let Some(heartbeat) = self.heartbeat {
-            self.watched.pass(Stage::Mailbox, heartbeat);
-        }
+        self.watched.pass(Stage::Mailbox, self.heartbeat);
     }
 
     /// Reads on. `true` if there is more to read at once.

@@ -18,7 +18,7 @@ use router::errand::Errand;
 use router::event::{Event, Position};
 use router::fate::{Fate, Fates};
 use router::journal::RetireReason;
-use router::progress::{Heartbeat, Part, Stage};
+use router::progress::{Heartbeat, Stage};
 use router::shard::{Input, Output, Shard, Then};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
@@ -76,10 +76,14 @@ impl Reply {
 
 /// Which shard a device belongs to.
 pub fn shard_of(device: DeviceId, shards: usize) -> usize {
-    // FNV-1a: devices of a batch differ in few bytes, in no pattern that matters.
-    let hash = device.0.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = fnv1a(device.0);
     // The upper half depends on the first bytes most and the lower half on the last: together on all.
     usize::try_from((hash ^ hash >> 32) & u64::from(u32::MAX)).unwrap_or_default() % shards.max(1)
+}
+
+/// FNV-1a, for bytes that differ in few places, in no pattern that matters, and that nobody gains from choosing.
+fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Lanes to all shards.
@@ -211,9 +215,14 @@ impl ShardThread {
         let now = self.clock.now();
         self.watched.enter(Stage::Mailbox);
         self.send_held(now);
-        self.mailbox.drain(limit, |input| inputs.push(input));
-        let heartbeat = inputs.iter().rev().find_map(heartbeat_in);
-        self.passed(Stage::Mailbox, heartbeat);
+        let mut heartbeat = None;
+        self.mailbox.drain(limit, |input| {
+            if let Input::Heartbeat(newest) = input {
+                heartbeat = Some(newest);
+            }
+            inputs.push(input);
+        });
+        self.watched.pass(Stage::Mailbox, heartbeat);
         self.watched.enter(Stage::Apply);
         self.metrics.inputs.inc_by(inputs.len() as u64);
         for input in inputs.drain(..) {
@@ -229,7 +238,7 @@ impl ShardThread {
         for (link, reason) in std::mem::take(&mut self.retirements) {
             self.retire(link, reason);
         }
-        self.passed(Stage::Apply, heartbeat);
+        self.watched.pass(Stage::Apply, heartbeat);
         self.watched.enter(Stage::Output);
         // Before any subscription goes to the journal, so that no event committed after it is skipped.
         self.enter_subscribers();
@@ -238,10 +247,6 @@ impl ShardThread {
         self.report();
         self.lanes.writer.ring();
         self.lanes.terminators.iter_mut().for_each(Lane::ring);
-    }
-
-    fn passed(&self, stage: Stage, heartbeat: Option<Heartbeat>) {
-        heartbeat.into_iter().for_each(|heartbeat| self.watched.pass(stage, heartbeat));
     }
 
     fn enter_subscribers(&mut self) {
@@ -319,7 +324,7 @@ impl ShardThread {
 
     /// By the ways that everything else goes. Whatever has no room for it is late, which shows.
     fn pass_heartbeat_on(&mut self, heartbeat: Heartbeat) {
-        let of = Part::Shard(u16::try_from(self.index).unwrap_or(u16::MAX));
+        let of = self.watched.part();
         let _ = self.lanes.writer.push(ToWriter::Heartbeat { of, heartbeat });
         for lane in &mut self.lanes.terminators {
             let _ = lane.push(ToTerminator::Heartbeat { of, heartbeat });
@@ -371,13 +376,6 @@ impl ShardThread {
         if !taken {
             self.metrics.lane_full.with_label_values(&["terminator"]).inc();
         }
-    }
-}
-
-fn heartbeat_in(input: &Input<Reply>) -> Option<Heartbeat> {
-    match input {
-        Input::Heartbeat(heartbeat) => Some(*heartbeat),
-        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 /*
- * A disk on which the journal's segments fare badly, and the probe that asks whether it answers. Loaded into the server with LD_PRELOAD; the first letter of the file that SICK_DISK names says how:
+ * A disk on which the journal's segments fare badly, and syncs of the probe that asks whether it answers. Loaded into the server with LD_PRELOAD; the
+ * first letter of the file that SICK_DISK names says how:
  *
  *   s   syncs do not return until it says something else
  *   f   syncs fail

@@ -107,10 +107,7 @@ impl Judge {
             self.running_since = now;
         }
         self.last = now;
-        let mut found = Vec::new();
-        for reading in readings {
-            found.push((reading.part, self.look(now, reading)));
-        }
+        let mut found: Vec<_> = readings.iter().map(|reading| (reading.part, self.look(now, reading))).collect();
         let is_shared = excuse(&mut found);
         let mut judgement = Judgement { is_shared, ..Judgement::default() };
         for (part, (state, stage)) in found {
@@ -171,23 +168,25 @@ impl Judge {
 fn excuse(found: &mut [(Part, (State, Option<Stage>))]) -> bool {
     let is_late = |part: Part| found.iter().any(|(other, (state, _))| *other == part && *state > State::Blind);
     let journal_is_late = is_late(Part::Journal);
-    let terminators: Vec<bool> =
-        found.iter().filter(|(part, _)| matches!(part, Part::Terminator(_))).map(|(_, (state, _))| *state > State::Blind).collect();
-    let terminators_are_late = !terminators.is_empty() && terminators.iter().all(|late| *late);
-    for (part, verdict) in found.iter_mut().filter(|(part, _)| matches!(part, Part::Shard(_))) {
+    let mut terminators = found.iter().filter(|(part, _)| matches!(part, Part::Terminator(_))).peekable();
+    let terminators_are_late = terminators.peek().is_some() && terminators.all(|(_, (state, _))| *state > State::Blind);
+    for (_, verdict) in found.iter_mut().filter(|(part, _)| is_shard(*part)) {
         let excused = match verdict.1 {
             Some(Stage::Journal) => journal_is_late,
             Some(Stage::Output) => terminators_are_late,
             _ => false,
         };
-        debug_assert!(matches!(part, Part::Shard(_)), "only shards wait for others");
         if excused {
             *verdict = (State::Healthy, None);
         }
     }
-    let shards = found.iter().filter(|(part, _)| matches!(part, Part::Shard(_)));
+    let shards = found.iter().filter(|(part, _)| is_shard(*part));
     let stalled = shards.clone().filter(|(_, (state, _))| *state == State::Stalled).count();
     stalled > 1 && stalled * 3 > shards.count()
+}
+
+fn is_shard(part: Part) -> bool {
+    matches!(part, Part::Shard(_))
 }
 
 #[cfg(test)]
@@ -240,10 +239,6 @@ mod tests {
             let readings: Vec<_> = self.board.rows().iter().map(|row| row.read()).collect();
             self.judge.judge(self.now, &readings)
         }
-    }
-
-    fn is_shard(part: Part) -> bool {
-        matches!(part, Part::Shard(_))
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::store::{Device, PublicKey, Registry, RegistryError, Scopes, TokenHash
 /// Why a command was not carried out, to be read by the operator.
 type Refusal = String;
 
-const NOT_RUNNING: &str = "no server is running in this data directory";
+const NOT_RUNNING: &str = "no server is running in this data directory any more; try again";
 
 /// Does it. A refusal is an answer like any other.
 pub async fn perform(registry: &Registry, operations: &dyn Operations, request: Request) -> Response {

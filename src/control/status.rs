@@ -1,10 +1,11 @@
 //! How a running server is, as `holdfast status` tells it.
 
+use firmware_protocol::time::Millis;
+use router::event::Position;
+use router::verdict::{State, Verdict};
 use serde::{Deserialize, Serialize};
 
-use firmware_protocol::time::Millis;
-use router::progress::Stage;
-use router::verdict::{Judgement, State};
+use crate::watchdog::Bulletin;
 
 /// How it is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -34,21 +35,29 @@ pub struct PartLine {
     pub for_ms: u64,
 }
 
+impl Status {
+    /// Of a server that has been up until `now`, by what its watchdog said last.
+    pub fn new(now: Millis, bulletin: &Bulletin, next: Position) -> Self {
+        let ms_since = |moment| u64::try_from(now.since(moment).as_millis()).unwrap_or(u64::MAX);
+        let line = |verdict: &Verdict| PartLine {
+            part: verdict.part.to_string(),
+            state: verdict.state.name().to_owned(),
+            stage: verdict.stage.map(|stage| stage.name().to_owned()),
+            for_ms: ms_since(verdict.since),
+        };
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            up_ms: now.0,
+            judged_ms_ago: ms_since(bulletin.judged_at()),
+            next_position: next.0,
+            parts: bulletin.judgement().verdicts.iter().map(line).collect(),
+        }
+    }
+}
+
 impl PartLine {
     /// Whether there is nothing to be said of it.
     pub fn is_healthy(&self) -> bool {
         self.state == State::Healthy.name()
     }
-}
-
-/// The threads, by what was said of them last.
-pub fn parts(now: Millis, judgement: &Judgement) -> Vec<PartLine> {
-    let ms = |since: Millis| u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
-    let line = |verdict: &router::verdict::Verdict| PartLine {
-        part: verdict.part.to_string(),
-        state: verdict.state.name().to_owned(),
-        stage: verdict.stage.map(Stage::name).map(str::to_owned),
-        for_ms: ms(verdict.since),
-    };
-    judgement.verdicts.iter().map(line).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use firmware_protocol::id::DeviceId;
 
 use super::DataPlaneHandle;
-use crate::control::{Operations, Status, UnknownKey, Views, status};
+use crate::control::{Operations, Status, UnknownKey, Views};
 use crate::journal::Mark;
 use crate::orphans::Orphan;
 use crate::store::PublicKey;
@@ -30,15 +30,7 @@ impl Operations for DataPlaneHandle {
     }
 
     fn status(&self) -> Option<Status> {
-        let now = self.clock.now().at;
-        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        Some(Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            up_ms: now.0,
-            judged_ms_ago: ms(now.since(self.bulletin.judged_at())),
-            next_position: self.mark.get().next.0,
-            parts: status::parts(now, &self.bulletin.judgement()),
-        })
+        Some(Status::new(self.clock.now().at, &self.bulletin, self.mark.get().next))
     }
 
     fn journal_mark(&self) -> Option<Mark> {

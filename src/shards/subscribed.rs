@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use firmware_protocol::id::OwnerId;
 use firmware_protocol::session::publish::is_system_name;
 
+use super::fnv1a;
+
 /// Places in the table, of eight bytes each.
 const PLACES: usize = 1 << 16;
 /// Bytes of a prefix that are told apart.
@@ -67,10 +69,8 @@ impl SubscribedOwners {
 
     /// Of an owner alone, or of the events whose names begin so.
     fn place(&self, owner: OwnerId, head: Option<&[u8]>) -> &AtomicU64 {
-        // FNV-1a, of which the number of bytes is the first; 0 stands for the owner alone.
-        let step = |hash: u64, byte: u64| (hash ^ byte).wrapping_mul(0x100_0000_01b3);
-        let head = head
-            .map_or(0, |head| head.iter().fold(step(0xcbf2_9ce4_8422_2325, head.len() as u64), |hash, byte| step(hash, u64::from(*byte))));
+        // The number of bytes comes first; 0 stands for the owner alone.
+        let head = head.map_or(0, |head| fnv1a(u8::try_from(head.len()).into_iter().chain(head.iter().copied())));
         let mixed = (owner.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ head).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 40;
         &self.places[usize::try_from(mixed).unwrap_or_default() % PLACES]
     }

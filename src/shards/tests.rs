@@ -7,6 +7,7 @@ use firmware_protocol::session::request::Outcome;
 use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
 use firmware_protocol::time::UnixMillis;
 use router::device::RestoredDevice;
+use router::progress::Part;
 
 use super::*;
 use crate::fan_out::tests::{WANTED, event};

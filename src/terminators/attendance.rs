@@ -8,7 +8,6 @@ use crate::watchdog::{Sentinel, Watch, Watched};
 /// One terminator's part in it.
 #[derive(Debug)]
 pub(super) struct Attendance {
-    own: Part,
     watched: Watched,
     board: Board,
     sentinel: Sentinel,
@@ -19,10 +18,8 @@ pub(super) struct Attendance {
 impl Attendance {
     /// Of the terminator with this number.
     pub(super) fn new(number: u16, watch: &Watch) -> Self {
-        let own = Part::Terminator(number);
         Self {
-            own,
-            watched: watch.watched(own),
+            watched: watch.watched(Part::Terminator(number)),
             board: watch.board.clone(),
             sentinel: Sentinel::new(watch.bulletin.clone()),
             heartbeat: None,
@@ -36,7 +33,7 @@ impl Attendance {
 
     /// A heartbeat came.
     pub(super) fn take(&mut self, of: Part, heartbeat: Heartbeat) {
-        if of == self.own {
+        if of == self.watched.part() {
             self.watched.pass(Stage::Mailbox, heartbeat);
             self.heartbeat = Some(heartbeat);
         } else if let Some(row) = self.board.row(of) {
@@ -46,9 +43,7 @@ impl Attendance {
 
     /// A turn is over.
     pub(super) fn turned(&mut self, now: Millis) {
-        if let Some(heartbeat) = self.heartbeat.take() {
-            self.watched.pass(Stage::Output, heartbeat);
-        }
+        self.watched.pass(Stage::Output, self.heartbeat.take());
         self.sentinel.look(now);
     }
 }

@@ -43,8 +43,9 @@ impl Newcomers {
             self.sessions.remove(connection);
             self.came.pop_front();
         }
-        if self.sessions.is_empty() && self.sessions.capacity() > 0 {
-            (self.sessions, self.came) = Default::default();
+        if self.sessions.is_empty() && self.waiting.is_empty() && self.sessions.capacity() > 0 {
+            // Its room was for a fleet.
+            *self = Self::default();
         }
     }
 
@@ -63,16 +64,13 @@ impl Newcomers {
 
     /// The datagram that waits longest.
     pub(super) fn next(&mut self) -> Option<(Vec<u8>, Path)> {
-        let next = self.waiting.pop_front();
-        match &next {
-            Some((datagram, _)) => self.memory -= datagram.capacity() + OVERHEAD,
-            None => self.waiting.shrink_to(0),
-        }
-        next
+        let next = self.waiting.pop_front()?;
+        self.memory -= next.0.capacity() + OVERHEAD;
+        Some(next)
     }
 
     /// Whether datagrams wait.
-    pub(super) fn wait(&self) -> bool {
+    pub(super) fn are_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 }
@@ -102,10 +100,10 @@ mod tests {
         assert!(newcomers.keep(record(ONE, 40), path()).is_none() && newcomers.keep(record(ONE, 41), path()).is_none());
         newcomers.settle(Millis(10_000));
         assert!(newcomers.keep(record(ONE, 42), path()).is_some(), "it is new no more");
-        assert!(newcomers.wait());
+        assert!(newcomers.are_waiting());
         assert_eq!(newcomers.next().map(|(datagram, _)| datagram), Some(record(ONE, 40)));
         assert_eq!(newcomers.next().map(|(datagram, _)| datagram), Some(record(ONE, 41)));
-        assert!(newcomers.next().is_none() && !newcomers.wait() && newcomers.memory == 0);
+        assert!(newcomers.next().is_none() && !newcomers.are_waiting() && newcomers.memory == 0);
     }
 
     #[test]

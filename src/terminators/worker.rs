@@ -1,5 +1,6 @@
 //! The loop of a terminator: it waits, takes what came in batches, and decides nothing that a session or a shard could decide.
 
+mod opening;
 mod unlabelled;
 
 use std::sync::Arc;
@@ -11,13 +12,11 @@ use firmware_protocol::crypto::Aead;
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::dtls::cookie::Cookies;
 use firmware_protocol::dtls::demux::{Datagram, demux};
-use firmware_protocol::dtls::hello::ClientHello;
 use firmware_protocol::dtls::probe::ProbeLimits;
 use firmware_protocol::dtls::record::Record as DtlsRecord;
-use firmware_protocol::dtls::server::Established;
 use firmware_protocol::entropy::Entropy;
 use firmware_protocol::error::KeyError;
-use firmware_protocol::id::{DeviceId, Identity, KeyHash};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::path::Path;
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
@@ -29,10 +28,8 @@ use router::journal::{Record, RetireReason};
 use router::progress::Stage;
 use router::shard::Input;
 
-use crate::admission::Settling;
 use crate::entropy::SystemEntropy;
 use crate::former::{Former, FormerSession};
-use crate::handshakes::WaitingHello;
 use crate::mailbox::{Lane, Mailbox};
 use crate::orphans::Trace;
 use crate::shards::ToShards;
@@ -43,7 +40,7 @@ use crate::terminators::newcomers::Newcomers;
 use crate::terminators::reserved::Reserved;
 use crate::terminators::sessions::{Sessions, Standing};
 use crate::terminators::udp::{Queue, Udp};
-use crate::terminators::{Holder, Shared, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
+use crate::terminators::{Shared, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
 use crate::writer::{After, Append, ToWriter};
 
 /// Batches of datagrams of sessions that are read in one turn before the mailbox is looked at again.
@@ -54,8 +51,6 @@ const OTHER_BATCHES: usize = 2;
 const NEWCOMERS: usize = 64;
 /// Messages taken in one turn.
 const MESSAGES: usize = 512;
-/// How often a random connection id is drawn that no session has.
-const DRAWS: usize = 16;
 
 /// Where a worker sends what it does not do itself.
 #[derive(Debug)]
@@ -182,7 +177,7 @@ impl Worker {
     fn turn(&mut self) {
         let deadline = self.sessions.timeout_at().map_or(Duration::from_secs(1), |at| at.since(self.now.at));
         self.attendance.enter(Stage::Wait);
-        self.mailbox.wait(if self.newcomers.wait() { Duration::ZERO } else { deadline.min(Duration::from_secs(1)) });
+        self.mailbox.wait(if self.newcomers.are_waiting() { Duration::ZERO } else { deadline.min(Duration::from_secs(1)) });
         self.now = self.shared.clock.now();
         self.cookies.rotate(self.now.at, &mut SystemEntropy);
         while let Some(connection) = self.sessions.pop_silent_stranger(self.now.at) {
@@ -196,7 +191,7 @@ impl Worker {
         self.receive(Queue::Others, OTHER_BATCHES);
         self.attendance.enter(Stage::Mailbox);
         let more_messages = self.take_messages();
-        self.is_behind(more || more_messages || self.newcomers.wait());
+        self.is_behind(more || more_messages || self.newcomers.are_waiting());
         self.attendance.enter(Stage::Timers);
         while let Some(connection) = self.sessions.pop_due(self.now.at) {
             self.with_session(connection, |session, cx| session.handle_timeout(cx));
@@ -269,37 +264,6 @@ impl Worker {
 
     fn owns(&self, connection: ConnectionId) -> bool {
         owner_of(connection, self.workers) == usize::from(self.index)
-    }
-
-    fn handle_hello(&mut self, hello: &ClientHello<'_>, path: Path) {
-        if !self.cookies.proves(path.peer, hello) {
-            let challenge = self.cookies.challenge(path.peer, hello);
-            self.shared.metrics.cookies_sent.inc();
-            return self.transmit(path, &challenge);
-        }
-        let Some(connection) = self.draw_connection() else { return self.shared.metrics.dropped("no_free_connection_id") };
-        if !hello.offers_connection_id {
-            self.awaited.expect(self.now.at, path.peer);
-        }
-        let waiting = WaitingHello { hello: hello.into(), path, connection, terminator: self.index };
-        self.pass_to_handshakes(ToHandshakes::Hello(Box::new(waiting)));
-    }
-
-    /// An id of one of this worker's buckets that no session has, and none that is about to be.
-    fn draw_connection(&mut self) -> Option<ConnectionId> {
-        let buckets = (usize::from(u8::MAX) + 1 - usize::from(self.index)).div_ceil(self.workers);
-        let [random] = SystemEntropy.array::<1>();
-        let bucket = usize::from(self.index) + usize::from(random) % buckets * self.workers;
-        let bucket = u8::try_from(bucket).ok()?;
-        let mut draws = (0..DRAWS).map(|_| self.shared.ids.allocate(bucket, &mut SystemEntropy));
-        draws.find(|id| !self.sessions.contains(*id) && self.reserved.reserve(self.now.at, *id))
-    }
-
-    fn pass_to_handshakes(&mut self, message: ToHandshakes) {
-        // The device repeats its flight.
-        if self.lanes.handshakes.push(message).is_err() {
-            self.shared.metrics.dropped("handshakes_full");
-        }
     }
 
     fn handle_record(&mut self, connection: ConnectionId, datagram: &[u8], path: Path) {
@@ -506,68 +470,6 @@ impl Worker {
                     entry.session.set_owner(identity.owner);
                 }
             }
-        }
-    }
-
-    fn established(&mut self, path: Path, connection: ConnectionId, established: Established<Holder>, settling: Settling) {
-        if self.sessions.contains(connection) {
-            return self.shared.metrics.dropped("connection_taken");
-        }
-        let identity = match established.holder {
-            Holder::Known(identity) => identity,
-            // Never written down, never routed: the id is filled in by its Hello for the operator's list only.
-            Holder::Stranger => Identity { device: DeviceId([0; 12]), key: KeyHash([0; 32]), owner: None, product: None },
-        };
-        let generation = self.shared.generations.current();
-        let stored = StoredSession {
-            connection,
-            id_on_wire: established.connection.is_some(),
-            identity,
-            keys: established.keys,
-            birth: generation,
-            established_at: self.now.unix,
-            path,
-            final_flight: established.final_flight,
-        };
-        let Some(session) = Session::established(&stored, established.finished_sequence, generation) else { return };
-        self.shared.metrics.handshakes.inc();
-        match established.holder {
-            Holder::Known(_) => {
-                // A full journal lane leaves the device without an answer; it gives up after 45 seconds and begins anew.
-                if self.append(Record::SessionOpened(stored), After::Opened { terminator: self.index, connection }) {
-                    self.shared.metrics.sessions.inc();
-                    let allowance = self.shared.limits.resume(self.now.at, identity.device);
-                    self.sessions.insert_opening(session, identity, allowance, settling);
-                }
-            }
-            Holder::Stranger => {
-                self.sessions.insert_stranger(self.now.at, session, established.public_key);
-                self.enter(connection);
-                self.with_session(connection, Session::confirm);
-            }
-        }
-    }
-
-    fn opened(&mut self, connection: ConnectionId) {
-        let Some(identity) = self.sessions.opened(connection) else { return };
-        let Some(entry) = self.sessions.entry(connection) else { return };
-        let ip = entry.session.path().peer.ip();
-        tracing::debug!(device = %identity.device, session = %connection, peer = %entry.session.path().peer, "session established");
-        // The shard must know the session before its first message; a full lane means that it is not told, and the device starts over.
-        if self.lanes.shards.tell(identity.device, Input::Opened { link: self.link(connection), identity, ip }) {
-            self.enter(connection);
-            self.with_session(connection, Session::confirm);
-        } else {
-            self.remove(connection);
-            self.shared.metrics.sessions.dec();
-        }
-    }
-
-    /// The device gets no answer, gives its handshake up after 45 seconds and begins anew.
-    fn not_opened(&mut self, connection: ConnectionId) {
-        if self.sessions.opened(connection).is_some() {
-            self.remove(connection);
-            self.shared.metrics.sessions.dec();
         }
     }
 

@@ -7,31 +7,24 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use firmware_protocol::time::Millis;
 
 use crate::data_dir::PROBE_FILE;
-
-/// How often the thread looks whether it is asked.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-#[derive(Debug, Default)]
-struct Shared {
-    /// Number of the last question.
-    asked: AtomicU64,
-    /// Number of the last that the disk answered.
-    answered: AtomicU64,
-}
+use crate::mailbox::{Bell, Lane, Mailbox, MailboxBuilder};
 
 /// Who asks.
 #[derive(Debug)]
 pub struct DiskProbe {
-    shared: Arc<Shared>,
-    /// Number of the question that is open or was answered.
-    question: Option<u64>,
-    /// When it was seen that it was.
+    questions: Lane<u64>,
+    /// Number of the last that the disk answered.
+    answered: Arc<AtomicU64>,
+    /// Number of the last question.
+    last: u64,
+    /// Whether it is of now.
+    is_open: bool,
+    /// When it was seen that it was answered.
     answered_at: Option<Millis>,
 }
 
@@ -39,7 +32,8 @@ pub struct DiskProbe {
 #[derive(Debug)]
 pub struct Prober {
     file: File,
-    shared: Arc<Shared>,
+    questions: Mailbox<u64>,
+    answered: Arc<AtomicU64>,
 }
 
 impl DiskProbe {
@@ -51,17 +45,19 @@ impl DiskProbe {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(PROBE_FILE))?;
         // Its room, so that a full disk has it too.
         file.write_all_at(&[0; 8], 0)?;
-        let shared = Arc::<Shared>::default();
-        Ok((Self { shared: Arc::clone(&shared), question: None, answered_at: None }, Prober { file, shared }))
+        let (mut mailbox, answered) = (MailboxBuilder::new()?, Arc::<AtomicU64>::default());
+        let probe = Self { questions: mailbox.lane(1), answered: Arc::clone(&answered), last: 0, is_open: false, answered_at: None };
+        Ok((probe, Prober { file, questions: mailbox.build()?, answered }))
     }
 
     /// Whether the disk answers, and has done so for `patience`, in which whoever waited for it can go on. Asks it if it was not asked yet.
     pub fn answers(&mut self, now: Millis, patience: Duration) -> bool {
-        let asked = match self.question {
-            Some(number) => number,
-            None => self.ask(),
-        };
-        if self.shared.answered.load(Ordering::Acquire) < asked {
+        if !self.is_open {
+            // If the last question is not even taken yet, this one is asked later.
+            self.is_open = self.questions.send(self.last + 1).is_ok();
+            self.last += u64::from(self.is_open);
+        }
+        if !self.is_open || self.answered.load(Ordering::Acquire) < self.last {
             return false;
         }
         now.since(*self.answered_at.get_or_insert(now)) >= patience
@@ -69,35 +65,37 @@ impl DiskProbe {
 
     /// Nothing is to be known: the next question is a new one.
     pub fn rest(&mut self) {
-        (self.question, self.answered_at) = (None, None);
-    }
-
-    fn ask(&mut self) -> u64 {
-        let number = self.shared.asked.fetch_add(1, Ordering::Release) + 1;
-        self.question = Some(number);
-        number
+        (self.is_open, self.answered_at) = (false, None);
     }
 }
 
 impl Prober {
+    /// What wakes it.
+    pub fn bell(&self) -> Arc<Bell> {
+        self.questions.bell()
+    }
+
     /// Puts questions to the disk until `stop` is set.
-    pub fn run(self, stop: &AtomicBool) {
+    pub fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
-            let asked = self.shared.asked.load(Ordering::Acquire);
-            if asked != self.shared.answered.load(Ordering::Relaxed) {
-                let answered = self.file.write_all_at(&asked.to_be_bytes(), 0).and_then(|()| self.file.sync_data());
+            self.questions.wait(Duration::from_secs(1));
+            let mut asked = None;
+            self.questions.drain(1, |number| asked = Some(number));
+            if let Some(number) = asked {
+                let answered = self.file.write_all_at(&number.to_be_bytes(), 0).and_then(|()| self.file.sync_data());
                 if let Err(error) = answered {
                     tracing::warn!(%error, "the disk answers a probe with an error");
                 }
-                self.shared.answered.store(asked, Ordering::Release);
+                self.answered.store(number, Ordering::Release);
             }
-            thread::sleep(LOOK_EVERY);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -109,11 +107,13 @@ mod tests {
         assert!(!probe.answers(Millis(0), PATIENCE) && !probe.answers(Millis(60_000), PATIENCE), "nobody has asked the disk");
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
+            let bell = prober.bell();
             let running = scope.spawn(|| prober.run(&stop));
-            while probe.shared.answered.load(Ordering::Acquire) == 0 {
+            while probe.answered.load(Ordering::Acquire) == 0 {
                 thread::yield_now();
             }
             stop.store(true, Ordering::Release);
+            bell.ring();
             running.join().unwrap();
         });
         assert!(!probe.answers(Millis(70_000), PATIENCE) && !probe.answers(Millis(71_499), PATIENCE));

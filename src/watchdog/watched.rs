@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use router::progress::{Heartbeat, Row, Stage};
+use router::progress::{Heartbeat, Part, Row, Stage};
 
 use crate::faults::Gate;
 
@@ -19,14 +19,21 @@ impl Watched {
         Self { row, gate }
     }
 
+    /// Which it is.
+    pub fn part(&self) -> Part {
+        self.row.part()
+    }
+
     /// It begins to do this.
     pub fn enter(&self, stage: Stage) {
         self.row.enter(stage);
         self.gate.pass(stage);
     }
 
-    /// It has passed this heartbeat on, and everything before it.
-    pub fn pass(&self, stage: Stage, heartbeat: Heartbeat) {
-        self.row.pass(stage, heartbeat);
+    /// It has passed this heartbeat on, if one came, and everything before it.
+    pub fn pass(&self, stage: Stage, heartbeat: impl Into<Option<Heartbeat>>) {
+        if let Some(heartbeat) = heartbeat.into() {
+            self.row.pass(stage, heartbeat);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -10,12 +10,14 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use firmware_protocol::crypto::PublicKey as ServerKey;
 use nix::sys::signal::Signal;
 use openssl::ec::EcKey;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-use crate::client::{Answer, send};
+use crate::client::{Answer, send_and_wait};
+use crate::device_driver;
 use crate::rig::key;
 
 const DEVICE: &str = "e00fce68aabbccddeeff0011";
@@ -68,12 +70,40 @@ impl Shell {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Registers the device with number `n`, which has the key of device `holder`, for the account with this address.
+    pub(crate) fn add_device(&self, n: u8, holder: u8, owner: &str) {
+        let pem = EcKey::public_key_from_der(device_driver::key(holder).public().spki()).unwrap().public_key_to_pem().unwrap();
+        fs::write(self.path().join("device.pem"), pem).unwrap();
+        self.text(&["device", "add", &device_driver::id(n).to_string(), "--key", "device.pem", "--owner", owner]);
+    }
+
+    /// The server's key, as devices know it.
+    pub(crate) fn server_key(&self) -> ServerKey {
+        self.text(&["keys", "export"]);
+        ServerKey::from_spki(&fs::read(self.path().join("server_key.der")).unwrap()).unwrap()
+    }
+
+    /// What the server has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path().join("log")).unwrap()
+    }
+
     /// Writes a new public key to a file.
     fn key_file(&self, name: &str) -> String {
         let pem = EcKey::public_key_from_der(key().spki()).unwrap().public_key_to_pem().unwrap();
         fs::write(self.path().join(name), pem).unwrap();
         name.to_owned()
     }
+}
+
+/// An address that nobody listens on.
+pub(crate) fn free_udp() -> SocketAddr {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A TCP address that nobody listens on.
+pub(crate) fn free_tcp() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 /// A server as a process. Dropping it kills it, with no word of warning.
@@ -89,7 +119,7 @@ impl Server {
 
     /// The same with whatever else its process shall find.
     pub(crate) fn start_with(shell: &Shell, prepare: impl FnOnce(&mut Command)) -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = free_tcp().port();
         let mut command = shell.command(&["serve"]);
         command.env("HOLDFAST_HTTP_LISTEN", format!("127.0.0.1:{port}")).env("HOLDFAST_ADMIN_LISTEN", "127.0.0.1:0");
         command.env("HOLDFAST_UDP_LISTEN", "127.0.0.1:0").env("HOLDFAST_TCP_LISTEN", "127.0.0.1:0").env("HOLDFAST_LOG_FILTER", "trace");
@@ -110,8 +140,7 @@ impl Server {
 
     pub(crate) fn send(&self, head: &str, form: &str) -> Answer {
         let head = format!("{head}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}", form.len());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(send((Ipv4Addr::LOCALHOST, self.port).into(), &head, form.as_bytes()))
+        send_and_wait(self.port, &head, form)
     }
 
     /// Waits until it ends by itself. Its exit code.

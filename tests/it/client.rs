@@ -1,6 +1,6 @@
 //! An HTTP client that sees every byte.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::Value as Json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -34,6 +34,12 @@ impl Answer {
 pub(crate) async fn send(address: SocketAddr, head: &str, body: &[u8]) -> Answer {
     let stream = TcpStream::connect(address).await.expect("a connection");
     exchange(stream, head, body).await
+}
+
+/// The same to a port of this machine, for who has no runtime.
+pub(crate) fn send_and_wait(port: u16, head: &str, body: &str) -> Answer {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(send((Ipv4Addr::LOCALHOST, port).into(), head, body.as_bytes()))
 }
 
 /// The same over a stream that is open.

@@ -1,7 +1,6 @@
 //! Events for subscribed devices across crashes, and what is counted of them.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use router::event::{NewEvent, Position, Source};
 use router::shard::Input;
 use tokio::sync::oneshot;
 
-use crate::cli::{Server, Shell};
+use crate::cli::{Server, Shell, free_udp};
 use crate::device_driver::{Driver, id, key};
 use crate::drive::Drive;
 use crate::sessions::{Running, config};
@@ -33,11 +32,8 @@ fn what_was_accepted_before_a_kill_reaches_a_subscribed_device_after_it() {
     let shell = Shell::new();
     shell.add_user("dev@example.com");
     let token = shell.text(&["token", "create"]).trim().to_owned();
-    shell.text(&["keys", "export"]);
-    let pem = EcKey::public_key_from_der(key(1).public().spki()).unwrap().public_key_to_pem().unwrap();
-    fs::write(shell.path().join("device.pem"), pem).unwrap();
-    shell.text(&["device", "add", &id(1).to_string(), "--key", "device.pem", "--owner", "dev@example.com"]);
-    let udp: SocketAddr = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    shell.add_device(1, 1, "dev@example.com");
+    let (udp, server_key) = (free_udp(), shell.server_key());
     let start = || {
         Server::start_with(&shell, |command| {
             command.env("HOLDFAST_UDP_LISTEN", udp.to_string()).env("HOLDFAST_LOG_FILTER", "info");
@@ -48,7 +44,6 @@ fn what_was_accepted_before_a_kill_reaches_a_subscribed_device_after_it() {
         assert_eq!(server.send(&head, &format!("name={name}&data=x")).status, 200);
     };
     let mut server = start();
-    let server_key = ServerKey::from_spki(&fs::read(shell.path().join("server_key.der")).unwrap()).unwrap();
     let mut driver = Driver::new(1, udp, server_key);
     driver.connect();
     let mut expected = Vec::new();

@@ -1,16 +1,14 @@
 //! Devices whose registration changes while they are connected, and devices whose session was lost.
 
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use firmware_protocol::crypto::PublicKey as ServerKey;
 use firmware_protocol::device::DeviceEvent;
-use openssl::ec::EcKey;
 use serde_json::Value;
 
-use crate::cli::{Server, Shell};
-use crate::device_driver::{Driver, id, key};
+use crate::cli::{Server, Shell, free_udp};
+use crate::device_driver::{Driver, id};
 use crate::drive::Drive;
 
 const OWNER: &str = "dev@example.com";
@@ -27,18 +25,14 @@ impl World {
     fn start() -> Self {
         let shell = Shell::new();
         shell.add_user(OWNER);
-        shell.text(&["keys", "export"]);
-        let server_key = ServerKey::from_spki(&fs::read(shell.path().join("server_key.der")).unwrap()).unwrap();
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let (udp, server_key) = (free_udp(), shell.server_key());
         let server = start(&shell, udp);
         Self { shell, server, udp, server_key }
     }
 
     /// Device `n` has the key of device `holder`.
     fn register(&self, n: u8, holder: u8) {
-        let pem = EcKey::public_key_from_der(key(holder).public().spki()).unwrap().public_key_to_pem().unwrap();
-        fs::write(self.shell.path().join("device.pem"), pem).unwrap();
-        self.shell.text(&["device", "add", &id(n).to_string(), "--key", "device.pem", "--owner", OWNER]);
+        self.shell.add_device(n, holder, OWNER);
     }
 
     fn connected(&self, n: u8) -> Driver {

@@ -1,18 +1,17 @@
 //! A server whose disk is full, hangs or fails, with a device.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use firmware_protocol::crypto::PublicKey as ServerKey;
 use firmware_protocol::device::DeviceEvent;
-use openssl::ec::EcKey;
 
-use crate::cli::{Server, Shell};
+use crate::cli::{Server, Shell, free_udp};
 use crate::client::Answer;
-use crate::device_driver::{Driver, id, key};
+use crate::device_driver::{Driver, id};
 use crate::drive::Drive;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,18 +38,12 @@ impl World {
 
         shell.add_user("dev@example.com");
         let token = shell.text(&["token", "create", "--expires-in", "90d"]).trim().to_owned();
-        shell.text(&["keys", "export"]);
-        let pem = |n| EcKey::public_key_from_der(key(n).public().spki()).unwrap().public_key_to_pem().unwrap();
-        for n in 1..=2 {
-            fs::write(shell.path().join("device.pem"), pem(n)).unwrap();
-            shell.text(&["device", "add", &id(n).to_string(), "--key", "device.pem", "--owner", "dev@example.com"]);
-        }
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        (1..=2).for_each(|n| shell.add_device(n, n, "dev@example.com"));
+        let (udp, server_key) = (free_udp(), shell.server_key());
         let server = Server::start_with(&shell, |command| {
             command.env("HOLDFAST_UDP_LISTEN", udp.to_string()).env("HOLDFAST_LOG_FILTER", "info");
             command.env("LD_PRELOAD", &library).env("SICK_DISK", &sickness);
         });
-        let server_key = ServerKey::from_spki(&fs::read(shell.path().join("server_key.der")).unwrap()).unwrap();
         let mut driver = Driver::new(1, udp, server_key);
         driver.connect();
         Self { shell, server, token, udp, server_key, driver, sickness }
@@ -74,7 +67,7 @@ impl World {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.shell.path().join("log")).unwrap()
+        self.shell.log()
     }
 }
 
@@ -141,7 +134,7 @@ fn a_failed_sync_ends_the_process_in_words() {
     let mut stream = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).unwrap();
     std::io::Write::write_all(&mut stream, format!("{head}\r\n\r\nname=a").as_bytes()).unwrap();
     assert_eq!(server.ended(), Some(70));
-    let log = fs::read_to_string(shell.path().join("log")).unwrap();
+    let log = shell.log();
     assert!(log.contains("the journal cannot be written; ending the process"), "{log}");
     let mut answer = Vec::new();
     let _ = std::io::Read::read_to_end(&mut stream, &mut answer);

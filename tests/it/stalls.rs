@@ -2,18 +2,16 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firmware_protocol::crypto::PublicKey as ServerKey;
 use nix::sys::signal::Signal;
-use openssl::ec::EcKey;
 
-use crate::cli::{Server, Shell};
-use crate::device_driver::{Driver, id, key};
+use crate::cli::{Server, Shell, free_udp};
+use crate::device_driver::Driver;
 use crate::drive::Drive;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,12 +27,8 @@ impl World {
     fn start() -> Self {
         let shell = Shell::new();
         shell.add_user("dev@example.com");
-        shell.text(&["keys", "export"]);
-        let pem = EcKey::public_key_from_der(key(1).public().spki()).unwrap().public_key_to_pem().unwrap();
-        fs::write(shell.path().join("device.pem"), pem).unwrap();
-        shell.text(&["device", "add", &id(1).to_string(), "--key", "device.pem", "--owner", "dev@example.com"]);
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let server_key = ServerKey::from_spki(&fs::read(shell.path().join("server_key.der")).unwrap()).unwrap();
+        shell.add_device(1, 1, "dev@example.com");
+        let (udp, server_key) = (free_udp(), shell.server_key());
         let mut world = Self { shell, server: None, udp, driver: Driver::new(1, udp, server_key) };
         world.serve();
         world.driver.connect();
@@ -70,10 +64,6 @@ impl World {
         assert_eq!(answer, "ok\n", "{line}");
     }
 
-    fn log(&self) -> String {
-        fs::read_to_string(self.shell.path().join("log")).unwrap()
-    }
-
     /// The device publishes over the session that it has.
     fn device_is_served(&mut self) {
         let publish = self.driver.publish("temperature", b"21.5");
@@ -86,7 +76,7 @@ impl World {
         self.fault(fault);
         let signal = self.server.take().unwrap().killed_by();
         assert_eq!(signal, Some(Signal::SIGABRT), "{fault}");
-        let log = self.log();
+        let log = self.shell.log();
         assert!(log.contains(words), "{fault}: {log}");
         self.serve();
         self.device_is_served();
@@ -144,7 +134,7 @@ fn a_pause_ends_nothing() {
     server.signal(Signal::SIGCONT);
     thread::sleep(Duration::from_secs(1));
     world.device_is_served();
-    let log = world.log();
+    let log = world.shell.log();
     assert!(!log.contains("has stalled"), "{log}");
     world.server.take().unwrap().stop();
     assert!(world.shell.complaint(&["status"]).starts_with("error: no server answers in "));

@@ -234,7 +234,7 @@ impl Launch<'_> {
         let (watchdog, news) = Watchdog::new(watch, lanes, probe, clock);
         tokio::spawn(watchdog::log(news, clock));
         tokio::spawn(watchdog::answer_for_api(api_heartbeats, watch.board.clone()));
-        self.threads.spawn_plain("disk-probe", move |stop| prober.run(stop))?;
+        self.threads.spawn("disk-probe", prober.bell(), move |stop| prober.run(stop))?;
         self.threads.spawn_plain("watchdog", move |stop| watchdog.run(stop))?;
         Ok(())
     }
