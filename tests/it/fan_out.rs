@@ -5,16 +5,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use firmware_protocol::crypto::PublicKey as ServerKey;
 use holdfast::server::{DataPlane, Opened};
 use holdfast::shards::Reply;
-use openssl::ec::EcKey;
 use router::event::{NewEvent, Position, Source};
 use router::shard::Input;
 use tokio::sync::oneshot;
 
 use crate::cli::{Server, Shell, free_udp};
-use crate::device_driver::{Driver, id, key};
+use crate::device_driver::Driver;
 use crate::drive::Drive;
 use crate::sessions::{Running, config};
 
