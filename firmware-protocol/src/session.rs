@@ -335,9 +335,11 @@ impl Session {
         if from == self.path() {
             return self.conversation.drop_path_check();
         }
-        if self.conversation.checked_path() != Some(from) {
-            self.converse(cx, |conversation, turn| conversation.check_path(turn, from));
-        }
+        let is_checked = self.conversation.checked_path() == Some(from);
+        self.converse(cx, |conversation, turn| match is_checked {
+            true => conversation.remind_of_path_check(turn),
+            false => conversation.check_path(turn, from),
+        });
     }
 
     /// Where answers go: to the address the device was last heard from, proved or not.

@@ -24,6 +24,9 @@ use crate::table::Keyed;
 /// Most subscriptions that are kept of one device. Firmware has room for six.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
 
+/// What a device publishes that is in safe mode, once in each connection.
+pub(crate) const SAFE_MODE: &str = "spark/device/safemode";
+
 /// How long after its goodbye a device may still be heard: as long as it waits for acknowledgements by default.
 const LEAVING_MS: u64 = 30_000;
 
@@ -51,7 +54,7 @@ pub struct Device {
     pub(crate) firmware: Option<Firmware>,
     pub(crate) application: Option<Arc<Application>>,
     pub(crate) has_system_describe: bool,
-    /// Its application lacks something that it needs.
+    /// Its application does not run: it lacks something that it needs, or somebody asked for that.
     pub(crate) safe_mode: bool,
     pub(crate) subscriptions: Arc<Vec<Subscription>>,
     /// It said goodbye and has not been heard since.
@@ -320,8 +323,22 @@ impl Device {
                 (self.has_system_describe, self.safe_mode) = (true, said.lacks_modules);
                 self.application = said.application.or(self.application.take());
             }
-            DescribeKind::Application => self.application = said.application,
+            DescribeKind::Application => {
+                self.application = said.application;
+                // In safe mode there is nothing to describe.
+                self.safe_mode &= self.application.as_ref().is_none_or(|application| application.functions.is_empty() && application.variables.is_empty());
+            }
             DescribeKind::Metrics => {}
+        }
+    }
+
+    /// What the name of an event that it publishes says of its mode.
+    pub(crate) fn note_mode(&mut self, name: &str) {
+        if name == SAFE_MODE {
+            self.safe_mode = true;
+        } else if !is_system_name(name) {
+            // Its application did.
+            self.safe_mode = false;
         }
     }
 

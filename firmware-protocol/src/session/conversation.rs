@@ -250,6 +250,11 @@ impl Conversation {
         });
     }
 
+    /// The device was heard from the address that is being checked.
+    pub(crate) fn remind_of_path_check(&mut self, turn: &mut Turn<'_>) {
+        self.with_outbound(turn, |outbound, _, turn| outbound.remind_of_path_check(turn));
+    }
+
     /// Stops checking addresses.
     pub(crate) fn drop_path_check(&mut self) {
         if let Some(open) = self.open.as_deref_mut() {

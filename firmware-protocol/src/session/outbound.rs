@@ -16,6 +16,8 @@ use crate::time::Millis;
 
 const ACK_TIMEOUT: Duration = Duration::from_secs(4);
 const TRANSMISSIONS: u8 = 4;
+/// How often the ping of an address is repeated, besides, because its device was heard from there once more.
+const REMINDERS: u8 = 3;
 /// Most requests open to one device.
 pub(crate) const OPEN_MAX: usize = 64;
 
@@ -37,6 +39,7 @@ struct Exchange {
     bytes: Vec<u8>,
     carrier: Carrier,
     sent: u8,
+    reminders: u8,
     started_at: Millis,
     timeout: Duration,
     resend_at: Millis,
@@ -94,6 +97,7 @@ impl Outbound {
             token,
             carrier: self.carrier,
             sent: 0,
+            reminders: 0,
             started_at: now,
             timeout: jittered(turn.entropy),
             resend_at: now,
@@ -208,6 +212,16 @@ impl Outbound {
         })
     }
 
+    /// The device was heard once more from the address that is being checked, and may have dropped the ping: it does, while it waits for the
+    /// acknowledgement of its Hello. If nobody repeated it, all requests would go to the old address for seconds.
+    pub(crate) fn remind_of_path_check(&mut self, turn: &mut Turn<'_>) {
+        let check = self.open.iter_mut().find(|exchange| matches!(exchange.asker, Asker::PathCheck(_)));
+        if let Some(check) = check.filter(|check| check.reminders < REMINDERS) {
+            check.reminders += 1;
+            check.send(turn);
+        }
+    }
+
     /// Stops checking addresses.
     pub(crate) fn drop_path_check(&mut self) {
         self.open.retain(|exchange| matches!(exchange.asker, Asker::Caller(_)));
@@ -241,14 +255,18 @@ impl Asker {
 
 impl Exchange {
     fn transmit(&mut self, turn: &mut Turn<'_>) {
+        self.send(turn);
+        self.sent += 1;
+        self.resend_at = turn.now.at + self.timeout;
+        self.timeout *= 2;
+    }
+
+    fn send(&self, turn: &mut Turn<'_>) {
         let path = match self.asker {
             Asker::PathCheck(path) => Some(path),
             Asker::Caller(_) => None,
         };
         turn.events.push(Event::Send(self.bytes.clone(), path));
-        self.sent += 1;
-        self.resend_at = turn.now.at + self.timeout;
-        self.timeout *= 2;
     }
 
     fn is_repeated(&self) -> bool {

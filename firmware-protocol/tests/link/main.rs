@@ -136,6 +136,21 @@ fn a_device_resumes_from_another_address() {
     }
 }
 
+/// A device that has not told everything begins with a Hello when it comes from another address, and drops the ping with which that address is checked.
+#[test]
+fn a_device_that_says_hello_from_another_address_is_followed_at_once() {
+    let mut world = World::new(14, Link::perfect());
+    world.run_until(Duration::from_secs(5), |world| world.device.has_session());
+    world.move_device();
+    world.restart_device();
+    world.run_until(Duration::from_secs(5), |world| world.device.is_connected());
+    world.run(Duration::from_millis(500));
+    assert_eq!((world.handshakes, world.session_path().port()), (1, 4001));
+    request_all(&mut world);
+    world.run(Duration::from_secs(1));
+    check_all(&world);
+}
+
 /// A record that was captured before a crash and is replayed from elsewhere is at most answered: the session stays where it is.
 #[test]
 fn a_replay_from_elsewhere_moves_nothing() {

@@ -410,6 +410,22 @@ fn a_device_whose_application_lacks_something_is_in_safe_mode() {
     assert!(view_of(&mut bench).safe_mode);
 }
 
+#[test]
+fn a_device_that_says_so_is_in_safe_mode_until_its_application_speaks() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let application = |json: &[u8]| Uplink::Describe { kind: DescribeKind::Application, payload: json.to_vec() };
+    let spoken = [publish("temperature"), application(br#"{"f":["led"],"v":{}}"#), application(br#"{"f":[],"v":{"x":2}}"#)];
+    for spoken in spoken {
+        bench.uplink(1, DEVICE, publish("spark/device/safemode"));
+        bench.uplink(1, DEVICE, publish("particle/device/updates/enabled"));
+        bench.uplink(1, DEVICE, application(br#"{"f":[],"v":{}}"#));
+        assert!(view_of(&mut bench).safe_mode);
+        bench.uplink(1, DEVICE, spoken);
+        assert!(!view_of(&mut bench).safe_mode);
+    }
+}
+
 fn restored(hello_known: bool, described: bool, subscribed: bool) -> RestoredDevice<'static> {
     static APPLICATION: LazyLock<Arc<[u8]>> = LazyLock::new(|| b"{}"[..].into());
     static SYSTEM: LazyLock<Arc<[u8]>> = LazyLock::new(|| [1].into());

@@ -10,7 +10,7 @@ use firmware_protocol::session::stored::Floor;
 use firmware_protocol::session::{Receipt, Uplink};
 use firmware_protocol::time::Now;
 
-use crate::device::{Left, Link};
+use crate::device::{Left, Link, SAFE_MODE};
 use crate::event::{NewEvent, Source};
 use crate::journal::{Record, RetireReason};
 use crate::shard::requests::Wish;
@@ -23,7 +23,7 @@ const POLL_AFTER: Duration = Duration::from_secs(1);
 /// System events of a device that its owner gets to see (docs/protocol.md). Others are taken and led nowhere.
 const SHOWN: [&str; 5] = [
     "spark/device/last_reset",
-    "spark/device/safemode",
+    SAFE_MODE,
     "spark/device/key/error",
     "particle/device/updates/enabled",
     "particle/device/updates/forced",
@@ -90,6 +90,7 @@ impl<R> Shard<R> {
 
     fn published(&mut self, now: Now, id: DeviceId, floor: Floor, publish: Publish, then: Then<R>, out: &mut Vec<Output<R>>) {
         let Some(device) = self.devices.get_mut(&id) else { return };
+        device.note_mode(&publish.name);
         let shown = !publish.is_system() || SHOWN.contains(&publish.name.as_str());
         let Some(owner) = device.owner().filter(|_| shown) else {
             self.counts.unrouted += 1;
