@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Benchmark;
 use crate::chaos::{Chance, Rules, Weather};
-use crate::drill::RETURNING_MAX;
+use crate::drill::{RETURNING_MAX, Threads};
 use crate::fleet::Transport;
 use crate::loud::RATE_MAX_PER_S;
 
@@ -131,6 +131,10 @@ pub enum Drill {
     MassReturn(MassReturnArguments),
     /// A disk that hangs, and then is full, while devices publish.
     Stall(StallArguments),
+    /// A shard whose thread is frozen, while devices publish.
+    FrozenShard(FrozenShardArguments),
+    /// Threads that are frozen one after the other at random moments, while devices publish.
+    FrozenThreads(FrozenThreadsArguments),
 }
 
 /// What all drills know.
@@ -393,6 +397,57 @@ pub struct StallArguments {
     /// Decides keys and moments.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
+}
+
+/// Who publishes while a thread is frozen.
+#[derive(Args, Debug)]
+pub struct FrostArguments {
+    /// How many devices publish.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub devices: u32,
+    /// Seconds from one publish of a device to the next.
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
+    pub every: f64,
+    /// Decides keys and moments.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// `drill frozen-shard`
+#[derive(Args, Debug)]
+pub struct FrozenShardArguments {
+    /// Which shard.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..16))]
+    pub shard: u8,
+    /// Seconds for which they publish in peace before.
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    pub peace: f64,
+    /// No thread takes over: the process ends and is started again.
+    #[arg(long)]
+    pub restart: bool,
+    /// Who publishes.
+    #[command(flatten)]
+    pub frost: FrostArguments,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
+}
+
+/// `drill frozen-threads`
+#[derive(Args, Debug)]
+pub struct FrozenThreadsArguments {
+    /// Which threads.
+    #[arg(long, value_enum, default_value_t = Threads::Shard)]
+    pub threads: Threads,
+    /// How often.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub times: u32,
+    /// Who publishes.
+    #[command(flatten)]
+    pub frost: FrostArguments,
     /// What all drills know.
     #[command(flatten)]
     pub drill: DrillArguments,

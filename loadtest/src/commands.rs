@@ -11,14 +11,15 @@ use serde_json::json;
 
 use crate::args::{
     Arguments, BenchArguments, BystanderArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, DrillArguments, FleetArguments,
-    FloodArguments, KeysArguments, KillRestartArguments, LoudArguments, MassReturnArguments, NumberArguments, StallArguments,
+    FloodArguments, FrostArguments, FrozenShardArguments, FrozenThreadsArguments, KeysArguments, KillRestartArguments, LoudArguments,
+    MassReturnArguments, NumberArguments, StallArguments,
 };
 use crate::bench::{Bench, bare, bench};
 use crate::chaos::{Proxy, ProxyPlan};
 use crate::dial::allow_sockets;
 use crate::drill::{
-    Bystanders, Chaos, FloodDrill, Ground, KillRestart, LoudDrill, MassReturn, StallDrill, chaos, flood, kill_restart, loud, mass_return,
-    stall,
+    Bystanders, Chaos, FloodDrill, FrozenShard, FrozenThreads, Ground, KillRestart, LoudDrill, MassReturn, StallDrill, chaos, flood,
+    frozen_shard, frozen_threads, kill_restart, loud, mass_return, stall,
 };
 use crate::fleet::{Crew, Devices, Fleet, FleetPlan, Work};
 use crate::keys::{self, DeviceKeys};
@@ -43,6 +44,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Drill(Drill::Loud(arguments)) => drill_loud(arguments),
         Command::Drill(Drill::MassReturn(arguments)) => drill_mass_return(arguments),
         Command::Drill(Drill::Stall(arguments)) => drill_stall(arguments),
+        Command::Drill(Drill::FrozenShard(arguments)) => drill_frozen_shard(arguments),
+        Command::Drill(Drill::FrozenThreads(arguments)) => drill_frozen_threads(arguments),
         Command::Chaos(arguments) => bad_network(&arguments),
         Command::Bench(arguments) => measure(arguments),
         Command::Bare { udp, tcp, http, admin } => bare(Ports { udp, tcp, http, admin }).map(|()| ExitCode::SUCCESS),
@@ -187,6 +190,31 @@ fn drill_stall(arguments: StallArguments) -> Result<ExitCode> {
         seed: arguments.seed,
     })?;
     judged(&report, json.as_deref())
+}
+
+fn drill_frozen_shard(arguments: FrozenShardArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
+    let peace = Duration::from_secs_f64(arguments.peace);
+    let bystanders = frost(&arguments.frost, peace + Duration::from_mins(1));
+    let (shard, takeover) = (arguments.shard, !arguments.restart);
+    judged(&frozen_shard(&FrozenShard { ground, bystanders, peace, shard, takeover })?, json.as_deref())
+}
+
+fn drill_frozen_threads(arguments: FrozenThreadsArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
+    let bystanders = frost(&arguments.frost, Duration::ZERO);
+    let report = frozen_threads(&FrozenThreads { ground, bystanders, threads: arguments.threads, times: arguments.times })?;
+    judged(&report, json.as_deref())
+}
+
+fn frost(arguments: &FrostArguments, lasts: Duration) -> Bystanders {
+    Bystanders {
+        devices: arguments.devices,
+        every: Duration::from_secs_f64(arguments.every),
+        lasts,
+        threads: threads(arguments.devices),
+        seed: arguments.seed,
+    }
 }
 
 fn bystanders(arguments: &BystanderArguments) -> Bystanders {

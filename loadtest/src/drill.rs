@@ -3,6 +3,9 @@
 mod bystanders;
 mod chaos;
 mod flood;
+mod frost;
+mod frozen_shard;
+mod frozen_threads;
 mod judge;
 mod kill_restart;
 mod listeners;
@@ -24,6 +27,8 @@ use crate::server::Server;
 pub use self::bystanders::Bystanders;
 pub use self::chaos::{Chaos, chaos};
 pub use self::flood::{FloodDrill, flood};
+pub use self::frozen_shard::{FrozenShard, frozen_shard};
+pub use self::frozen_threads::{FrozenThreads, Threads, frozen_threads};
 pub use self::judge::{Verdict, judge};
 pub use self::kill_restart::{KillRestart, kill_restart};
 pub use self::loud::{LoudDrill, loud};

@@ -130,6 +130,11 @@ impl Fleet {
         Ok(latencies)
     }
 
+    /// From now on [`Moment::unserved`] says of how many devices no publish was acknowledged that began later.
+    pub fn roll_call(&self) -> Result<()> {
+        self.order(Post::order_roll_call)
+    }
+
     fn order(&self, give: impl Fn(&Post) -> Orders) -> Result<()> {
         let expected: Vec<Orders> = self.posts.iter().map(|post| give(post)).collect();
         let begun = Instant::now();

@@ -14,6 +14,7 @@ mod dial;
 pub mod drill;
 pub mod fleet;
 pub mod flood;
+mod freezer;
 mod herald;
 mod http;
 pub mod keys;

@@ -243,6 +243,40 @@ impl Server {
         server.dir.path().to_owned()
     }
 
+    /// Its threads of this name.
+    pub(crate) fn threads(&self, name: &str) -> Result<Vec<u32>> {
+        let child = self.child.as_ref().context("the server does not run")?;
+        Ok(threads::named(child.id(), name)?)
+    }
+
+    /// Whether it has ended by itself; if so, it can be started again.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        let child = self.child.as_mut().context("the server does not run")?;
+        let ended = child.try_wait()?.is_some();
+        self.child.take_if(|_| ended);
+        Ok(ended)
+    }
+
+    /// Adds to its configuration. For its next start.
+    pub(crate) fn configure(&self, more: &str) -> Result<()> {
+        let text = std::fs::read_to_string(self.config_path())?;
+        Ok(std::fs::write(self.config_path(), text + more)?)
+    }
+
+    /// Length of its log.
+    pub(crate) fn log_len(&self) -> u64 {
+        std::fs::metadata(self.log_path()).map_or(0, |log| log.len())
+    }
+
+    /// What it has logged since its log was that long.
+    pub(crate) fn log_since(&self, len: u64) -> Result<String> {
+        let mut log = File::open(self.log_path())?;
+        log.seek(SeekFrom::Start(len))?;
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     fn last_words(&self) -> String {
         let read = || -> std::io::Result<String> {
             let mut log = File::open(self.log_path())?;

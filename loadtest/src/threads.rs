@@ -1,4 +1,4 @@
-//! Which threads of a process spend its time: says what limits a figure better than any guess.
+//! The threads of a process: which spend its time, which says what limits a figure better than any guess, and which have a name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +17,18 @@ pub(crate) fn ticks(pid: u32) -> io::Result<Ticks> {
         }
     }
     Ok(ticks)
+}
+
+/// The threads of process `pid` that have this name, as the kernel numbers them.
+pub(crate) fn named(pid: u32, name: &str) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?;
+        let is_it = fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name);
+        found.extend(task.file_name().to_str().and_then(|number| number.parse::<u32>().ok()).filter(|_| is_it));
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// The name and `utime + stime` in a line of `/proc/PID/task/TID/stat`.
@@ -63,6 +75,19 @@ mod tests {
         add_spent(&mut sum, &Ticks::new(), &Ticks::from([("journal".to_owned(), 15)]));
         assert_eq!(shares(&sum), "shard 60 %, journal 40 %");
         assert_eq!(shares(&Ticks::new()), "");
+    }
+
+    #[test]
+    fn threads_are_found_by_name() -> io::Result<()> {
+        std::thread::Builder::new()
+            .name("found-by-name".into())
+            .spawn(|| {
+                assert_eq!(named(std::process::id(), "found-by-name")?.len(), 1);
+                assert!(named(std::process::id(), "found")?.is_empty());
+                Ok(())
+            })?
+            .join()
+            .expect("it asserts nothing false")
     }
 
     #[test]

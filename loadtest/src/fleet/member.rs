@@ -117,6 +117,8 @@ pub(super) struct Member<D> {
     disconnects: u32,
     connected: bool,
     arrived: bool,
+    /// It was called up then, and no publish that began later was acknowledged since.
+    unserved_since: Option<Instant>,
 }
 
 impl<D: Shouts> Member<D> {
@@ -139,6 +141,7 @@ impl<D: Shouts> Member<D> {
             disconnects: 0,
             connected: false,
             arrived: false,
+            unserved_since: None,
         }
     }
 
@@ -148,6 +151,11 @@ impl<D: Shouts> Member<D> {
 
     pub(super) fn into_ledger(self) -> Ledger {
         Ledger { device: self.id(), fates: self.fates, news: self.news, disconnects: self.disconnects }
+    }
+
+    /// It counts as unserved until a publish is acknowledged that begins from now on.
+    pub(super) fn roll_call(&mut self, tally: &mut Tally) {
+        tally.unserved += u64::from(self.unserved_since.replace(Instant::now()).is_none());
     }
 
     pub(super) fn timeout_at(&self) -> Option<Millis> {
@@ -316,6 +324,7 @@ impl<D: Shouts> Member<D> {
         if accepted {
             turn.tally.acknowledged += 1;
             turn.tally.publish_latency.record(open.since.elapsed());
+            turn.tally.unserved -= u64::from(self.unserved_since.take_if(|called| open.since >= *called).is_some());
         } else {
             turn.tally.failed += 1;
         }

@@ -17,7 +17,7 @@ pub(super) struct Post {
     latencies: Mutex<Latencies>,
 }
 
-/// A running number of orders, with the last order in its three lowest bits.
+/// A running number of orders, with the last order in its four lowest bits.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Orders(u64);
 
@@ -27,7 +27,9 @@ impl Orders {
     const STOP: u64 = 2;
     /// Goes with working and resting.
     const HAND_OVER: u64 = 4;
-    const BITS: u32 = 3;
+    /// Goes with them, too.
+    const ROLL_CALL: u64 = 8;
+    const BITS: u32 = 4;
 
     pub(super) fn working(self) -> bool {
         self.0 & Self::WORK != 0
@@ -39,6 +41,10 @@ impl Orders {
 
     pub(super) fn hand_over(self) -> bool {
         self.0 & Self::HAND_OVER != 0
+    }
+
+    pub(super) fn roll_call(self) -> bool {
+        self.0 & Self::ROLL_CALL != 0
     }
 }
 
@@ -60,6 +66,11 @@ impl Post {
     /// Orders to go on, and to leave latencies here.
     pub(super) fn order_latencies(&self) -> Orders {
         self.order(Orders::HAND_OVER | self.orders().0 & Orders::WORK)
+    }
+
+    /// Orders to go on, and to count anew which devices are served.
+    pub(super) fn order_roll_call(&self) -> Orders {
+        self.order(Orders::ROLL_CALL | self.orders().0 & Orders::WORK)
     }
 
     /// Leaves latencies here; the worker does.

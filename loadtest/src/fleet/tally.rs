@@ -32,6 +32,8 @@ pub struct Tally {
     pub open: u64,
     /// Publishes that were left out because too many were open.
     pub left_out: u64,
+    /// Devices of which no publish was acknowledged that began after the last roll call.
+    pub unserved: u64,
     /// Events sent without acknowledgement.
     pub shouted: u64,
     /// From publish to acknowledgement, since the start or since they were last taken.
@@ -91,6 +93,7 @@ impl Tally {
             (&mut self.failed, other.failed),
             (&mut self.open, other.open),
             (&mut self.left_out, other.left_out),
+            (&mut self.unserved, other.unserved),
             (&mut self.shouted, other.shouted),
             (&mut self.retransmissions, other.retransmissions),
             (&mut self.events_received, other.events_received),
@@ -126,6 +129,7 @@ pub(super) struct Gauges {
     acknowledged: AtomicU64,
     failed: AtomicU64,
     open: AtomicU64,
+    unserved: AtomicU64,
     events_received: AtomicU64,
     shouted: AtomicU64,
     retransmissions: AtomicU64,
@@ -150,6 +154,8 @@ pub struct Moment {
     pub failed: u64,
     /// Publishes that are neither acknowledged nor failed.
     pub open: u64,
+    /// Devices of which no publish was acknowledged that began after the last roll call.
+    pub unserved: u64,
     /// Events that came from the server so far.
     pub events_received: u64,
     /// Events sent without acknowledgement so far.
@@ -171,6 +177,7 @@ impl Gauges {
         self.acknowledged.store(tally.acknowledged, Ordering::Relaxed);
         self.failed.store(tally.failed, Ordering::Relaxed);
         self.open.store(tally.open, Ordering::Relaxed);
+        self.unserved.store(tally.unserved, Ordering::Relaxed);
         self.events_received.store(tally.events_received, Ordering::Relaxed);
         self.shouted.store(tally.shouted, Ordering::Relaxed);
         self.retransmissions.store(tally.retransmissions, Ordering::Relaxed);
@@ -186,6 +193,7 @@ impl Gauges {
         moment.acknowledged += self.acknowledged.load(Ordering::Relaxed);
         moment.failed += self.failed.load(Ordering::Relaxed);
         moment.open += self.open.load(Ordering::Relaxed);
+        moment.unserved += self.unserved.load(Ordering::Relaxed);
         moment.events_received += self.events_received.load(Ordering::Relaxed);
         moment.shouted += self.shouted.load(Ordering::Relaxed);
         moment.retransmissions += self.retransmissions.load(Ordering::Relaxed);

@@ -147,6 +147,10 @@ impl<C: Carrier> Worker<C> {
         if orders != before && orders.hand_over() {
             self.post.leave(&std::mem::take(&mut self.deck.tally.publish_latency));
         }
+        if orders != before && orders.roll_call() {
+            let Deck { members, tally, .. } = &mut self.deck;
+            members.iter_mut().for_each(|member| member.roll_call(tally));
+        }
         if before.working() != orders.working() {
             for index in 0..self.deck.members.len() {
                 self.carrier.call(&mut self.deck, index, Member::told_to_work)?;
