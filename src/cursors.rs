@@ -164,12 +164,18 @@ impl Cursors {
     /// # Errors
     /// One of them cannot be read, or is ahead of the journal.
     pub fn open(dir: &Path, events: Events) -> Result<Self, CursorError> {
-        durable::create_directory(dir, 0o700).map_err(io_error("create the directory of", dir))?;
+        if !durable::create_directory(dir, 0o700).map_err(io_error("create the directory of", dir))? {
+            // Whoever made it, or a cursor in it, may have been killed before the name was durable, and every commit relies on that.
+            let synced = durable::sync_name(dir).and_then(|()| durable::sync_directory(dir));
+            synced.map_err(io_error("sync the directory of", dir))?;
+        }
         let cursors = Self { shared: Arc::new(Shared { dir: dir.to_path_buf(), events, known: Mutex::default() }) };
         for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
             let entry = entry.map_err(io_error("list", dir))?.file_name();
             let Some(name) = entry.to_str().and_then(|name| name.strip_suffix(ENDING)) else { continue };
-            let (_, stored) = CursorFile::open(&cursors.path(name))?;
+            let (file, stored) = CursorFile::open(&cursors.path(name))?;
+            // Segments are given up by what is found here, so it must not go back.
+            file.sync()?;
             let position = stored.standing.mark.position;
             cursors.check(name, position)?;
             cursors.known().insert(name.to_owned(), Arc::new(Known::at(position)));

@@ -91,6 +91,9 @@ mod tests {
                 thread::sleep(Duration::from_millis(1));
             }
         })?;
+        while count.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
         let thread = threads::named(std::process::id(), "to-be-frozen")?[0];
         let frozen = freezer.freeze(thread)?;
         let before = count.load(Ordering::Relaxed);

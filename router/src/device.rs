@@ -326,7 +326,10 @@ impl Device {
             DescribeKind::Application => {
                 self.application = said.application;
                 // In safe mode there is nothing to describe.
-                self.safe_mode &= self.application.as_ref().is_none_or(|application| application.functions.is_empty() && application.variables.is_empty());
+                self.safe_mode &= self
+                    .application
+                    .as_ref()
+                    .is_none_or(|application| application.functions.is_empty() && application.variables.is_empty());
             }
             DescribeKind::Metrics => {}
         }

@@ -90,9 +90,14 @@ impl CursorFile {
     pub(super) fn write(&mut self, standing: &Standing) -> Result<(), CursorError> {
         let next = Stored { number: self.number + 1, standing: standing.clone() };
         self.file.write_all_at(&encode(&next), next.number % 2 * SLOT_LEN).map_err(io_error("write", &self.path))?;
-        durable::sync_file(&self.file).map_err(io_error("sync", &self.path))?;
+        self.sync()?;
         self.number = next.number;
         Ok(())
+    }
+
+    /// Makes durable what was found: a process that was killed may have left it unsynced.
+    pub(super) fn sync(&self) -> Result<(), CursorError> {
+        durable::sync_file(&self.file).map_err(io_error("sync", &self.path))
     }
 }
 

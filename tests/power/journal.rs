@@ -33,6 +33,8 @@ const PAUSE_AT: &str = "POWER_PAUSE_AT";
 const PAUSE: Duration = Duration::from_millis(200);
 /// Steps that the first start takes.
 const STEPS_TO_START: u64 = 16;
+/// Steps until the first commit has moved the cursor, too.
+const STEPS_TO_START_AND_COMMIT: u64 = 40;
 /// Events that are kept for sure.
 const KEPT: u64 = 20;
 /// Name of the cursor.
@@ -262,6 +264,18 @@ impl Expected {
     }
 }
 
+/// A copy of the journal in `dir`, with its cursors beside it.
+fn copied(disk: &Disk, dir: &Path) -> PathBuf {
+    let copy = disk.scratch().join("journal");
+    for (from, to) in [(dir.to_path_buf(), copy.clone()), (cursors(dir), cursors(&copy))] {
+        match from.exists() {
+            true => copy_all(&from, &to),
+            false => fs::create_dir(&to).unwrap(),
+        }
+    }
+    copy
+}
+
 /// The number of the oldest segment in `dir`.
 fn oldest_segment(dir: &Path) -> Option<u64> {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -311,17 +325,40 @@ fn the_journal_keeps_what_it_committed() {
             number = expected.hear(&said, number);
             disk.cut(plan.cut, &mut random);
 
-            let copy = disk.scratch().join("journal");
-            for (from, to) in [(dir.clone(), copy.clone()), (cursors(&dir), cursors(&copy))] {
-                match from.exists() {
-                    true => copy_all(&from, &to),
-                    false => fs::create_dir(&to).unwrap(),
-                }
-            }
-            if let Err(error) = expected.check(&copy) {
+            if let Err(error) = expected.check(&copied(&disk, &dir)) {
                 complain(error);
             }
         }
     }
     eprintln!("{killed} kills");
+}
+
+/// The first process is killed at each step of making everything, and the machine stays up; what the next one finds half made, and uses, is as durable as
+/// what it makes itself.
+#[test]
+fn what_a_killed_process_left_half_made_is_durable_with_the_next() {
+    let (shim, mut random) = (Shim::build(), SeededEntropy::new(1));
+    for step in 1..=STEPS_TO_START_AND_COMMIT {
+        let (disk, mut expected) = (Disk::new(), Expected::new());
+        let dir = disk.live().join("data/journal");
+        let start = |at_step, number: u64| {
+            let orders = [(DIRECTORY, dir.display().to_string()), (FIRST_BATCH, number.to_string()), (PAUSE_AFTER, "1".into())];
+            Child::start(&shim, &disk, at_step, CHILD, &orders)
+        };
+        let complain = |error: String| -> Vec<String> { panic!("step {step}: {error}") };
+        let first = start(Some(step), 1);
+        first.wait_for("cursor", Duration::from_secs(30));
+        let number = expected.hear(&first.kill().unwrap_or_else(complain), 1);
+        disk.cut(Cut::ProcessOnly, &mut random);
+        if let Err(error) = expected.check(&copied(&disk, &dir)) {
+            complain(error);
+        }
+        let second = start(None, number);
+        second.wait_for("cursor", Duration::from_secs(30));
+        expected.hear(&second.kill().unwrap_or_else(complain), number);
+        disk.cut(Cut::Drop, &mut random);
+        if let Err(error) = expected.check(&copied(&disk, &dir)) {
+            complain(error);
+        }
+    }
 }

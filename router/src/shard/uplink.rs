@@ -21,13 +21,8 @@ use crate::shard::{Output, Shard, Then};
 const POLL_AFTER: Duration = Duration::from_secs(1);
 
 /// System events of a device that its owner gets to see (docs/protocol.md). Others are taken and led nowhere.
-const SHOWN: [&str; 5] = [
-    "spark/device/last_reset",
-    SAFE_MODE,
-    "spark/device/key/error",
-    "particle/device/updates/enabled",
-    "particle/device/updates/forced",
-];
+const SHOWN: [&str; 5] =
+    ["spark/device/last_reset", SAFE_MODE, "spark/device/key/error", "particle/device/updates/enabled", "particle/device/updates/forced"];
 
 impl<R> Shard<R> {
     pub(super) fn received(
