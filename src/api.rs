@@ -26,6 +26,7 @@ mod platform;
 mod products;
 mod publish;
 mod request;
+mod series;
 mod serve;
 mod sse;
 mod throttle;
@@ -37,7 +38,7 @@ mod wrap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
@@ -55,6 +56,7 @@ use context::{Context, Peer};
 pub use context::Settings;
 pub use counters::Counters;
 pub use gateway::Gateway;
+pub use series::ApiSeries;
 pub use serve::serve;
 
 /// How long a browser may remember what it may send.
@@ -85,8 +87,11 @@ impl Api {
             *request.uri_mut() = tidy;
         }
         request.extensions_mut().insert(Peer(peer));
+        let began = Instant::now();
         let answer: Result<Response, Infallible> = self.router.clone().oneshot(request).await;
-        answer.unwrap_or_else(|never| match never {})
+        let answer = answer.unwrap_or_else(|never| match never {});
+        self.counters().answered(answer.status(), began.elapsed());
+        answer
     }
 }
 

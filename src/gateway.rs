@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::api::gateway::{CallError, Gateway, HistoryUnavailable, Later, Presence, PublishError};
 use crate::history::{HistoryError, Record, Store};
+use crate::metrics::CallMetrics;
 use crate::server::DataPlaneHandle;
 use crate::shards::Reply;
 use crate::streams::{EventStream, StreamFilter};
@@ -27,16 +28,24 @@ const HISTORY_READS_MAX: usize = 4;
 #[derive(Debug)]
 pub struct Devices {
     plane: Arc<DataPlaneHandle>,
+    metrics: CallMetrics,
     history_places: Semaphore,
 }
 
 impl Devices {
     /// The devices of a running data plane.
-    pub fn new(plane: Arc<DataPlaneHandle>) -> Self {
-        Self { plane, history_places: Semaphore::new(HISTORY_READS_MAX) }
+    pub fn new(plane: Arc<DataPlaneHandle>, metrics: CallMetrics) -> Self {
+        Self { plane, metrics, history_places: Semaphore::new(HISTORY_READS_MAX) }
     }
 
     async fn ask(&self, device: DeviceId, ask: Ask, deadline: Instant) -> Result<Answer, CallError> {
+        let kind = kind(&ask);
+        let answer = self.ask_shard(device, ask, deadline).await;
+        self.metrics.ended(kind, outcome(&answer));
+        answer
+    }
+
+    async fn ask_shard(&self, device: DeviceId, ask: Ask, deadline: Instant) -> Result<Answer, CallError> {
         let (sender, receiver) = oneshot::channel();
         let deadline = self.plane.clock.at(deadline);
         if !self.plane.tell(device, Input::Ask { device, ask, deadline, reply: Reply::Answer(sender) }) {
@@ -101,10 +110,12 @@ impl Gateway for Devices {
             debug_assert!(!is_system_name(&event.name), "the API refuses reserved names");
             let (sender, receiver) = oneshot::channel();
             let shard = usize::try_from(event.owner.0).unwrap_or_default() % self.plane.shards();
-            if !self.plane.tell_shard(shard, Input::Publish { event, reply: Reply::Published(sender) }) {
-                return Err(PublishError::Busy);
-            }
-            receiver.await.map_err(|_| PublishError::Busy)
+            let position = match self.plane.tell_shard(shard, Input::Publish { event, reply: Reply::Published(sender) }) {
+                true => receiver.await.map_err(|_| PublishError::Busy),
+                false => Err(PublishError::Busy),
+            };
+            self.metrics.ended("publish", if position.is_ok() { "ok" } else { "failed" });
+            position
         })
     }
 
@@ -136,6 +147,28 @@ impl Gateway for Devices {
 
     fn stream(&self, filter: StreamFilter) -> EventStream {
         self.plane.streams.open(filter)
+    }
+}
+
+/// What a question is called in metrics.
+fn kind(ask: &Ask) -> &'static str {
+    match ask {
+        Ask::Call { .. } => "call",
+        Ask::Read { .. } => "read",
+        Ask::Ping => "ping",
+        Ask::Signal { .. } => "signal",
+        Ask::Vitals => "vitals",
+    }
+}
+
+/// What came of it. Only what is `failed` may be the server's doing: a device that is away or has no such function is nobody's fault.
+fn outcome(answer: &Result<Answer, CallError>) -> &'static str {
+    match answer {
+        Ok(_) => "ok",
+        Err(CallError::Offline | CallError::AsleepUntil(_)) => "offline",
+        Err(CallError::NoSuchFunction | CallError::NoSuchVariable | CallError::NotSupported | CallError::TooLarge) => "refused",
+        Err(CallError::TimedOut { .. }) => "timed_out",
+        Err(_) => "failed",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every metric once, with one line that says what it counts. Labels are of fixed sets; nothing here names a device.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use firmware_protocol::coap::Code;
@@ -7,15 +8,22 @@ use firmware_protocol::dtls::demux::Junk;
 use firmware_protocol::dtls::server::Refusal;
 use firmware_protocol::session::{Dropped, Unkept};
 use firmware_protocol::tcp::handshake::Refusal as TcpRefusal;
+use firmware_protocol::time::UnixMillis;
 use prometheus::core::Collector;
-use prometheus::{Counter, CounterVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Counter, CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 use router::fate::{Fate, Fates};
 
+use crate::api::{ApiSeries, Counters};
 use crate::clock::Clock;
 use crate::stock::Balance;
-use crate::terminators::Over;
+use crate::terminators::{KernelDrops, Over, SocketName};
 use crate::waiting_room::{Entered, Refused};
 use crate::watchdog::{ProgressSeries, Watch};
+
+/// Upper ends of the buckets for what a commit takes: a device repeats after 4 s, and its application gives up after 20 s.
+const COMMIT_BUCKETS: [f64; 15] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 8.0, 12.0, 20.0, 30.0];
 
 /// All metrics of the server.
 #[derive(Clone, Debug)]
@@ -88,6 +96,8 @@ pub struct JournalMetrics {
     pub commits: IntCounter,
     /// Seconds spent in commits.
     pub commit_s: Counter,
+    /// The same, one by one.
+    pub commit_duration: Histogram,
     /// Whether the disk is full.
     pub degraded: IntGauge,
     refused: IntCounterVec,
@@ -110,6 +120,10 @@ pub struct RetentionMetrics {
     pub compactions: IntCounter,
     /// Attempts at snapshots, or to remove segments, that failed.
     pub failures: IntCounter,
+    /// Bytes that are free on the journal's file system.
+    pub disk_free: IntGauge,
+    /// Bytes that there are on it.
+    pub disk_size: IntGauge,
 }
 
 /// What the shards count, all together.
@@ -119,8 +133,13 @@ pub struct ShardMetrics {
     pub lane_full: IntCounterVec,
     /// Inputs handled.
     pub inputs: IntCounter,
+    processed: IntCounterVec,
     deliveries: IntCounterVec,
 }
+
+/// What callers of the API asked of devices, and what came of it.
+#[derive(Clone, Debug)]
+pub struct CallMetrics(IntCounterVec);
 
 /// What the fan-out to subscribed devices counts.
 #[derive(Clone, Debug)]
@@ -240,7 +259,12 @@ impl Metrics {
             cookies_sent: self.counter("holdfast_dtls_cookies_sent_total", "Stateless answers to first hellos."),
             handshakes: self.counter("holdfast_dtls_handshakes_total", "Handshakes proved."),
             sessions: self.gauge("holdfast_sessions", "Sessions in use."),
-            events_refused: self.counters("holdfast_events_refused_total", "Events of devices beyond a limit.", "limit"),
+            events_refused: self.counters_of(
+                "holdfast_events_refused_total",
+                "Events of devices beyond a limit.",
+                "limit",
+                &["device", "owner"],
+            ),
             unkept: self.counters_of(
                 "holdfast_messages_unkept_total",
                 "Messages of devices answered 5.03: not known to be kept.",
@@ -251,7 +275,7 @@ impl Metrics {
                 "holdfast_datagrams_dropped_total",
                 "Datagrams and messages without effect.",
                 "reason",
-                &["orphan", "forged", "replayed"],
+                &["orphan", "forged", "wrong_key", "replayed"],
             ),
         }
     }
@@ -270,7 +294,12 @@ impl Metrics {
     pub fn handshakes(&self) -> HandshakeMetrics {
         HandshakeMetrics {
             pending: self.gauge("holdfast_dtls_handshakes_pending", "Handshakes begun and not yet proved."),
-            refused: self.counters("holdfast_dtls_handshakes_refused_total", "Flights and hellos that were refused.", "reason"),
+            refused: self.counters_of(
+                "holdfast_dtls_handshakes_refused_total",
+                "Flights and hellos that were refused.",
+                "reason",
+                &["unknown_key", "expired", "waiting_full", "waiting_prefix_full", "waiting_expired"],
+            ),
             waiting: self.gauges("holdfast_handshakes_waiting", "Devices that wait until their handshake begins.", "transport"),
             admitted: self.counters("holdfast_handshakes_admitted_total", "Handshakes that began.", "transport"),
             waited_s: self.add(CounterVec::new(
@@ -288,8 +317,16 @@ impl Metrics {
             events: self.counter("holdfast_journal_events_total", "Events made durable."),
             commits: self.counter("holdfast_journal_commits_total", "Commits: one write and one sync each."),
             commit_s: self.add(Counter::new("holdfast_journal_commit_seconds_total", "Seconds spent in commits.")),
+            commit_duration: self.add(Histogram::with_opts(
+                HistogramOpts::new("holdfast_journal_commit_duration_seconds", "What a commit takes.").buckets(COMMIT_BUCKETS.to_vec()),
+            )),
             degraded: self.gauge("holdfast_journal_degraded", "1 while the disk is full: only what sessions need is written."),
-            refused: self.counters("holdfast_journal_refused_records_total", "Records that were not written.", "reason"),
+            refused: self.counters_of(
+                "holdfast_journal_refused_records_total",
+                "Records that were not written.",
+                "reason",
+                &["disk_full", "reserve_used_up"],
+            ),
         }
     }
 
@@ -304,16 +341,63 @@ impl Metrics {
             compactions: self.counter("holdfast_journal_compactions_total", "Snapshots made of the journal."),
             failures: self
                 .counter("holdfast_journal_compaction_failures_total", "Snapshots that could not be made, and segments not removed."),
+            disk_free: self.gauge("holdfast_disk_free_bytes", "Bytes free for this process on the journal's file system."),
+            disk_size: self.gauge("holdfast_disk_size_bytes", "Bytes that the journal's file system has."),
         }
     }
 
     /// Metrics of the shards.
     pub fn shards(&self) -> ShardMetrics {
         ShardMetrics {
-            lane_full: self.counters("holdfast_shard_lane_full_total", "Outputs of shards that found a full lane.", "destination"),
+            lane_full: self.counters_of(
+                "holdfast_shard_lane_full_total",
+                "Outputs of shards that found a full lane.",
+                "destination",
+                &["terminator", "writer", "errands"],
+            ),
             inputs: self.counter("holdfast_shard_inputs_total", "Inputs handled by shards."),
-            deliveries: self.counters("holdfast_deliveries_total", "Events for single subscribed devices that met their fate.", "outcome"),
+            processed: self.counters("holdfast_shard_processed_messages_total", "What a shard has dealt with, heartbeats aside.", "shard"),
+            deliveries: self.counters_of(
+                "holdfast_deliveries_total",
+                "Events for single subscribed devices that met their fate.",
+                "outcome",
+                &["delivered", "offline", "unanswered"],
+            ),
         }
+    }
+
+    /// Counters of what terminators have handed to each of so many shards.
+    pub fn shards_enqueued(&self, shards: usize) -> Vec<IntCounter> {
+        let enqueued = self.counters("holdfast_shard_enqueued_messages_total", "What terminators have handed to a shard.", "shard");
+        (0..shards).map(|shard| enqueued.with_label_values(&[shard.to_string()])).collect()
+    }
+
+    /// Metrics of what is asked of devices.
+    pub fn calls(&self) -> CallMetrics {
+        let help = "Questions to devices and publishes of callers, by what came of them.";
+        let calls = self.add(IntCounterVec::new(Opts::new("holdfast_calls_total", help), &["kind", "outcome"]));
+        for kind in ["call", "read", "ping", "signal", "vitals", "publish"] {
+            ["ok", "failed"].iter().for_each(|outcome| drop(calls.with_label_values(&[kind, *outcome])));
+        }
+        CallMetrics(calls)
+    }
+
+    /// What the API counts.
+    pub fn api(&self, counters: &Arc<Counters>) {
+        self.add(ApiSeries::new(counters));
+    }
+
+    /// What the kernel drops because nobody reads these sockets in time.
+    pub fn kernel_drops(&self, sockets: Vec<SocketName>) {
+        self.add(KernelDrops::new(sockets));
+    }
+
+    /// When this process began, and whether the one before it ended without being told to.
+    pub fn process(&self, began: UnixMillis, after_crash: bool) {
+        let start = self.add(Gauge::new("holdfast_process_start_time_seconds", "When the server was started."));
+        start.set(Duration::from_millis(began.0).as_secs_f64());
+        let help = "1 if the server before this one ended without being told to.";
+        self.gauge("holdfast_started_after_crash", help).set(i64::from(after_crash));
     }
 
     /// Metrics of the fan-out.
@@ -352,7 +436,12 @@ impl Metrics {
     pub fn registry(&self) -> RegistryMetrics {
         RegistryMetrics {
             up: self.gauge("holdfast_registry_up", "1 if the database of users and devices can be changed."),
-            errors: self.counters("holdfast_registry_errors_total", "Changes and questions that failed because of the database.", "kind"),
+            errors: self.counters_of(
+                "holdfast_registry_errors_total",
+                "Changes and questions that failed because of the database.",
+                "kind",
+                &["locked", "full", "disk", "read_only", "gone", "corrupt", "slow"],
+            ),
         }
     }
 
@@ -445,6 +534,7 @@ impl TerminatorMetrics {
         self.dropped(match dropped {
             Dropped::Replayed => "replayed",
             Dropped::Forged => "forged",
+            Dropped::WrongKey => "wrong_key",
             Dropped::Unexpected => "unexpected",
             Dropped::Malformed => "malformed_message",
         });
@@ -463,7 +553,19 @@ fn label(reason: &str) -> String {
     reason.replace('-', "_")
 }
 
+impl CallMetrics {
+    /// One of this `kind` ended so.
+    pub fn ended(&self, kind: &str, outcome: &str) {
+        self.0.with_label_values(&[kind, outcome]).inc();
+    }
+}
+
 impl ShardMetrics {
+    /// What one shard has dealt with.
+    pub fn processed(&self, shard: usize) -> IntCounter {
+        self.processed.with_label_values(&[shard.to_string()])
+    }
+
     /// That is what became of events for single devices.
     pub fn delivered(&self, fates: &Fates) {
         for fate in Fate::ALL {

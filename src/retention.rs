@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{fs, slice};
 
 use firmware_protocol::time::{Millis, Now, UnixMillis};
+use nix::sys::statvfs::statvfs;
 use router::event::Position;
 
 use self::holding::{Holding, Measured};
@@ -24,6 +25,8 @@ use crate::cursors::Cursors;
 use crate::journal::{self, CompactionError, CompactionOptions, Covered, SealedSegment, Segments};
 use crate::metrics::RetentionMetrics;
 
+/// How often the disk's room is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(2);
 /// How often it looks whether there is anything to do.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a retired session is remembered, for late comers.
@@ -46,6 +49,8 @@ pub struct Retention {
     covered: Option<Covered>,
     /// No compaction before this.
     rest_until: Millis,
+    /// The disk's room is measured next.
+    measure_at: Millis,
     /// A file could not be removed. Removing younger ones would leave a gap, with which no journal can be opened.
     stuck: bool,
 }
@@ -68,7 +73,7 @@ impl Retention {
             let age = file.as_ref().and_then(|file| SystemTime::now().duration_since(file.modified().ok()?).ok());
             Measured { bytes: file.map_or(0, |file| file.len()), age: age.unwrap_or_default() }
         });
-        Self { dir, segments, cursors, limits, metrics, holding, covered, rest_until: Millis(0), stuck: false }
+        Self { dir, segments, cursors, limits, metrics, holding, covered, rest_until: Millis(0), measure_at: Millis(0), stuck: false }
     }
 
     /// Runs until `stop` is set. If it panics, everything else goes on: the journal grows, and the next start takes longer.
@@ -105,6 +110,17 @@ impl Retention {
         self.metrics.bytes.set(gauge(self.holding.bytes() + current));
         self.metrics.segments.set(gauge(self.holding.len() as u64 + 1));
         self.metrics.oldest.set(gauge(self.segments.oldest().0));
+        if now.at >= self.measure_at {
+            self.measure_at = now.at + MEASURE_EVERY;
+            self.measure_disk();
+        }
+    }
+
+    /// A disk that does not say how much room it has keeps what it said last.
+    fn measure_disk(&self) {
+        let Ok(disk) = statvfs(&self.dir) else { return };
+        self.metrics.disk_free.set(gauge(disk.blocks_available() * disk.fragment_size()));
+        self.metrics.disk_size.set(gauge(disk.blocks() * disk.fragment_size()));
     }
 
     /// Whether a segment was sealed since the newest snapshot.

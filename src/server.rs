@@ -105,9 +105,10 @@ impl Opened {
     pub async fn new(config: &Config) -> Result<Self, StartError> {
         let data = DataDir::lock(&config.data_dir)?;
         let keys = ServerKeys::open(&data)?;
-        let metrics = Metrics::new();
+        let (metrics, clock) = (Metrics::new(), Clock::start());
+        metrics.process(clock.now().unix, data.was_abandoned());
         let registry = Arc::new(Registry::open_unread(&data.registry_to_open()?, metrics.registry()).await?);
-        Ok(Self { data, registry, keys, metrics, clock: Clock::start() })
+        Ok(Self { data, registry, keys, metrics, clock })
     }
 }
 
@@ -138,8 +139,9 @@ impl Server {
         tasks.spawn(admin::serve(admin, opened.metrics.clone(), ready.clone(), shutdown.clone()));
 
         let plane = DataPlane::start(config, &opened)?;
-        let gateway: Arc<dyn Gateway> = Arc::new(Devices::new(plane.handle()));
+        let gateway: Arc<dyn Gateway> = Arc::new(Devices::new(plane.handle(), opened.metrics.calls()));
         let rest = Api::new((*opened.registry).clone(), gateway, Settings::from(config), shutdown.clone());
+        opened.metrics.api(rest.counters());
         if let Some(certificates) = certificates.clone() {
             tasks.spawn(certificates.keep_fresh(shutdown.clone()));
         }

@@ -90,21 +90,24 @@ fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
 #[derive(Debug)]
 pub struct ToShards {
     lanes: Vec<Lane<Input<Reply>>>,
+    /// What each was told, and how much of that is not counted yet.
+    told: Vec<(IntCounter, u64)>,
     full: IntCounter,
 }
 
 impl ToShards {
-    /// One lane for each shard. `full` counts what finds no room.
-    pub fn new(lanes: Vec<Lane<Input<Reply>>>, full: IntCounter) -> Self {
-        Self { lanes, full }
+    /// One lane for each shard, and what counts what it is told. `full` counts what finds no room.
+    pub fn new(lanes: Vec<Lane<Input<Reply>>>, told: &[IntCounter], full: IntCounter) -> Self {
+        Self { lanes, told: told.iter().map(|counter| (counter.clone(), 0)).collect(), full }
     }
 
     /// Tells the shard of `device` something. `false` if its lane is full. [`ToShards::ring`] must follow the last of a batch.
     pub fn tell(&mut self, device: DeviceId, input: Input<Reply>) -> bool {
         let shard = shard_of(device, self.lanes.len());
         let taken = self.lanes[shard].push(input).is_ok();
-        if !taken {
-            self.full.inc();
+        match taken {
+            true => self.told[shard].1 += 1,
+            false => self.full.inc(),
         }
         taken
     }
@@ -112,6 +115,9 @@ impl ToShards {
     /// Wakes the shards that were told something.
     pub fn ring(&mut self) {
         self.lanes.iter_mut().for_each(Lane::ring);
+        for (counter, told) in self.told.iter_mut().filter(|(_, told)| *told > 0) {
+            counter.inc_by(std::mem::take(told));
+        }
     }
 }
 
@@ -137,6 +143,8 @@ pub struct ShardThread {
     lanes: ShardLanes,
     clock: Clock,
     metrics: Arc<ShardMetrics>,
+    /// What it has dealt with.
+    processed: IntCounter,
     subscribed: Arc<SubscribedOwners>,
     watched: Watched,
     /// Retirements that found a full lane.
@@ -178,6 +186,7 @@ impl ShardThread {
             mailbox,
             lanes,
             clock,
+            processed: metrics.processed(index),
             metrics,
             subscribed,
             watched,
@@ -215,10 +224,11 @@ impl ShardThread {
         let now = self.clock.now();
         self.watched.enter(Stage::Mailbox);
         self.send_held(now);
-        let mut heartbeat = None;
+        let (mut heartbeat, mut messages) = (None, 0);
         self.mailbox.drain(limit, |input| {
-            if let Input::Heartbeat(newest) = input {
-                heartbeat = Some(newest);
+            match input {
+                Input::Heartbeat(newest) => heartbeat = Some(newest),
+                _ => messages += 1,
             }
             inputs.push(input);
         });
@@ -247,6 +257,7 @@ impl ShardThread {
         self.report();
         self.lanes.writer.ring();
         self.lanes.terminators.iter_mut().for_each(Lane::ring);
+        self.processed.inc_by(messages);
     }
 
     fn enter_subscribers(&mut self) {

@@ -7,6 +7,7 @@
 mod attendance;
 mod awaited;
 pub mod cid_keys;
+mod kernel_drops;
 mod limits;
 mod liveness;
 mod newcomers;
@@ -41,6 +42,7 @@ use crate::orphans::Orphans;
 use crate::strangers::Strangers;
 use crate::watchdog::Watch;
 
+pub use self::kernel_drops::{KernelDrops, SocketName};
 pub use self::limits::{Limits, Over};
 pub use self::udp::{BindError, Udp, bind_group};
 pub use self::unlabelled::{Candidates, Unlabelled};

@@ -224,7 +224,9 @@ impl Writer {
     fn committed(&mut self, began: Instant, committed: Committed, batch: &mut Batch) {
         self.watched.enter(Stage::Output);
         self.metrics.commits.inc();
-        self.metrics.commit_s.inc_by(began.elapsed().as_secs_f64());
+        let took_s = began.elapsed().as_secs_f64();
+        self.metrics.commit_s.inc_by(took_s);
+        self.metrics.commit_duration.observe(took_s);
         self.metrics.records.inc_by(batch.records.len() as u64);
         self.metrics.events.inc_by(committed.events);
 

@@ -158,8 +158,10 @@ impl Receipt {
 pub enum Dropped {
     /// Its sequence number was accepted before, or is too old to tell.
     Replayed,
-    /// Not sealed with this session's key.
+    /// Not sealed with this session's key, and not from where its device is.
     Forged,
+    /// Not sealed with this session's key, and from where its device is: one of the two has a wrong key.
+    WrongKey,
     /// Not a protected record of this session, or of a type with no meaning here.
     Unexpected,
     /// Authentic, but not CoAP.
@@ -300,7 +302,8 @@ impl Session {
         if !self.received.is_fresh(record.sequence) {
             return Err(Dropped::Replayed);
         }
-        let (content_type, plaintext) = record.open(cx.aead, &self.keys.client()).ok_or(Dropped::Forged)?;
+        let opened = record.open(cx.aead, &self.keys.client());
+        let (content_type, plaintext) = opened.ok_or_else(|| self.not_opened(from))?;
         let plaintext = plaintext.to_vec();
         let newest = self.received.is_newest(record.sequence);
         self.received.accept(record.sequence);
@@ -328,6 +331,11 @@ impl Session {
             }
             _ => Err(Dropped::Unexpected),
         }
+    }
+
+    /// What a record is that does not open. Where the device knows of no id, its address may be another's by now.
+    fn not_opened(&self, from: Path) -> Dropped {
+        if self.id_on_wire && from.peer == self.path().peer { Dropped::WrongKey } else { Dropped::Forged }
     }
 
     /// A record newer than any came from `from`. If that is a new address, it is answered but not believed until a ping to it comes back.

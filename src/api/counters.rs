@@ -1,6 +1,9 @@
-//! What the API refused or cut off, counted. Whoever exports metrics reads it.
+//! What the API answered, and what it refused or cut off, counted. Whoever exports metrics reads it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::http::StatusCode;
 
 /// One number per kind of refusal.
 #[derive(Debug, Default)]
@@ -13,6 +16,20 @@ pub struct Counters {
     pub throttled_logins: AtomicU64,
     /// Logins with a wrong address or password.
     pub failed_logins: AtomicU64,
+    /// Answers by the first digit of their status, less one.
+    pub answers: [AtomicU64; 5],
+    /// Microseconds until they were there; of streams, until they began.
+    pub answering_us: AtomicU64,
+}
+
+impl Counters {
+    /// A request was answered so after so long.
+    pub(super) fn answered(&self, status: StatusCode, after: Duration) {
+        if let Some(class) = self.answers.get(usize::from(status.as_u16() / 100).wrapping_sub(1)) {
+            count(class);
+        }
+        self.answering_us.fetch_add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
 /// Counts one.

@@ -27,7 +27,7 @@ use crate::server::recovery::{self, restore};
 use crate::server::{Opened, StartError};
 use crate::store::Registry;
 use crate::streams::{Replay, Streams};
-use crate::terminators::{self, Limits, Shared, tcp};
+use crate::terminators::{self, Limits, Shared, Udp, tcp};
 use crate::watchdog::Watch;
 
 /// The running data plane.
@@ -88,7 +88,9 @@ impl DataPlane {
             backlog: Arc::default(),
             clock: *clock,
         };
-        let wiring = Wiring::new(workers, shards, &shared.metrics.shard_full())?;
+        let names = sockets.iter().map(Udp::names).collect::<Result<Vec<_>, _>>()?;
+        metrics.kernel_drops(names.concat());
+        let wiring = Wiring::new(workers, shards, &metrics.shards_enqueued(shards), &shared.metrics.shard_full())?;
         let stream_metrics = Arc::new(metrics.streams());
         let missed = stream_metrics.missed.clone();
         let (replay, replayer) = Replay::new(journal.events(), Arc::clone(&stream_metrics));

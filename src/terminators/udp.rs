@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use firmware_protocol::path::Path;
+use nix::sys::stat::fstat;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
+use super::kernel_drops::SocketName;
 use super::steering::steer;
 
 /// Room the kernel is asked for, each way: the burst of a fleet between two turns of a worker.
@@ -104,6 +106,12 @@ impl Udp {
     /// What to wait for.
     pub fn sockets(&self) -> [BorrowedFd<'_>; 2] {
         [&self.sessions, &self.others].map(|door| door.socket.as_fd())
+    }
+
+    /// What the kernel calls its sockets.
+    pub fn names(&self) -> io::Result<[SocketName; 2]> {
+        let name = |queue, door: &Door| Ok::<_, io::Error>(SocketName { queue, inode: fstat(&door.socket)?.st_ino });
+        Ok([name("sessions", &self.sessions)?, name("others", &self.others)?])
     }
 
     /// Hands every datagram of one batch to `take`. Returns how many; 0 when there is nothing to read.

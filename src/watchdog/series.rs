@@ -12,6 +12,7 @@ use super::Watch;
 use crate::clock::Clock;
 
 const PROGRESS: &str = "holdfast_stage_last_progress_timestamp_seconds";
+const EXPECTED: &str = "holdfast_part_expected";
 const STATE: &str = "holdfast_part_state";
 const JUDGED: &str = "holdfast_watchdog_evaluation_timestamp_seconds";
 
@@ -32,6 +33,7 @@ impl ProgressSeries {
         };
         let descriptions = vec![
             description(PROGRESS, "When the newest heartbeat was sent that a stage of a thread has passed on.", &["part", "stage"]),
+            description(EXPECTED, "1 for each thread that there must be.", &["part"]),
             description(STATE, "1 for the state that a thread is in.", &["part", "state"]),
             description(JUDGED, "When the watchdog judged all threads last.", &[]),
         ];
@@ -46,8 +48,9 @@ impl Collector for ProgressSeries {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let now = self.clock.now();
-        let mut progress = Vec::new();
+        let (mut progress, mut expected) = (Vec::new(), Vec::new());
         for reading in self.watch.board.rows().iter().map(|row| row.read()) {
+            expected.push(gauge(&[("part", reading.part.to_string())], 1.0));
             for (stage, passed) in reading.passed {
                 let Some(heartbeat) = passed else { continue };
                 let labels = [("part", reading.part.to_string()), ("stage", stage.name().to_owned())];
@@ -62,7 +65,7 @@ impl Collector for ProgressSeries {
             })
         });
         let judged = gauge(&[], unix_seconds(now, self.watch.bulletin.judged_at()));
-        let families = [progress, states.collect(), vec![judged]];
+        let families = [progress, expected, states.collect(), vec![judged]];
         let families = self.descriptions.iter().zip(families).map(|(description, metrics)| family(description, metrics));
         // A family without series is no family.
         families.filter(|family| !family.get_metric().is_empty()).collect()

@@ -25,7 +25,8 @@ use crate::sessions::Running;
 const ANSWER: Duration = Duration::from_secs(3);
 
 async fn api(running: &Running) -> SocketAddr {
-    let (registry, gateway) = ((*running.opened.registry).clone(), Arc::new(Devices::new(running.plane.handle())));
+    let (registry, gateway) =
+        ((*running.opened.registry).clone(), Arc::new(Devices::new(running.plane.handle(), running.opened.metrics.calls())));
     let api = Api::new(registry, gateway, settings(), CancellationToken::new());
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

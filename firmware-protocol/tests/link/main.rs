@@ -236,6 +236,20 @@ fn forgeries_change_nothing_for(age: Age) {
     assert_eq!(world.events.iter().filter(|event| matches!(event, DeviceEvent::Disconnected { .. })).count(), 0);
 }
 
+/// A wrong key of ours looks like records of the device's own address that do not open; from elsewhere it is noise. Where an address says nothing of who
+/// is there, neither does what comes from it.
+#[test]
+fn a_wrong_key_is_told_from_noise_by_where_records_come_from() {
+    for (age, wrong_keys) in AGES.map(|age| (age, if age.knows_connection_ids() { 10 } else { 0 })) {
+        let mut world = World::with_age(age, 3, Link::perfect());
+        world.run_until(Duration::from_secs(5), |world| world.device.is_connected());
+        world.forge_records_from("192.0.2.99:5684".parse().unwrap(), 10);
+        assert_eq!(world.wrong_keys, 0);
+        world.forge_records(10);
+        assert_eq!(world.wrong_keys, wrong_keys);
+    }
+}
+
 /// An encrypted close_notify makes the device start anew at once.
 #[test]
 fn close_notify_brings_a_new_session() {

@@ -17,7 +17,7 @@ use firmware_protocol::id::{DeviceId, Identity, OwnerId};
 use firmware_protocol::path::Path;
 use firmware_protocol::session::request::{Outcome, Request, RequestId};
 use firmware_protocol::session::stored::{Generation, StoredSession};
-use firmware_protocol::session::{Context, Output, Session, Uplink};
+use firmware_protocol::session::{Context, Dropped, Output, Session, Uplink};
 use firmware_protocol::time::{Millis, Now, UnixMillis};
 
 use crate::disk::{Commit, Disk, Written};
@@ -89,6 +89,7 @@ pub(crate) struct World {
     pub(crate) uplinks: Vec<Uplink>,
     pub(crate) handshakes: usize,
     pub(crate) dropped: usize,
+    pub(crate) wrong_keys: usize,
     pub(crate) forge_flights: usize,
     pub(crate) forged: usize,
     pub(crate) captured: Option<Vec<u8>>,
@@ -153,6 +154,7 @@ impl World {
             uplinks: Vec::new(),
             handshakes: 0,
             dropped: 0,
+            wrong_keys: 0,
             forge_flights: 0,
             forged: 0,
             captured: None,
@@ -353,9 +355,10 @@ impl World {
     }
 
     fn session_takes(&mut self, datagram: &[u8], from: SocketAddr) -> bool {
-        let mut taken = false;
-        self.with_session(|session, cx| taken = session.handle_datagram(cx, datagram, Self::path(from)).is_ok());
-        taken
+        let mut result = Ok(());
+        self.with_session(|session, cx| result = session.handle_datagram(cx, datagram, Self::path(from)));
+        self.wrong_keys += usize::from(result == Err(Dropped::WrongKey));
+        result.is_ok()
     }
 
     fn with_session(&mut self, action: impl FnOnce(&mut Session, &mut Context<'_>)) {
@@ -491,7 +494,12 @@ impl World {
         self.server_receives(datagram, from);
     }
 
+    /// From the device's own address.
     pub(crate) fn forge_records(&mut self, count: usize) {
+        self.forge_records_from(self.address, count);
+    }
+
+    pub(crate) fn forge_records_from(&mut self, from: SocketAddr, count: usize) {
         let session = self.session.as_ref().unwrap();
         let (connection, device, labelled) = (session.connection(), session.device(), session.id_on_wire());
         for n in 0..count {
@@ -505,7 +513,6 @@ impl World {
                 datagram.extend_from_slice(&device.0);
                 datagram.push(12);
             }
-            let from = self.address;
             self.server_receives(&datagram, from);
         }
     }

@@ -49,8 +49,8 @@ pub(super) struct Wiring {
 }
 
 impl Wiring {
-    /// For that many `workers` on UDP and `shards`. `shard_full` counts what terminators could not tell a shard.
-    pub(super) fn new(workers: usize, shards: usize, shard_full: &IntCounter) -> io::Result<Self> {
+    /// For that many `workers` on UDP and `shards`. `enqueued` counts what terminators tell each shard, and `shard_full` what they could not.
+    pub(super) fn new(workers: usize, shards: usize, enqueued: &[IntCounter], shard_full: &IntCounter) -> io::Result<Self> {
         let mut terminator_boxes = mailboxes::<ToTerminator>(workers + 1)?;
         let mut shard_boxes = mailboxes::<Input<Reply>>(shards)?;
         let mut writer_box = MailboxBuilder::<ToWriter>::new()?;
@@ -64,12 +64,12 @@ impl Wiring {
         let worker_lanes: Vec<_> = (0..workers)
             .map(|_| WorkerLanes {
                 workers: lanes(&mut terminator_boxes[..workers], LANE),
-                shards: ToShards::new(lanes(&mut shard_boxes, LANE), shard_full.clone()),
+                shards: ToShards::new(lanes(&mut shard_boxes, LANE), enqueued, shard_full.clone()),
                 writer: writer_box.lane(LANE),
                 handshakes: handshake_box.lane(HELLO_LANE),
             })
             .collect();
-        let tcp_shards = ToShards::new(lanes(&mut shard_boxes, LANE), shard_full.clone());
+        let tcp_shards = ToShards::new(lanes(&mut shard_boxes, LANE), enqueued, shard_full.clone());
         let tcp_lanes = TcpLanes { shards: tcp_shards, handshakes: rsa_box.lane(LANE) };
         let shard_lanes: Vec<_> = (0..shards)
             .map(|_| ShardLanes {
