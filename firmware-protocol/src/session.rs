@@ -393,6 +393,17 @@ impl Session {
         }
     }
 
+    /// Whoever took its messages and sent its requests is gone, and somebody else will. What was not acknowledged is new when the device repeats it; of
+    /// requests that are open, nothing is sent again and nobody is told the end.
+    pub fn disown(&mut self, cx: &mut Context<'_>) {
+        self.conversation.disown(cx.now.at);
+    }
+
+    /// Whether nothing is open, in either direction.
+    pub fn is_idle(&self) -> bool {
+        self.conversation.is_idle()
+    }
+
     /// Sends a request. Its end is told by [`Output::Settled`], at `deadline` at the latest.
     pub fn request(&mut self, cx: &mut Context<'_>, id: RequestId, request: Request, deadline: Millis) -> Result<(), RequestError> {
         self.converse(cx, |conversation, turn| conversation.request(turn, id, request, deadline))

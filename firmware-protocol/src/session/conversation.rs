@@ -214,6 +214,24 @@ impl Conversation {
         }
     }
 
+    /// Whoever took its messages and sent its requests is gone: what waits is new when it comes again, and nobody is told of requests that are open.
+    pub(crate) fn disown(&mut self, now: Millis) {
+        if let Some(open) = self.open.as_deref_mut() {
+            open.inbound.disown();
+            open.outbound.abandon(now);
+        }
+    }
+
+    /// Whether a message of the device waits for its answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.inbound.is_waiting())
+    }
+
+    /// Whether nothing is open.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.is_none()
+    }
+
     /// Answers what has waited too long. It may have been kept all the same.
     fn answer_overdue(&mut self, turn: &mut Turn<'_>) {
         let Some(open) = self.open.as_deref_mut() else { return };

@@ -122,6 +122,17 @@ impl Inbound {
         }
     }
 
+    /// Whoever was to answer what waits is gone: the repetition of each is as good as new.
+    pub(crate) fn disown(&mut self) {
+        let waiting = self.seen.iter_mut().filter(|seen| seen.answer == Answer::Waiting);
+        waiting.for_each(|seen| seen.answer = Answer::NotTaken);
+    }
+
+    /// Whether any message has no answer yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.unanswered > 0
+    }
+
     /// The next message that has waited long enough. It counts as answered with `code`.
     pub(crate) fn pop_overdue(&mut self, now: Millis, code: Code) -> Option<Overdue> {
         if self.unanswered == 0 || now.since(self.unanswered_since) < ANSWERED_WITHIN {
@@ -199,6 +210,23 @@ mod tests {
         assert_eq!((inbound.recognise(7, 1), inbound.timeout_at()), (Some(Answer::Waiting), Some(at(38))));
         assert!(inbound.pop_overdue(at(38), Code::UNAVAILABLE).is_some());
         assert!(inbound.pop_overdue(at(38), Code::UNAVAILABLE).is_none());
+    }
+
+    #[test]
+    fn what_is_disowned_is_new_when_it_comes_again_and_answered_in_time_if_it_does_not() {
+        let mut inbound = Inbound::default();
+        inbound.wait(at(0), 7, 1, None);
+        inbound.wait(at(1), 8, 2, None);
+        inbound.wait(at(2), 9, 3, None);
+        assert!(inbound.answer(8, 2, Code::EMPTY));
+        inbound.disown();
+        let recognised = [(7, 1), (8, 2), (9, 3)].map(|(id, digest)| inbound.recognise(id, digest));
+        assert_eq!(recognised, [Some(Answer::NotTaken), Some(Answer::Given(Code::EMPTY)), Some(Answer::NotTaken)]);
+        assert!(inbound.is_waiting() && !inbound.answer(7, 1, Code::EMPTY), "nobody is left who could answer it");
+        inbound.wait(at(4), 7, 1, None);
+        assert!(inbound.answer(7, 1, Code::EMPTY));
+        assert_eq!(inbound.pop_overdue(at(40), Code::UNAVAILABLE), Some(Overdue { id: 9, token: None }));
+        assert!(!inbound.is_waiting());
     }
 
     #[test]

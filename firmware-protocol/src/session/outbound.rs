@@ -227,6 +227,16 @@ impl Outbound {
         self.open.retain(|exchange| matches!(exchange.asker, Asker::Caller(_)));
     }
 
+    /// Nobody waits any more for what callers asked: none of it is sent again, and what still comes of it is an answer to nothing.
+    pub(crate) fn abandon(&mut self, now: Millis) {
+        let tokens = &mut self.tokens;
+        self.open.retain(|exchange| {
+            let is_own = matches!(exchange.asker, Asker::PathCheck(_));
+            exchange.token.filter(|_| !is_own).into_iter().for_each(|token| tokens.rest(token, now));
+            is_own
+        });
+    }
+
     /// Ends everything because the session does.
     pub(crate) fn close(&mut self, turn: &mut Turn<'_>) {
         while let Some(exchange) = self.open.last() {

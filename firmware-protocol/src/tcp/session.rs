@@ -81,7 +81,7 @@ pub enum CloseReason {
     Frame(FrameError),
     /// A frame did not hold a CoAP message.
     Malformed,
-    /// Something could not be taken that the device says only once.
+    /// Something could not be taken, or was lost, that the device says only once.
     StateLost,
 }
 
@@ -249,6 +249,17 @@ impl TcpSession {
         match receipt.subject {
             Subject::News => self.acknowledge(cx, receipt, Code::UNAVAILABLE),
             Subject::Hello | Subject::State => self.end(cx, CloseReason::StateLost),
+        }
+    }
+
+    /// Whoever took its messages and sent its requests is gone, and somebody else will. If a message waits, it is lost, and a device on TCP does not
+    /// repeat it: the session ends, and the device says everything again in the next. It is not kept here to be handed over, because a copy of every
+    /// message would have to be kept for this. Of requests that are open nobody is told the end.
+    pub fn disown(&mut self, cx: &mut Context<'_>) {
+        let is_lost = self.conversation.is_waiting();
+        self.conversation.disown(cx.now.at);
+        if is_lost {
+            self.end(cx, CloseReason::StateLost);
         }
     }
 

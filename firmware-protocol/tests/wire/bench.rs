@@ -68,6 +68,7 @@ pub(crate) trait Hand {
     fn hear_at(&mut self, port: u16, message: &[u8]) -> Came;
     fn acknowledge(&mut self, receipt: Receipt, code: Code) -> Came;
     fn forget(&mut self, receipt: Receipt) -> Came;
+    fn disown(&mut self) -> Came;
     fn request(&mut self, request: Request) -> (Result<RequestId, RequestError>, Came);
     fn pass(&mut self, span: Duration) -> Came;
     fn close(&mut self) -> Came;
@@ -102,6 +103,10 @@ impl Hand for Bench {
 
     fn forget(&mut self, receipt: Receipt) -> Came {
         self.call(|session, cx| session.forget(cx, receipt)).1
+    }
+
+    fn disown(&mut self) -> Came {
+        self.call(Session::disown).1
     }
 
     fn request(&mut self, request: Request) -> (Result<RequestId, RequestError>, Came) {

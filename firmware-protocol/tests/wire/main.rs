@@ -4,6 +4,7 @@
 
 mod bench;
 mod captures;
+mod disowned;
 mod hazards;
 mod never_silent;
 mod old_firmware;

@@ -138,6 +138,10 @@ impl Hand for StreamBench {
         self.call(|session, cx| session.forget(cx, receipt)).1
     }
 
+    fn disown(&mut self) -> Came {
+        self.call(TcpSession::disown).1
+    }
+
     fn request(&mut self, request: Request) -> (Result<RequestId, RequestError>, Came) {
         self.requests += 1;
         let (id, deadline) = (RequestId(self.requests), self.now + Duration::from_secs(60));
