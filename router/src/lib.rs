@@ -6,6 +6,7 @@
 pub mod ask;
 pub mod delivery;
 pub mod device;
+pub mod epoch;
 pub mod errand;
 pub mod event;
 pub mod fate;
@@ -18,5 +19,6 @@ pub mod shard;
 mod shared;
 pub mod short;
 pub mod table;
+pub mod takeover;
 pub mod verdict;
 pub mod vitals;

@@ -25,6 +25,7 @@ use firmware_protocol::time::{Millis, Now, UnixMillis};
 
 use crate::ask::{Answer, Ask, AskError};
 use crate::device::{AwaitedDevice, Device, DeviceView, Link};
+use crate::epoch::Epoch;
 use crate::errand::{self, Errand};
 use crate::event::{Event, NewEvent, Position, Source};
 use crate::fate::{Fate, Fates};
@@ -286,12 +287,17 @@ impl<R> std::fmt::Debug for Shard<R> {
 impl<R> Shard<R> {
     /// An empty shard. `entropy` names events.
     pub fn new(entropy: Box<dyn Entropy + Send>) -> Self {
+        Self::of_epoch(Epoch::FIRST, entropy)
+    }
+
+    /// The same for a thread that takes the place of others.
+    pub fn of_epoch(epoch: Epoch, entropy: Box<dyn Entropy + Send>) -> Self {
         Self {
             devices: Table::default(),
             common: InCommon::default(),
             subscribers: BTreeMap::new(),
             newly_wanted: Vec::new(),
-            calls: Calls::default(),
+            calls: Calls::of_epoch(epoch),
             deliveries: Deliveries::default(),
             timers: Timers::default(),
             entropy,

@@ -11,6 +11,7 @@ use firmware_protocol::session::variable::VariableType;
 use firmware_protocol::time::{Millis, Now};
 
 use crate::ask::{Ask, AskError, answer};
+use crate::epoch::Epoch;
 use crate::event::Position;
 use crate::journal::Record;
 use crate::shard::deliveries::fate_of;
@@ -18,6 +19,9 @@ use crate::shard::{Output, Shard, Then};
 
 /// How much longer than its deadline a call is held, so that its terminator can say how it ended.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Bits that count the requests of one epoch.
+const NUMBER_BITS: u32 = 40;
 
 /// What a request is for.
 #[derive(Debug)]
@@ -54,6 +58,11 @@ impl<R> Default for Calls<R> {
 }
 
 impl<R> Calls<R> {
+    /// None is open. The end of one that the shard had open in an earlier epoch is taken for that of no other.
+    pub(super) fn of_epoch(Epoch(epoch): Epoch) -> Self {
+        Self { last: epoch.saturating_sub(Epoch::FIRST.0) << NUMBER_BITS, ..Self::default() }
+    }
+
     pub(super) fn open(&mut self, device: DeviceId, purpose: Purpose<R>) -> RequestId {
         self.last += 1;
         let id = RequestId(self.last);

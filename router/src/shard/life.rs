@@ -42,6 +42,11 @@ impl<R> Shard<R> {
         self.index(id);
     }
 
+    /// Ends a session that the thread before this one left behind, and that is no device's any more.
+    pub fn bury(&mut self, now: Now, device: DeviceId, link: Link, reason: RetireReason, out: &mut Vec<Output<R>>) {
+        retire(now, device, link, reason, out);
+    }
+
     /// Gives a device that was online under a former process, and has lost its session with that, one lease to come back in. Only if it
     /// does not, its owner is told that it went.
     pub(super) fn expect(&mut self, now: Now, awaited: AwaitedDevice) {

@@ -167,6 +167,19 @@ fn a_silent_terminator_does_not_hang_a_caller() {
 }
 
 #[test]
+fn the_end_of_a_request_of_an_earlier_epoch_ends_none_of_a_later_one() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    let old = requests(&bench.ask(call("fn")));
+    bench.shard = Shard::of_epoch(Epoch(2), Box::new(SeededEntropy::new(2)));
+    bench.connect(1, DEVICE);
+    let new = requests(&bench.ask(call("fn")));
+    let settled = |id: RequestId| Input::Settled { request: id, outcome: Ok(Outcome::Returned(7)) };
+    assert!(bench.apply(settled(old[0])).is_empty());
+    assert_eq!(answer_of(&bench.apply(settled(new[0]))), Some(&Ok(Answer::Returned(7))));
+}
+
+#[test]
 fn the_newest_session_wins_and_the_old_one_is_not_heard() {
     let mut bench = Bench::new();
     bench.connect(1, DEVICE);
