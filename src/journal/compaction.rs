@@ -10,6 +10,7 @@ use router::event::Position;
 
 use super::error::{CompactionError, OpenError};
 use super::replay::{Replay, Start};
+use super::scope::Scope;
 use super::segment::SealedSegment;
 use super::snapshot::{list_snapshots, snapshot_path, write_snapshot};
 use crate::durable;
@@ -59,7 +60,7 @@ pub fn compact(dir: &Path, sealed: &[SealedSegment], options: CompactionOptions)
     {
         return Err(OpenError::MissingSegment { dir: dir.to_path_buf(), number: last.number + 1 }.into());
     }
-    let Start { mut replay, .. } = Replay::start(dir, &segments)?;
+    let Start { mut replay, .. } = Replay::start(dir, &segments, Scope::ALL)?;
     let before = replay.extent.segment;
     for id in segments.iter().filter(|id| id.number > before) {
         replay.sealed(dir, *id)?;

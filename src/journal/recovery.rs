@@ -9,6 +9,7 @@ use router::event::Position;
 use super::compaction::Covered;
 use super::error::OpenError;
 use super::replay::{Last, Replay, Start};
+use super::scope::Scope;
 use super::segment::{SealedSegment, SegmentId, list_segments};
 use super::state::State;
 use crate::durable;
@@ -69,7 +70,7 @@ pub(super) struct Reopened {
 /// Reads the journal in `dir`. Returns the segments before the last, and the last if there is any.
 pub(super) fn recover(dir: &Path) -> Result<(Recovered, Vec<SealedSegment>, Option<Reopened>), OpenError> {
     let segments = list_segments(dir)?;
-    let Start { mut replay, snapshot, damaged } = Replay::start(dir, &segments)?;
+    let Start { mut replay, snapshot, damaged } = Replay::start(dir, &segments, Scope::ALL)?;
     let sealed = seal(dir, &segments)?;
     let covered = snapshot.map(|segment| Covered::new(segment, replay.extent.next));
     let before = replay.extent.segment;

@@ -6,14 +6,16 @@ use router::event::Position;
 
 use super::alike::Alike;
 use super::error::OpenError;
+use super::scope::Scope;
 use super::segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentId, SegmentReader, Step};
 use super::snapshot::{Extent, LoadError, list_snapshots, load_snapshot};
 use super::state::State;
 
-/// The state after some first part of the journal.
+/// The state after some first part of the journal, as far as it is wanted.
 #[derive(Debug)]
-pub(super) struct Replay {
+pub(super) struct Replay<'a> {
     pub(super) state: State,
+    scope: Scope<'a>,
     alike: Alike,
     /// How far that part reaches.
     pub(super) extent: Extent,
@@ -25,8 +27,8 @@ pub(super) struct Replay {
 
 /// Where a replay starts.
 #[derive(Debug)]
-pub(super) struct Start {
-    pub(super) replay: Replay,
+pub(super) struct Start<'a> {
+    pub(super) replay: Replay<'a>,
     /// The snapshot that was used, by the last segment it covers.
     pub(super) snapshot: Option<u64>,
     /// Damaged snapshots that were passed over, newest first.
@@ -47,11 +49,12 @@ pub(super) struct Last {
     pub(super) torn: Option<&'static str>,
 }
 
-impl Replay {
+impl<'a> Replay<'a> {
     /// A journal from its first record on.
-    fn from_nothing() -> Replay {
+    fn from_nothing(scope: Scope<'a>) -> Self {
         Replay {
             state: State::default(),
+            scope,
             alike: Alike::default(),
             extent: Extent { segment: 0, next: Position(1), chain: 0 },
             segments: 0,
@@ -62,20 +65,20 @@ impl Replay {
     /// The newest usable snapshot, or nothing if there never was one. `segments` are those that exist, by number.
     ///
     /// A damaged snapshot is passed over only if every segment since the one before it is still there.
-    pub(super) fn start(dir: &Path, segments: &[SegmentId]) -> Result<Start, OpenError> {
+    pub(super) fn start(dir: &Path, segments: &[SegmentId], scope: Scope<'a>) -> Result<Start<'a>, OpenError> {
         let oldest = segments.first().map(|id| id.number);
         let mut damaged = Vec::new();
-        for snapshot in list_snapshots(dir)? {
-            match load_snapshot(dir, snapshot) {
+        for snapshot in list_snapshots(dir)?.into_iter().filter(|snapshot| scope.allows(*snapshot)) {
+            match load_snapshot(dir, snapshot, scope) {
                 Ok((state, alike, extent)) => {
-                    let replay = Replay { state, alike, extent, segments: 0, records: 0 };
+                    let replay = Replay { state, scope, alike, extent, segments: 0, records: 0 };
                     return Start { replay, snapshot: Some(snapshot), damaged }.reaching(dir, oldest);
                 }
                 Err(LoadError::Refused(error)) => return Err(error),
                 Err(LoadError::Invalid(error)) => damaged.push(error),
             }
         }
-        let start = Start { replay: Replay::from_nothing(), snapshot: None, damaged };
+        let start = Start { replay: Replay::from_nothing(scope), snapshot: None, damaged };
         if segments.is_empty() && start.damaged.is_empty() { Ok(start) } else { start.reaching(dir, oldest) }
     }
 
@@ -88,11 +91,21 @@ impl Replay {
         }
     }
 
+    /// Takes in the segment that is being written, up to where it is durable.
+    pub(super) fn up_to(&mut self, dir: &Path, id: SegmentId, bytes: u64) -> Result<(), OpenError> {
+        let mut reader = self.enter(dir, id)?;
+        let invalid = self.frames_noting(&mut reader, bytes, |_| ())?;
+        match invalid {
+            None if reader.offset() >= bytes => Ok(()),
+            what => Err(OpenError::damaged(reader.path(), reader.offset(), what.unwrap_or("the segment is shorter than it was"))),
+        }
+    }
+
     /// Takes in the last segment.
     pub(super) fn last(&mut self, dir: &Path, id: SegmentId) -> Result<Last, OpenError> {
         let mut reader = self.enter(dir, id)?;
         let mut vouched = SEGMENT_HEADER_LEN;
-        let invalid = self.frames_noting(&mut reader, |durable_up_to| vouched = vouched.max(durable_up_to))?;
+        let invalid = self.frames_noting(&mut reader, u64::MAX, |durable_up_to| vouched = vouched.max(durable_up_to))?;
         let torn = match invalid {
             Some(what) if !reader.only_zeros_follow()? => Some(what),
             _ => None,
@@ -137,12 +150,17 @@ impl Replay {
     }
 
     fn frames(&mut self, reader: &mut SegmentReader) -> Result<Option<&'static str>, OpenError> {
-        self.frames_noting(reader, |_| ())
+        self.frames_noting(reader, u64::MAX, |_| ())
     }
 
-    /// Applies all good frames. Returns why the next is not one, if the file does not end there.
-    fn frames_noting(&mut self, reader: &mut SegmentReader, mut durable_up_to: impl FnMut(u64)) -> Result<Option<&'static str>, OpenError> {
-        loop {
+    /// Applies all good frames that begin before this offset. Returns why the next is not one, if the file does not end there.
+    fn frames_noting(
+        &mut self,
+        reader: &mut SegmentReader,
+        before: u64,
+        mut durable_up_to: impl FnMut(u64),
+    ) -> Result<Option<&'static str>, OpenError> {
+        while reader.offset() < before {
             let path = reader.path().to_path_buf();
             match reader.next_frame()? {
                 Step::End => return Ok(None),
@@ -150,8 +168,10 @@ impl Replay {
                 Step::Frame(frame) => {
                     self.expect(&path, frame.offset, frame.header.first)?;
                     frame.for_each(|record| {
-                        self.state.apply(&record);
-                        self.state.share(&record, &mut self.alike);
+                        if self.scope.concerns(&record) {
+                            self.state.apply(&record);
+                            self.state.share(&record, &mut self.alike);
+                        }
                         self.records += 1;
                     })?;
                     durable_up_to(frame.header.durable_up_to);
@@ -160,6 +180,7 @@ impl Replay {
                 }
             }
         }
+        Ok(None)
     }
 
     fn expect(&self, path: &Path, offset: u64, found: Position) -> Result<(), OpenError> {
@@ -168,9 +189,9 @@ impl Replay {
     }
 }
 
-impl Start {
+impl<'a> Start<'a> {
     /// Refuses a start that the segments do not reach back to.
-    fn reaching(mut self, dir: &Path, oldest: Option<u64>) -> Result<Start, OpenError> {
+    fn reaching(mut self, dir: &Path, oldest: Option<u64>) -> Result<Start<'a>, OpenError> {
         let wanted = self.replay.extent.segment + 1;
         if oldest.is_some_and(|oldest| oldest <= wanted) {
             return Ok(self);

@@ -254,6 +254,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::journal::scope::Scope;
     use crate::journal::test_records::{any_record, one_of_each, only_in_version_2, only_in_version_3};
 
     const EXTENT: Extent = Extent { segment: 3, next: Position(17), chain: 0xdead_beef };
@@ -280,7 +281,7 @@ mod tests {
         for (state, version) in [(old, 1), (second, 2), (some_state(), 3)] {
             let (dir, bytes) = stored(&state);
             assert_eq!(bytes[8..10], [version, 0]);
-            assert_eq!(load_snapshot(dir.path(), 3).unwrap().0, state);
+            assert_eq!(load_snapshot(dir.path(), 3, Scope::ALL).unwrap().0, state);
         }
     }
 
@@ -290,7 +291,7 @@ mod tests {
         fs::write(snapshot_path(dir.path(), 10), &bytes).unwrap();
         fs::write(dir.path().join("000000000011.snapshot.tmp"), &bytes).unwrap();
         assert_eq!(list_snapshots(dir.path()).unwrap(), [10, 3]);
-        assert!(matches!(load_snapshot(dir.path(), 10), Err(LoadError::Invalid(_))), "its name is not what it covers");
+        assert!(matches!(load_snapshot(dir.path(), 10, Scope::ALL), Err(LoadError::Invalid(_))), "its name is not what it covers");
     }
 
     #[test]
@@ -301,12 +302,12 @@ mod tests {
             let mut changed = bytes.clone();
             changed[index] ^= 0x80;
             fs::write(&path, &changed).unwrap();
-            assert!(matches!(load_snapshot(dir.path(), 3), Err(LoadError::Invalid(_))), "byte {index}");
+            assert!(matches!(load_snapshot(dir.path(), 3, Scope::ALL), Err(LoadError::Invalid(_))), "byte {index}");
             fs::write(&path, &bytes[..index]).unwrap();
-            assert!(matches!(load_snapshot(dir.path(), 3), Err(LoadError::Invalid(_))), "length {index}");
+            assert!(matches!(load_snapshot(dir.path(), 3, Scope::ALL), Err(LoadError::Invalid(_))), "length {index}");
         }
         fs::write(&path, [&bytes[..], &[0]].concat()).unwrap();
-        assert!(matches!(load_snapshot(dir.path(), 3), Err(LoadError::Invalid(_))));
+        assert!(matches!(load_snapshot(dir.path(), 3, Scope::ALL), Err(LoadError::Invalid(_))));
     }
 
     #[test]
@@ -316,7 +317,7 @@ mod tests {
         let checksum = crc32c::crc32c(&bytes[..36]);
         bytes[36..40].copy_from_slice(&checksum.to_le_bytes());
         fs::write(snapshot_path(dir.path(), 3), &bytes).unwrap();
-        let Err(LoadError::Refused(error)) = load_snapshot(dir.path(), 3) else { panic!("refused") };
+        let Err(LoadError::Refused(error)) = load_snapshot(dir.path(), 3, Scope::ALL) else { panic!("refused") };
         assert!(matches!(error, OpenError::NewerFormat { what: "snapshot", version: 4, known: 3, .. }), "{error}");
     }
 
@@ -328,7 +329,7 @@ mod tests {
             let mut state = State::default();
             records.iter().for_each(|record| state.apply(record));
             let (dir, bytes) = stored(&state);
-            let (loaded, _, extent) = load_snapshot(dir.path(), 3).unwrap();
+            let (loaded, _, extent) = load_snapshot(dir.path(), 3, Scope::ALL).unwrap();
             prop_assert_eq!(&loaded, &state);
             prop_assert_eq!(extent, EXTENT);
             write_snapshot(dir.path(), &loaded, EXTENT).unwrap();
@@ -361,7 +362,7 @@ mod tests {
             hostile.extend_from_slice(&body);
             hostile.extend_from_slice(&bytes[start + SECTION_HEADER..]);
             fs::write(snapshot_path(dir.path(), 3), &hostile).unwrap();
-            let _ = load_snapshot(dir.path(), 3);
+            let _ = load_snapshot(dir.path(), 3, Scope::ALL);
         }
     }
 }

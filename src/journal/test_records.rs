@@ -15,7 +15,7 @@ use router::event::{Event, EventId, NewEvent, Source};
 use router::journal::{DescribeKind, HandlerKind, Record, RetireReason, Subscription};
 
 /// Session `number`, in one of the shapes that options and address families allow. From 10 on its device knows no connection ids.
-pub(super) fn session(number: u8) -> StoredSession {
+pub(crate) fn session(number: u8) -> StoredSession {
     let final_flight = FinalFlight { verify: [number ^ 0x33; 12], message_sequence: 7, record_sequence: number.into() };
     let v6 = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number.into()), 5684, 3, 2);
     StoredSession {
@@ -102,7 +102,7 @@ pub(super) fn only_in_version_2() -> [Record; 4] {
 }
 
 /// An owner is told that a device comes or goes.
-pub(super) fn status(device: DeviceId, text: &str) -> Arc<Event> {
+pub(crate) fn status(device: DeviceId, text: &str) -> Arc<Event> {
     let event = Event { source: Source::Device(device), name: "spark/status".into(), data: Some(text.into()), ..(*event(7)).clone() };
     Arc::new(event)
 }

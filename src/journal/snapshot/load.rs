@@ -22,6 +22,7 @@ use crate::journal::alike::Alike;
 use crate::journal::error::OpenError;
 use crate::journal::ordered::Ordered;
 use crate::journal::record;
+use crate::journal::scope::Scope;
 use crate::journal::state::{Device, Devices, Kept, RECENT_LEN_MAX, Retired, RetiredSessions, Session, Sessions, State};
 use crate::journal::wire::{Malformed, Take};
 
@@ -41,17 +42,18 @@ pub(in crate::journal) enum LoadError {
     Refused(OpenError),
 }
 
-/// Reads the snapshot that covers segments up to `segment`: sessions on one thread and devices on another, for that is most of a start.
-pub(in crate::journal) fn load_snapshot(dir: &Path, segment: u64) -> Result<(State, Alike, Extent), LoadError> {
-    let mut source = Source::open(snapshot_path(dir, segment))?;
+/// Reads what is wanted of the snapshot that covers segments up to `segment`: sessions on one thread and devices on another, for that is most of a start.
+pub(in crate::journal) fn load_snapshot(dir: &Path, segment: u64, scope: Scope<'_>) -> Result<(State, Alike, Extent), LoadError> {
+    let mut source = Source::open(snapshot_path(dir, segment), scope)?;
     let (version, extent) = source.header()?;
     if extent.segment != segment {
         return Err(source.invalid(Malformed("the file name and the snapshot header disagree")));
     }
     let sections = source.sections(sections_of(version))?;
     let path = source.path.clone();
-    let (sessions, devices) = thread::scope(|scope| {
-        let devices = thread::Builder::new().name("load".to_owned()).spawn_scoped(scope, || Source::open(path)?.all_devices(&sections));
+    let (sessions, devices) = thread::scope(|threads| {
+        let devices =
+            thread::Builder::new().name("load".to_owned()).spawn_scoped(threads, || Source::open(path, scope)?.all_devices(&sections));
         let sessions = source.all_sessions(&sections);
         let failed = |error| LoadError::Refused(OpenError::io("start a thread to read", &source.path)(error));
         let devices = devices.map_err(failed).and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
@@ -74,7 +76,9 @@ struct Section {
 }
 
 /// Reads a snapshot from front to back, in chunks.
-struct Source {
+struct Source<'a> {
+    /// Entries of other devices are passed over.
+    scope: Scope<'a>,
     file: File,
     path: PathBuf,
     /// Bytes of the file or, within a section, of the section that have not been read from the file.
@@ -87,15 +91,15 @@ struct Source {
     at: usize,
 }
 
-impl Source {
-    fn open(path: PathBuf) -> Result<Self, LoadError> {
+impl<'a> Source<'a> {
+    fn open(path: PathBuf, scope: Scope<'a>) -> Result<Self, LoadError> {
         let refused = |doing| {
             let path = &path;
             move |source| LoadError::Refused(OpenError::io(doing, path)(source))
         };
         let file = File::open(&path).map_err(refused("open"))?;
         let left = file.metadata().map_err(refused("examine"))?.len();
-        Ok(Self { file, path, left, consumed: 0, checksum: 0, buffer: Vec::new(), at: 0 })
+        Ok(Self { scope, file, path, left, consumed: 0, checksum: 0, buffer: Vec::new(), at: 0 })
     }
 
     fn invalid(&self, Malformed(what): Malformed) -> LoadError {
@@ -241,13 +245,18 @@ impl Source {
         }
         let devices = Ordered::from_first(keys, values);
         let mut devices = devices.ok_or_else(|| self.invalid(Malformed("devices that are not in order")))?;
+        let scope = self.scope;
         if let Some(narrowed) = sections.get(5) {
             let take = |from: &mut Take<'_>| {
                 let (device, subscription) = (from.device()?, record::take_subscription(from)?);
                 Ok((device, Subscription { publisher: Some(from.device()?), ..subscription }))
             };
             self.section(*narrowed, |source, count| {
-                source.sized(count, take, |(device, subscription)| devices.get_or_default(device).subscribe(subscription))
+                source.sized(count, take, |(device, subscription)| {
+                    if scope.includes(device) {
+                        devices.get_or_default(device).subscribe(subscription);
+                    }
+                })
             })?;
         }
         Ok((devices, alike))
@@ -267,8 +276,11 @@ impl Source {
         Ok(content)
     }
 
-    /// Room for `count` entries of at least so many bytes, but not for more than the section can have.
+    /// Room for `count` entries of at least so many bytes, but not for more than the section can have; for none if it is not known how many are wanted.
     fn room<K, V>(&self, count: u64, entry: usize) -> Result<Listed<K, V>, LoadError> {
+        if !self.scope.is_all() {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let possible = usize::try_from(count.min(self.left / entry as u64)).map_err(|_| self.invalid(Malformed("more than memory")))?;
         Ok((Vec::with_capacity(possible), Vec::with_capacity(possible)))
     }
@@ -308,10 +320,12 @@ impl Source {
     }
 
     fn sessions(&mut self, count: u64) -> Result<Listed<ConnectionId, Session>, LoadError> {
-        let (mut keys, mut values) = self.room(count, SESSION_ENTRY)?;
+        let (scope, (mut keys, mut values)) = (self.scope, self.room(count, SESSION_ENTRY)?);
         self.fixed(count, SESSION_ENTRY, take_session, |(stored, highest)| {
-            keys.push(stored.connection);
-            values.push(Some(Session { stored, highest, recent: Vec::new() }));
+            if scope.includes(stored.identity.device) {
+                keys.push(stored.connection);
+                values.push(Some(Session { stored, highest, recent: Vec::new() }));
+            }
         })?;
         Ok((keys, values))
     }
@@ -321,21 +335,25 @@ impl Source {
             let (stored, highest) = take_session(from)?;
             Ok(Retired { stored, highest, reason: record::take_reason(from)?, at: from.time()? })
         };
-        let mut retired = RetiredSessions::new();
+        let (scope, mut retired) = (self.scope, RetiredSessions::new());
         self.fixed(count, RETIRED_ENTRY, take, |entry| {
-            retired.insert(entry.stored.connection, entry);
+            if scope.includes(entry.stored.identity.device) {
+                retired.insert(entry.stored.connection, entry);
+            }
         })?;
         Ok(retired)
     }
 
     fn devices(&mut self, alike: &mut Alike, count: u64) -> Result<Listed<DeviceId, Device>, LoadError> {
-        let (mut keys, mut values) = self.room(count, DEVICE_ENTRY_MIN)?;
+        let (scope, (mut keys, mut values)) = (self.scope, self.room(count, DEVICE_ENTRY_MIN)?);
         self.sized(
             count,
-            |from| take_device(from, alike),
-            |(id, device)| {
-                keys.push(id);
-                values.push(Some(device));
+            |from| take_device(from, scope, alike),
+            |entry| {
+                if let Some((id, device)) = entry {
+                    keys.push(id);
+                    values.push(Some(device));
+                }
             },
         )?;
         Ok((keys, values))
@@ -382,15 +400,20 @@ fn take_recent(from: &mut Take<'_>) -> Result<(ConnectionId, Vec<(u16, u64)>), M
     Ok((connection, recent))
 }
 
-fn take_device(from: &mut Take<'_>, alike: &mut Alike) -> Result<(DeviceId, Device), Malformed> {
+/// A device, if it is wanted.
+fn take_device(from: &mut Take<'_>, scope: Scope<'_>, alike: &mut Alike) -> Result<Option<(DeviceId, Device)>, Malformed> {
     let id = from.device()?;
+    if !scope.includes(id) {
+        from.0 = &[];
+        return Ok(None);
+    }
     // A Hello has the device's id in it.
     let hello = take_kept(from, |payload| payload.into())?;
     let mut describe = |payload: &[u8]| alike.payload(payload);
     let (system, application) = (take_kept(from, &mut describe)?, take_kept(from, &mut describe)?);
     let (metrics, goodbye) = (take_kept(from, |payload| payload.into())?, take_kept(from, |payload| payload.into())?);
     let subscriptions = alike.take_subscriptions(from)?;
-    Ok((id, Device { hello, system, application, metrics, goodbye, subscriptions, online: None }))
+    Ok(Some((id, Device { hello, system, application, metrics, goodbye, subscriptions, online: None })))
 }
 
 fn take_kept(from: &mut Take<'_>, hold: impl FnOnce(&[u8]) -> Arc<[u8]>) -> Result<Option<Kept>, Malformed> {
