@@ -1,6 +1,8 @@
 //! Bounded queues between threads. A mailbox has one lane per producer, so that nobody waits for anybody: a producer whose lane is full is told
 //! so at once, and one that is frozen in the middle of a push stops no one else.
 //!
+//! A producer that does not come back can be replaced: its lane is [exchanged](Exchange) for another's, and whatever it still says is refused.
+//!
 //! A consumer sleeps on an event file descriptor, which it can wait for together with a socket. A producer makes the system call that wakes it
 //! only if it sleeps; being woken costs the consumer none besides the one it slept in.
 
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use prometheus::IntCounter;
 
 /// A mailbox under construction: lanes are made before its thread starts.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Mailbox<T> {
     next: usize,
     bell: Arc<Bell>,
     epoll: Epoll,
+    /// Lanes of producers that were replaced.
+    fenced: Vec<Fenced<T>>,
 }
 
 /// One producer's end.
@@ -38,11 +43,37 @@ pub struct Lane<T> {
     pushed: bool,
 }
 
+/// Which of a mailbox's lanes is whose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LanePlace(usize);
+
+/// The other end of a lane that was made when its mailbox was in use already. It has to be brought there.
+#[derive(Debug)]
+pub struct Exchange<T> {
+    place: LanePlace,
+    queue: rtrb::Consumer<T>,
+    refused: IntCounter,
+}
+
+/// The lane of a producer that was replaced, until that is gone. What still comes in it is refused, and counted.
+#[derive(Debug)]
+struct Fenced<T> {
+    queue: rtrb::Consumer<T>,
+    refused: IntCounter,
+}
+
 /// What a consumer sleeps on.
 #[derive(Debug)]
 pub struct Bell {
     event: EventFd,
     sleeping: AtomicBool,
+}
+
+impl LanePlace {
+    /// So many places further.
+    pub fn after(self, places: usize) -> Self {
+        Self(self.0 + places)
+    }
 }
 
 impl<T> MailboxBuilder<T> {
@@ -59,16 +90,33 @@ impl<T> MailboxBuilder<T> {
         Lane { queue, bell: Arc::clone(&self.bell), pushed: false }
     }
 
+    /// The place that the next lane will have.
+    pub fn next_place(&self) -> LanePlace {
+        LanePlace(self.lanes.len())
+    }
+
+    /// What wakes the mailbox that this becomes.
+    pub fn bell(&self) -> Arc<Bell> {
+        Arc::clone(&self.bell)
+    }
+
     /// The consumer's end, once all lanes are made.
     pub fn build(self) -> io::Result<Mailbox<T>> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         // Edge-triggered: every ring is an edge, and the event need not be read before the next sleep.
         epoll.add(&self.bell.event, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
-        Ok(Mailbox { lanes: self.lanes, next: 0, bell: self.bell, epoll })
+        Ok(Mailbox { lanes: self.lanes, next: 0, bell: self.bell, epoll, fenced: Vec::new() })
     }
 }
 
 impl<T> Lane<T> {
+    /// A lane into the mailbox that `bell` wakes, instead of the one at `place`, and what its consumer has to [do](Mailbox::exchange) for it. What the
+    /// former producer still sends counts as `refused`.
+    pub fn instead_of(place: LanePlace, bell: &Arc<Bell>, capacity: usize, refused: IntCounter) -> (Self, Exchange<T>) {
+        let (queue, end) = rtrb::RingBuffer::new(capacity);
+        (Self { queue, bell: Arc::clone(bell), pushed: false }, Exchange { place, queue: end, refused })
+    }
+
     /// Adds an item; gives it back if there is no room. [`Lane::ring`] must follow the last of a batch.
     pub fn push(&mut self, item: T) -> Result<(), T> {
         self.pushed = true;
@@ -93,6 +141,9 @@ impl<T> Lane<T> {
 impl<T> Mailbox<T> {
     /// Takes at most `limit` items, lane by lane in turn, so that a full lane does not starve the others; what these leave of the limit is its own.
     pub fn drain(&mut self, limit: usize, mut take: impl FnMut(T)) -> usize {
+        if !self.fenced.is_empty() {
+            self.refuse_fenced();
+        }
         let lanes = self.lanes.len().max(1);
         let mut taken = 0;
         loop {
@@ -112,6 +163,27 @@ impl<T> Mailbox<T> {
         }
         self.next = (self.next + 1) % lanes;
         taken
+    }
+
+    /// Takes what comes from another producer instead of the one that had this lane until now. From here on nothing of that one is taken, not even what
+    /// it has sent already.
+    pub fn exchange(&mut self, Exchange { place: LanePlace(place), queue, refused }: Exchange<T>) {
+        if let Some(lane) = self.lanes.get_mut(place) {
+            let queue = std::mem::replace(lane, queue);
+            self.fenced.push(Fenced { queue, refused });
+            self.refuse_fenced();
+        }
+    }
+
+    /// Empties the lanes of producers that were replaced, and lets go of those whose producers are gone.
+    fn refuse_fenced(&mut self) {
+        self.fenced.retain_mut(|Fenced { queue, refused }| {
+            let is_gone = queue.is_abandoned();
+            while queue.pop().is_ok() {
+                refused.inc();
+            }
+            !is_gone
+        });
     }
 
     /// Whether there is nothing to take.
@@ -187,6 +259,32 @@ mod tests {
         assert_eq!(mailbox.drain(30, |item| taken.push(item)), 13);
         taken.retain(|n| *n < 100);
         assert_eq!(taken, (0..40).collect::<Vec<_>>(), "in order");
+    }
+
+    #[test]
+    fn of_a_producer_that_was_replaced_nothing_is_taken_any_more() {
+        let mut builder = MailboxBuilder::new().unwrap();
+        let mut other = builder.lane(4);
+        let (place, bell) = (builder.next_place(), builder.bell());
+        let mut old = builder.lane(4);
+        let mut mailbox = builder.build().unwrap();
+        let refused = IntCounter::new("refused", "refused").unwrap();
+        let (mut new, exchange) = Lane::instead_of(place, &bell, 4, refused.clone());
+        (1..=2).for_each(|n| old.push(n).unwrap());
+        new.push(11).unwrap();
+        mailbox.exchange(exchange);
+        assert!(!mailbox.is_empty(), "what the new one sent before waits");
+        old.push(3).unwrap();
+        new.push(12).unwrap();
+        other.push(21).unwrap();
+        let mut taken = Vec::new();
+        mailbox.drain(9, |item| taken.push(item));
+        taken.sort_unstable();
+        assert_eq!((taken, refused.get()), (vec![11, 12, 21], 3));
+        (0..3).for_each(|n| old.push(n).unwrap());
+        assert!(mailbox.is_empty(), "nobody wakes for it");
+        drop(old);
+        assert_eq!((mailbox.drain(9, |_| {}), refused.get(), mailbox.fenced.len()), (0, 6, 0));
     }
 
     #[test]
