@@ -56,6 +56,8 @@ pub struct Config {
     pub journal: Journal,
     /// What is kept of what devices said.
     pub history: History,
+    /// What is done about threads that stall.
+    pub watchdog: Watchdog,
     /// Logs.
     pub log: Log,
 }
@@ -192,6 +194,13 @@ impl History {
     pub fn age_ms(&self) -> u64 {
         u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// What is done about threads that stall.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watchdog {
+    /// A shard that stalls alone is taken over by another thread.
+    pub takeover: bool,
 }
 
 /// Logs.

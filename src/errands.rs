@@ -1,11 +1,14 @@
-//! Errands of shards: what needs the registry, done away from the threads that serve devices.
+//! Errands of shards: what needs the registry, done away from the threads that serve devices. What a thread asks for that has its shard no more is not
+//! done.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use firmware_protocol::entropy::Entropy;
 use firmware_protocol::id::DeviceId;
+use prometheus::IntCounter;
 use router::device::Link;
+use router::epoch::Tenure;
 use router::errand::{Claim, Errand, Outcome, Task, Verdict};
 use router::shard::Input;
 use tokio::sync::Semaphore;
@@ -27,10 +30,24 @@ const RANDOM_BYTES: usize = 20;
 /// How long to wait before a shard whose lane is full is told again.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Runs errands until the shards are gone. Claims wait for the registry, each by itself: nothing else waits behind them.
-pub async fn run(registry: Registry, plane: Arc<DataPlaneHandle>, mut errands: Receiver<Errand>) {
+/// An errand, and who asks for it.
+#[derive(Debug)]
+pub struct Asked {
+    /// The time of the thread that does, with its shard.
+    pub by: Tenure,
+    /// The errand.
+    pub errand: Errand,
+}
+
+/// Runs errands until the shards are gone. Claims wait for the registry, each by itself: nothing else waits behind them. `refused` counts those of threads
+/// that have their shard no more.
+pub async fn run(registry: Registry, plane: Arc<DataPlaneHandle>, mut errands: Receiver<Asked>, refused: IntCounter) {
     let (registry, turns) = (registry.with_patience(CLAIM_PATIENCE), Arc::new(Semaphore::new(CLAIMS_MAX)));
-    while let Some(errand) = errands.recv().await {
+    while let Some(Asked { by, errand }) = errands.recv().await {
+        if by.is_over() {
+            refused.inc();
+            continue;
+        }
         let (registry, plane) = (registry.clone(), Arc::clone(&plane));
         if !matches!(errand.task, Task::Claim(_)) {
             attempt(&registry, &plane, errand).await;

@@ -26,6 +26,7 @@ use crate::journal::{Events, EventsError, Tail, TailRead};
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::FanOutMetrics;
 use crate::shards::{Reply, SubscribedOwners};
+use crate::takeover::{Answer, FanOutHandover};
 use crate::watchdog::Watched;
 
 /// Most events that a shard was sent and has not offered to its devices yet: the room in its lane.
@@ -55,6 +56,8 @@ pub enum ToFanOut {
         /// What became of which.
         fates: Vec<(Position, Fate)>,
     },
+    /// Another thread takes a shard over.
+    TakeOver(Box<FanOutHandover>),
 }
 
 /// The fan-out.
@@ -115,7 +118,7 @@ impl FanOut {
     /// Takes what it was told.
     fn listen(&mut self) {
         self.watched.enter(Stage::Mailbox);
-        let (lines, newest) = (&mut self.lines, &mut self.heartbeat);
+        let (lines, newest, mut takeovers) = (&mut self.lines, &mut self.heartbeat, Vec::new());
         self.mailbox.drain(MESSAGES, |message| match message {
             ToFanOut::Heartbeat(heartbeat) => *newest = Some(heartbeat),
             ToFanOut::Committed => {}
@@ -124,8 +127,20 @@ impl FanOut {
                     line.told(taken, &fates);
                 }
             }
+            ToFanOut::TakeOver(takeover) => takeovers.push(*takeover),
         });
+        takeovers.into_iter().for_each(|takeover| self.take_over(takeover));
         self.watched.pass(Stage::Mailbox, self.heartbeat);
+    }
+
+    /// Goes on with another thread of a shard. It is sent everything whose fate is not known.
+    fn take_over(&mut self, FanOutHandover { shard, from_shard, to_shard, mut answer }: FanOutHandover) {
+        self.mailbox.exchange(from_shard);
+        if let Some(line) = self.lines.get_mut(shard) {
+            line.begin_again(to_shard, &self.events, self.front.reached());
+        }
+        // Whoever waits has made room for it.
+        let _ = answer.send(Answer::FanOut);
     }
 
     /// Reads on. `true` if there is more to read at once.

@@ -6,7 +6,7 @@ mod socket;
 use std::collections::BTreeMap;
 use std::hint;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -90,18 +90,21 @@ impl Gate {
     }
 }
 
-/// The gates of all threads that are watched, and of the watchdog.
+/// The gates of all threads that are watched, of the watchdog and of what takes over for it: one for each, and one more for each thread that took the place
+/// of another. A fault is for the newest; all are thawed at once.
 #[derive(Clone, Debug)]
-pub struct Faults(Arc<BTreeMap<String, Arc<Gate>>>);
+pub struct Faults(Arc<BTreeMap<String, Mutex<Vec<Arc<Gate>>>>>);
 
 /// Name of the watchdog, which is no part of its own board.
 pub const WATCHDOG: &str = "watchdog";
+/// Name of the thread that gives shards to other threads.
+pub const TAKEOVER: &str = "takeover";
 
 impl Faults {
-    /// A gate for each part on `board`, and one for the watchdog.
+    /// A gate for each part on `board`, and for those who watch them.
     pub fn new(board: &Board) -> Self {
-        let names = board.rows().iter().map(|row| row.part().to_string()).chain([WATCHDOG.to_owned()]);
-        Self(Arc::new(names.map(|name| (name, Arc::default())).collect()))
+        let names = board.rows().iter().map(|row| row.part().to_string()).chain([WATCHDOG, TAKEOVER].map(str::to_owned));
+        Self(Arc::new(names.map(|name| (name, Mutex::new(vec![Arc::default()]))).collect()))
     }
 
     /// The gate of a part.
@@ -111,7 +114,22 @@ impl Faults {
 
     /// The gate of that name; one that nothing comes through if there is none.
     pub fn named(&self, name: &str) -> Arc<Gate> {
-        self.0.get(name).map(Arc::clone).unwrap_or_default()
+        self.gates(name).and_then(|gates| gates.last().map(Arc::clone)).unwrap_or_default()
+    }
+
+    /// The gate of a thread that takes the place of another. What was done to that one is not done to it.
+    pub fn next_gate(&self, part: Part) -> Arc<Gate> {
+        let gate = Arc::default();
+        if let Some(mut gates) = self.gates(&part.to_string()) {
+            // Those of threads that are gone are held by nobody else.
+            gates.retain(|former| Arc::strong_count(former) > 1);
+            gates.push(Arc::clone(&gate));
+        }
+        gate
+    }
+
+    fn gates(&self, name: &str) -> Option<MutexGuard<'_, Vec<Arc<Gate>>>> {
+        self.0.get(name).map(|gates| gates.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Does what a line says: `freeze|spin|panic PART STAGE` or `thaw PART`.
@@ -120,13 +138,13 @@ impl Faults {
     /// It says nothing that can be done; what is the matter with it.
     pub fn perform(&self, line: &str) -> Result<(), String> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let gate = |name: &str| self.0.get(name).ok_or_else(|| format!("no part is called {name}"));
+        let gates = |name: &str| self.gates(name).ok_or_else(|| format!("no part is called {name}"));
         match words[..] {
-            ["thaw", part] => gate(part)?.clear(),
+            ["thaw", part] => gates(part)?.iter().for_each(|gate| gate.clear()),
             [fault, part, stage] => {
                 let fault = Fault::named(fault).ok_or_else(|| format!("no fault is called {fault}"))?;
                 let stage = Stage::named(stage).ok_or_else(|| format!("no stage is called {stage}"))?;
-                gate(part)?.set(stage, fault);
+                gates(part)?.last().into_iter().for_each(|gate| gate.set(stage, fault));
             }
             _ => return Err("a line is FAULT PART STAGE, or thaw PART".to_owned()),
         }
@@ -158,6 +176,19 @@ mod tests {
             faults.perform("thaw shard-3").unwrap();
         });
         assert!(through.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn what_was_done_to_a_thread_is_not_done_to_the_one_in_its_place() {
+        let faults = Faults::new(&Board::new([Part::Shard(3)]));
+        let old = faults.gate(Part::Shard(3));
+        faults.perform("freeze shard-3 apply").unwrap();
+        let new = faults.next_gate(Part::Shard(3));
+        new.pass(Stage::Apply);
+        faults.perform("freeze shard-3 output").unwrap();
+        assert_eq!([&old, &new].map(|gate| gate.stage.load(Ordering::Relaxed)), [Stage::Apply, Stage::Output].map(|stage| stage as u8));
+        faults.perform("thaw shard-3").unwrap();
+        assert_eq!([old, new].map(|gate| gate.stage.load(Ordering::Relaxed)), [NONE; 2]);
     }
 
     #[test]

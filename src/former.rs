@@ -95,7 +95,7 @@ pub(crate) fn hello(known: &Device) -> Option<Hello> {
 }
 
 /// The device's goodbye, unless a session or a Hello came after it. Whether it woke and resumed its session without a word is not known here.
-fn left(known: &Device, established_at: UnixMillis) -> Option<Left> {
+pub(crate) fn left(known: &Device, established_at: UnixMillis) -> Option<Left> {
     let kept = known.goodbye.as_ref()?;
     let began = known.hello.as_ref().map_or(established_at, |hello| hello.at.max(established_at));
     Some(Left { at: kept.at, goodbye: Goodbye::parse(&kept.payload)? }).filter(|left| left.at >= began)

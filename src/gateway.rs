@@ -17,8 +17,8 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::api::gateway::{CallError, Gateway, HistoryUnavailable, Later, Presence, PublishError};
 use crate::history::{HistoryError, Record, Store};
 use crate::metrics::CallMetrics;
-use crate::server::DataPlaneHandle;
-use crate::shards::Reply;
+use crate::server::{DataPlaneHandle, NoAnswer};
+use crate::shards::{Reply, shard_of};
 use crate::streams::{EventStream, StreamFilter};
 
 /// Readers of the history at the same time; the others wait.
@@ -48,10 +48,13 @@ impl Devices {
     async fn ask_shard(&self, device: DeviceId, ask: Ask, deadline: Instant) -> Result<Answer, CallError> {
         let (sender, receiver) = oneshot::channel();
         let deadline = self.plane.clock.at(deadline);
-        if !self.plane.tell(device, Input::Ask { device, ask, deadline, reply: Reply::Answer(sender) }) {
-            return Err(CallError::Busy);
+        let shard = shard_of(device, self.plane.shards());
+        let asked = self.plane.ask_shard(shard, Input::Ask { device, ask, deadline, reply: Reply::Answer(sender) });
+        match asked.ok_or(CallError::Busy)?.answer(receiver).await {
+            Ok(answer) => answer.map_err(call_error),
+            Err(NoAnswer::Refused) => Err(CallError::Unavailable),
+            Err(NoAnswer::TakenOver) => Err(CallError::Interrupted),
         }
-        receiver.await.map_err(|_| CallError::Unavailable)?.map_err(call_error)
     }
 
     /// Reads on a thread that may wait for the disk, and only on a few of them.
@@ -110,9 +113,13 @@ impl Gateway for Devices {
             debug_assert!(!is_system_name(&event.name), "the API refuses reserved names");
             let (sender, receiver) = oneshot::channel();
             let shard = usize::try_from(event.owner.0).unwrap_or_default() % self.plane.shards();
-            let position = match self.plane.tell_shard(shard, Input::Publish { event, reply: Reply::Published(sender) }) {
-                true => receiver.await.map_err(|_| PublishError::Busy),
-                false => Err(PublishError::Busy),
+            let asked = self.plane.ask_shard(shard, Input::Publish { event, reply: Reply::Published(sender) });
+            let position = match asked {
+                Some(asked) => asked.answer(receiver).await.map_err(|none| match none {
+                    NoAnswer::Refused => PublishError::Busy,
+                    NoAnswer::TakenOver => PublishError::Interrupted,
+                }),
+                None => Err(PublishError::Busy),
             };
             self.metrics.ended("publish", if position.is_ok() { "ok" } else { "failed" });
             position

@@ -37,6 +37,7 @@ pub mod stock;
 pub mod store;
 pub mod strangers;
 pub mod streams;
+pub mod takeover;
 pub mod terminators;
 pub mod waiting_room;
 pub mod watchdog;

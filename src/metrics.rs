@@ -13,6 +13,7 @@ use prometheus::core::Collector;
 use prometheus::{
     Counter, CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use router::epoch::Epoch;
 use router::fate::{Fate, Fates};
 
 use crate::api::{ApiSeries, Counters};
@@ -140,6 +141,15 @@ pub struct ShardMetrics {
 /// What callers of the API asked of devices, and what came of it.
 #[derive(Clone, Debug)]
 pub struct CallMetrics(IntCounterVec);
+
+/// What takeovers of shards come to.
+#[derive(Clone, Debug)]
+pub struct TakeoverMetrics {
+    takeovers: IntCounter,
+    last_at: IntGauge,
+    epochs: IntGaugeVec,
+    fenced: IntCounterVec,
+}
 
 /// What the fan-out to subscribed devices counts.
 #[derive(Clone, Debug)]
@@ -400,6 +410,21 @@ impl Metrics {
         self.gauge("holdfast_started_after_crash", help).set(i64::from(after_crash));
     }
 
+    /// Metrics of takeovers.
+    pub fn takeovers(&self) -> TakeoverMetrics {
+        TakeoverMetrics {
+            takeovers: self.counter("holdfast_takeovers_total", "Shards that had stalled and were taken over by another thread."),
+            last_at: self.gauge("holdfast_takeover_timestamp_seconds", "When a shard was last taken over."),
+            epochs: self.gauges("holdfast_shard_epoch", "The how manieth thread of a shard it is that counts.", "shard"),
+            fenced: self.counters_of(
+                "holdfast_fenced_messages_total",
+                "What threads said that had their shard no more, and who refused it.",
+                "by",
+                &["journal", "terminator", "fan_out", "errands", "api"],
+            ),
+        }
+    }
+
     /// Metrics of the fan-out.
     pub fn fan_out(&self) -> FanOutMetrics {
         FanOutMetrics {
@@ -574,6 +599,25 @@ impl ShardMetrics {
                 self.deliveries.with_label_values(&[&label(fate.name())]).inc_by(count);
             }
         }
+    }
+}
+
+impl TakeoverMetrics {
+    /// What is refused by one of those who listen to shards.
+    pub fn fenced(&self, by: &str) -> IntCounter {
+        self.fenced.with_label_values(&[by])
+    }
+
+    /// One begins, for this shard and with this epoch.
+    pub fn began(&self, now: UnixMillis, shard: usize, epoch: Epoch) {
+        self.takeovers.inc();
+        self.last_at.set(i64::from(now.seconds()));
+        self.epoch(shard, epoch);
+    }
+
+    /// Another thread counts for a shard.
+    pub fn epoch(&self, shard: usize, Epoch(epoch): Epoch) {
+        self.epochs.with_label_values(&[shard.to_string()]).set(i64::try_from(epoch).unwrap_or(i64::MAX));
     }
 }
 

@@ -8,7 +8,7 @@ mod operations;
 mod recovery;
 mod run;
 
-pub use data_plane::{DataPlane, DataPlaneHandle};
+pub use data_plane::{DataPlane, DataPlaneHandle, NoAnswer, Pass};
 pub use run::run;
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! One thread per shard: it waits for its mailbox, lets the shard decide, and passes on what comes of it.
+//! One thread per shard: it waits for its mailbox, lets the shard decide, and passes on what comes of it, until it shall stop or another has its shard.
 
 mod subscribed;
 
@@ -14,6 +14,7 @@ use firmware_protocol::time::{Millis, Now};
 use prometheus::IntCounter;
 use router::ask::{Answer, AskError};
 use router::device::{DeviceView, Link};
+use router::epoch::Tenure;
 use router::errand::Errand;
 use router::event::{Event, Position};
 use router::fate::{Fate, Fates};
@@ -27,6 +28,7 @@ use tokio::sync::oneshot;
 pub use self::subscribed::{SubscribedOwners, Wanting};
 
 use crate::clock::Clock;
+use crate::errands::Asked;
 use crate::fan_out::{ToFanOut, UNTAKEN_MAX};
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::ShardMetrics;
@@ -112,6 +114,18 @@ impl ToShards {
         taken
     }
 
+    /// From now on `shard` is another thread, at the end of `lane`.
+    pub fn replace(&mut self, shard: usize, lane: Lane<Input<Reply>>) {
+        if let Some(place) = self.lanes.get_mut(shard) {
+            *place = lane;
+        }
+    }
+
+    /// Number of shards.
+    pub fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// Wakes the shards that were told something.
     pub fn ring(&mut self) {
         self.lanes.iter_mut().for_each(Lane::ring);
@@ -129,7 +143,7 @@ pub struct ShardLanes {
     /// To the journal.
     pub writer: Lane<ToWriter>,
     /// To whoever runs errands.
-    pub errands: Sender<Errand>,
+    pub errands: Sender<Asked>,
     /// To the fan-out.
     pub fan_out: Lane<ToFanOut>,
 }
@@ -147,6 +161,7 @@ pub struct ShardThread {
     processed: IntCounter,
     subscribed: Arc<SubscribedOwners>,
     watched: Watched,
+    tenure: Tenure,
     /// Retirements that found a full lane.
     retirements: Vec<(Link, RetireReason)>,
     /// Errands that nobody took.
@@ -170,7 +185,7 @@ struct Held {
 }
 
 impl ShardThread {
-    /// A thread's worth of the shard with number `index`.
+    /// A thread's worth of the shard with number `index`, for as long as its `tenure` lasts.
     pub fn new(
         (index, shard): (usize, Shard<Reply>),
         mailbox: Mailbox<Input<Reply>>,
@@ -178,7 +193,7 @@ impl ShardThread {
         clock: Clock,
         metrics: Arc<ShardMetrics>,
         subscribed: Arc<SubscribedOwners>,
-        watched: Watched,
+        (watched, tenure): (Watched, Tenure),
     ) -> Self {
         Self {
             index,
@@ -190,6 +205,7 @@ impl ShardThread {
             metrics,
             subscribed,
             watched,
+            tenure,
             retirements: Vec::new(),
             failed: Vec::new(),
             events: VecDeque::new(),
@@ -199,14 +215,23 @@ impl ShardThread {
         }
     }
 
-    /// Runs until `stop` is set, and takes what came before.
-    pub fn run(mut self, stop: &AtomicBool) {
-        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+    /// The first thread of its shard has taken over what a former process left: it says what its devices want.
+    pub fn note_restored(&mut self) {
         self.enter_subscribers();
         self.subscribed.note_restored();
+    }
+
+    /// Does what follows from what it was left, and then runs until `stop` is set, and takes what came before. If another thread has its shard by then, it
+    /// takes nothing more: nobody would listen.
+    pub fn run(mut self, mut outputs: Vec<Output<Reply>>, stop: &AtomicBool) {
+        let mut inputs = Vec::new();
+        outputs.drain(..).for_each(|output| self.pass_on(output));
         while !stop.load(Ordering::Acquire) {
             self.watched.enter(Stage::Wait);
             self.mailbox.wait(self.patience());
+            if self.tenure.is_over() {
+                return tracing::warn!(part = %self.watched.part(), epoch = %self.tenure.epoch(), "its former thread goes on and ends");
+            }
             self.turn(INPUTS, &mut inputs, &mut outputs);
         }
         self.turn(usize::MAX, &mut inputs, &mut outputs);
@@ -290,7 +315,7 @@ impl ShardThread {
         match self.lanes.fan_out.send(told) {
             Ok(()) => self.taken = 0,
             Err(ToFanOut::Fates { fates, .. }) => self.fates = fates,
-            Err(ToFanOut::Committed | ToFanOut::Heartbeat(_)) => {}
+            Err(ToFanOut::Committed | ToFanOut::Heartbeat(_) | ToFanOut::TakeOver(_)) => {}
         }
     }
 
@@ -368,9 +393,10 @@ impl ShardThread {
 
     /// An errand that nobody takes has failed, which the shard hears in its next turn.
     fn send(&mut self, errand: Errand) {
-        if let Err(TrySendError::Full(errand) | TrySendError::Closed(errand)) = self.lanes.errands.try_send(errand) {
+        let asked = Asked { by: self.tenure.clone(), errand };
+        if let Err(TrySendError::Full(asked) | TrySendError::Closed(asked)) = self.lanes.errands.try_send(asked) {
             self.metrics.lane_full.with_label_values(&["errands"]).inc();
-            self.failed.push(errand);
+            self.failed.push(asked.errand);
         }
     }
 

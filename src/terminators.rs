@@ -40,6 +40,7 @@ use crate::handshakes::WaitingHello;
 use crate::metrics::TerminatorMetrics;
 use crate::orphans::Orphans;
 use crate::strangers::Strangers;
+use crate::takeover::Handover;
 use crate::watchdog::Watch;
 
 pub use self::kernel_drops::{KernelDrops, SocketName};
@@ -187,6 +188,8 @@ pub enum ToTerminator {
         /// Who.
         identity: Identity,
     },
+    /// Another thread takes a shard over.
+    TakeOver(Box<Handover<ToTerminator>>),
 }
 
 /// What a terminator sends to the handshake thread.

@@ -1,7 +1,8 @@
-//! Watches the threads that serve devices: sends heartbeats through them, judges what they pass on, and ends the process when one of them has stopped.
+//! Watches the threads that serve devices: sends heartbeats through them, judges what they pass on, and sees to a cure when one of them has stopped.
 //!
-//! A restart serves every session again within seconds and without a handshake, so it is the cure of whatever stalls. It would not cure a disk that
-//! does not answer: if the journal waits for the disk and a probe beside it does too, the process goes on, and so do pings, calls and reads.
+//! A shard that stops alone is taken over by another thread (`src/takeover.rs`). A restart serves every session again within seconds and without a
+//! handshake, so it is the cure of whatever else stalls: the process ends. It would not cure a disk that does not answer: if the journal waits for the disk
+//! and a probe beside it does too, the process goes on, and so do pings, calls and reads.
 //!
 //! It runs on a thread of its own and shares no lock with anything it watches. What it has to say is logged by others; what cannot wait is written as one
 //! line past all buffers. Its own standing still is noticed by the terminators (`sentinel.rs`).
@@ -21,12 +22,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use firmware_protocol::time::Millis;
-use router::progress::{Board, Heartbeat, Part, Row, Stage};
+use router::epoch::Epochs;
+use router::progress::{Board, Heartbeat, Part, Reading, Row, Stage};
+use router::takeover::{Reason, Remedy, Takeovers};
 use router::verdict::{HEARTBEAT_EVERY, Judge, Judgement, State, Verdict};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::faults::{self, Faults, Gate};
+use crate::mailbox::Mailbox;
+use crate::takeover::{Order, TakenOver};
 
 pub use self::disk_probe::{DiskProbe, Prober};
 pub use self::lanes::{LANE as WATCHDOG_LANE, WatchdogLanes};
@@ -109,21 +114,32 @@ pub struct Watch {
     pub bulletin: Bulletin,
     /// What tests do to them.
     pub faults: Faults,
+    /// Who speaks for each shard.
+    pub epochs: Epochs,
 }
 
 impl Watch {
     /// Over so many terminators and shards, and what there is one of.
     pub fn new(terminators: usize, shards: usize) -> Self {
+        let epochs = Epochs::new(shards);
         let terminators = (0..).take(terminators).map(Part::Terminator);
         let shards = (0..).take(shards).map(Part::Shard);
         let board = Board::new([Part::Journal, Part::FanOut, Part::Api].into_iter().chain(terminators).chain(shards));
-        Self { faults: Faults::new(&board), board, bulletin: Bulletin::new() }
+        Self { faults: Faults::new(&board), board, bulletin: Bulletin::new(), epochs }
     }
 
     /// The end of one of them. One that is not on the board is watched by nobody.
     pub fn watched(&self, part: Part) -> Watched {
-        let row = self.board.row(part).map_or_else(|| Arc::new(Row::new(part)), Arc::clone);
-        Watched::new(row, self.faults.gate(part))
+        Watched::new(self.row(part), self.faults.gate(part))
+    }
+
+    /// The end of a thread that takes the place of another.
+    pub fn watched_next(&self, part: Part) -> Watched {
+        Watched::new(self.row(part), self.faults.next_gate(part))
+    }
+
+    fn row(&self, part: Part) -> Arc<Row> {
+        self.board.row(part).map_or_else(|| Arc::new(Row::new(part)), Arc::clone)
     }
 }
 
@@ -132,6 +148,9 @@ impl Watch {
 pub struct Watchdog {
     watch: Watch,
     lanes: WatchdogLanes,
+    /// Shards that another thread has.
+    taken_over: Mailbox<TakenOver>,
+    takeovers: Takeovers,
     gate: Arc<Gate>,
     probe: DiskProbe,
     news: mpsc::Sender<Verdict>,
@@ -141,10 +160,17 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// One that watches all parts through `lanes`, and what is to log its verdicts.
-    pub fn new(watch: &Watch, lanes: WatchdogLanes, probe: DiskProbe, clock: Clock) -> (Self, mpsc::Receiver<Verdict>) {
+    pub fn new(
+        watch: &Watch,
+        (lanes, taken_over): (WatchdogLanes, Mailbox<TakenOver>),
+        takeovers: Takeovers,
+        probe: DiskProbe,
+        clock: Clock,
+    ) -> (Self, mpsc::Receiver<Verdict>) {
         let (news, receiver) = mpsc::channel(NEWS_MAX);
         let gate = watch.faults.named(faults::WATCHDOG);
-        (Self { watch: watch.clone(), lanes, gate, probe, news, supervisor: Supervisor::from_environment(), clock }, receiver)
+        let (watch, supervisor) = (watch.clone(), Supervisor::from_environment());
+        (Self { watch, lanes, taken_over, takeovers, gate, probe, news, supervisor, clock }, receiver)
     }
 
     /// Runs until `stop` is set.
@@ -154,6 +180,7 @@ impl Watchdog {
         while !stop.load(Ordering::Acquire) {
             let now = self.clock.now().at;
             self.gate.pass(Stage::Output);
+            self.take_up_lanes();
             if now >= beat_at {
                 beat_at = now + HEARTBEAT_EVERY;
                 self.lanes.beat(Heartbeat(now));
@@ -165,7 +192,7 @@ impl Watchdog {
                 // Whoever logs it may be what stands still.
                 let _ = self.news.try_send(*verdict);
             }
-            self.act(now, &judgement);
+            self.act(now, &judgement, &readings);
             self.watch.bulletin.post(now, judgement);
             if now >= tell_at && self.watch.bulletin.is_armed() {
                 tell_at = now + TELL_EVERY;
@@ -176,22 +203,46 @@ impl Watchdog {
         }
     }
 
-    /// Ends the process if a part has stopped for another reason than a disk that does not answer.
-    fn act(&mut self, now: Millis, judgement: &Judgement) {
-        if judgement.stalled().next().is_none() {
-            return self.probe.rest();
+    /// Shards that another thread has are heard there from now on.
+    fn take_up_lanes(&mut self) {
+        let (lanes, takeovers) = (&mut self.lanes, &mut self.takeovers);
+        self.taken_over.drain(usize::MAX, |TakenOver { shard, lane }| {
+            lanes.replace(shard, lane);
+            takeovers.done(shard);
+        });
+    }
+
+    /// Cures what has stopped, if that is for another reason than a disk that does not answer.
+    fn act(&mut self, now: Millis, judgement: &Judgement, readings: &[Reading]) {
+        let mut stuck: Vec<_> = judgement.stalled().collect();
+        if stuck.is_empty() {
+            self.probe.rest();
         }
         if !self.watch.bulletin.is_armed() {
             return;
         }
         let waits_for_disk = |verdict: &Verdict| matches!(verdict.stage, Some(Stage::Commit | Stage::Read));
-        let stuck = judgement.stalled().find(|verdict| !waits_for_disk(verdict));
-        let stuck = stuck.or_else(|| judgement.stalled().next().filter(|_| self.probe.answers(now, PROBE_PATIENCE)));
-        match stuck {
-            Some(_) if judgement.is_shared => last_words::end_for_many(),
-            Some(verdict) => last_words::end(verdict.part, verdict.stage),
-            None => {}
+        if !stuck.is_empty() && !(stuck.iter().all(waits_for_disk) && self.probe.answers(now, PROBE_PATIENCE)) {
+            stuck.retain(|verdict| !waits_for_disk(verdict));
         }
+        match self.takeovers.remedy(now, judgement, readings, &stuck) {
+            Remedy::Nothing => {}
+            Remedy::TakeOver(shard, verdict) => self.take_over(shard, verdict),
+            Remedy::End(verdict, Reason::NoShardAlone) => last_words::end(verdict.part, verdict.stage),
+            Remedy::End(_, Reason::Shared) => last_words::end_for_many(),
+            Remedy::End(verdict, Reason::TooMany) => {
+                last_words::end_after_takeover(verdict.part, verdict.stage, "after too many takeovers");
+            }
+            Remedy::End(verdict, Reason::InVain) => {
+                last_words::end_after_takeover(verdict.part, verdict.stage, "and its takeover did not help");
+            }
+        }
+    }
+
+    /// From here on nothing counts that the shard's thread says. What is not ordered is found to be in vain.
+    fn take_over(&mut self, shard: u16, verdict: Verdict) {
+        let epoch = self.watch.epochs.raise(usize::from(shard));
+        let _ = self.lanes.takeover.send(Order { shard, epoch, stage: verdict.stage, since: verdict.since });
     }
 }
 

@@ -25,6 +25,7 @@ use crate::journal::{CommitError, Committed, Journal};
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::JournalMetrics;
 use crate::shards::{Reply, SubscribedOwners};
+use crate::takeover::{Answer, Handover, WriterHandover};
 use crate::terminators::ToTerminator;
 use crate::watchdog::{Watch, Watched};
 
@@ -50,6 +51,8 @@ pub enum ToWriter {
         /// The heartbeat.
         heartbeat: Heartbeat,
     },
+    /// Another thread takes a shard over: nothing more is taken from the old one.
+    TakeOver(Box<WriterHandover>),
 }
 
 /// A record to write, and what follows.
@@ -107,6 +110,8 @@ pub struct Writer {
     board: Board,
     /// Heartbeats on their way, and whose they are.
     heartbeats: Vec<(Part, Heartbeat)>,
+    /// Takeovers whose shard is not listened to any more, and has something to be committed perhaps.
+    takeovers: Vec<(Vec<Handover<ToTerminator>>, Lane<Answer>)>,
     /// News that found a full lane. An acknowledgement must not be lost: its device would repeat the message in vain.
     backlog: Vec<VecDeque<ToTerminator>>,
     metrics: Arc<JournalMetrics>,
@@ -145,7 +150,8 @@ impl Writer {
     ) -> Self {
         let backlog = lanes.terminators.iter().map(|_| VecDeque::new()).collect();
         let (watched, board) = (watch.watched(Part::Journal), watch.board.clone());
-        Self { journal, mailbox, lanes, watched, board, heartbeats: Vec::new(), backlog, metrics, missed, degraded: None }
+        let (heartbeats, takeovers) = (Vec::new(), Vec::new());
+        Self { journal, mailbox, lanes, watched, board, heartbeats, takeovers, backlog, metrics, missed, degraded: None }
     }
 
     /// Runs until `stop` is set and everything that was sent before is written or refused. Ends the process if the journal cannot be written.
@@ -160,6 +166,7 @@ impl Writer {
                 if stopping {
                     return;
                 }
+                self.pass_takeovers_on();
                 self.pass_heartbeats_on();
                 let behind = self.flush_backlog();
                 self.watched.enter(Stage::Wait);
@@ -167,6 +174,7 @@ impl Writer {
                 continue;
             }
             self.take(&mut batch);
+            self.pass_takeovers_on();
             self.flush_backlog();
             self.pass_heartbeats_on();
         }
@@ -175,11 +183,16 @@ impl Writer {
     /// Takes what it was told.
     fn fill(&mut self, batch: &mut Batch) {
         self.watched.enter(Stage::Mailbox);
-        let heartbeats = &mut self.heartbeats;
+        let (heartbeats, mut takeovers) = (&mut self.heartbeats, Vec::new());
         self.mailbox.drain(BATCH_MAX, |told| match told {
             ToWriter::Append(append) => batch.push(append),
             ToWriter::Heartbeat { of, heartbeat } => heartbeats.push((of, heartbeat)),
+            ToWriter::TakeOver(takeover) => takeovers.push(*takeover),
         });
+        for WriterHandover { from_shard, terminators, answer } in takeovers {
+            self.mailbox.exchange(from_shard);
+            self.takeovers.push((terminators, answer));
+        }
         for (_, heartbeat) in self.heartbeats.iter().filter(|(of, _)| *of == Part::Journal) {
             self.watched.pass(Stage::Mailbox, *heartbeat);
         }
@@ -192,6 +205,17 @@ impl Writer {
                 Some(row) if of != Part::Journal => row.pass(Stage::Journal, heartbeat),
                 _ => [Stage::Commit, Stage::Output].iter().for_each(|stage| self.watched.pass(*stage, heartbeat)),
             }
+        }
+    }
+
+    /// Everything that came from the old thread of a shard is committed or refused: tells the terminators, behind whatever they hear of that.
+    fn pass_takeovers_on(&mut self) {
+        for (terminators, mut answer) in std::mem::take(&mut self.takeovers) {
+            for (number, handover) in (0..).zip(terminators) {
+                self.tell_terminator(number, ToTerminator::TakeOver(Box::new(handover)));
+            }
+            // Whoever waits has made room for it.
+            let _ = answer.send(Answer::Written(self.journal.latest_mark().get()));
         }
     }
 
@@ -305,3 +329,6 @@ fn end(error: &CommitError) -> ! {
     tracing::error!(%error, "the journal cannot be written; ending the process");
     std::process::exit(EXIT_CODE);
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,6 +106,7 @@ impl ApiError {
             CallError::AsleepUntil(time) => timed_out(&format!("The device is asleep until {}.", Iso(time))),
             CallError::TimedOut { delivered: true } => timed_out("The device received the request and did not answer in time."),
             CallError::TimedOut { delivered: false } => timed_out("The device did not acknowledge the request."),
+            CallError::Interrupted => timed_out("The server was interrupted. The request may have been carried out."),
             CallError::NoSuchFunction | CallError::NoSuchVariable => Self::api(StatusCode::NOT_FOUND, missing),
             CallError::Busy => Self::api(StatusCode::TOO_MANY_REQUESTS, "Too many requests to this device are waiting").retry_after(1),
             CallError::TooLarge => Self::bad_request("The name or the argument is longer than the device takes"),
@@ -117,7 +118,7 @@ impl ApiError {
     /// A device that did not take a signal.
     pub(super) fn signal(error: CallError) -> Self {
         match error {
-            CallError::Offline | CallError::AsleepUntil(_) | CallError::TimedOut { .. } => {
+            CallError::Offline | CallError::AsleepUntil(_) | CallError::TimedOut { .. } | CallError::Interrupted => {
                 let error = json!({ "error": "Timed out, didn't hear back from device service" });
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, json!({ "ok": false, "code": 500, "errors": [error] }))
             }
@@ -162,6 +163,10 @@ impl From<PublishError> for ApiError {
         match error {
             PublishError::TooLarge => Self::api(StatusCode::PAYLOAD_TOO_LARGE, "The event is too large"),
             PublishError::Busy => Self::unavailable("The server accepts no events now"),
+            // Nobody should try again without thinking about it.
+            PublishError::Interrupted => {
+                Self::api(StatusCode::SERVICE_UNAVAILABLE, "The server was interrupted. The event may have been accepted.")
+            }
             PublishError::Unavailable => Self::unavailable("The server cannot accept events"),
         }
     }

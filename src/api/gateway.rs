@@ -117,6 +117,9 @@ pub enum CallError {
         /// It has the request, and may still act on it.
         delivered: bool,
     },
+    /// The part of the server that asked it has stalled. The device may have the request, and act on it.
+    #[error("the server was interrupted; the request may have been carried out")]
+    Interrupted,
     /// Its firmware cannot do it.
     #[error("the firmware of the device cannot do that")]
     NotSupported,
@@ -145,6 +148,9 @@ pub enum PublishError {
     /// The journal takes no more for now: too much is waiting, or the disk is full.
     #[error("the server accepts no events now")]
     Busy,
+    /// The part of the server that had the event has stalled.
+    #[error("the server was interrupted; the event may have been accepted")]
+    Interrupted,
     /// The journal is out of order.
     #[error("the server cannot accept events")]
     Unavailable,

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use super::file::{File, HttpSection, TlsSection, Workers};
 use super::{
     Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Network, Problem, Shards,
-    SignUp, Tcp, Tls, Udp,
+    SignUp, Tcp, Tls, Udp, Watchdog,
 };
 
 const WORKERS: RangeInclusive<i64> = 1..=256;
@@ -53,6 +53,7 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
         },
         journal: Journal { keep_for_s: file.journal.keep_for_s, keep_bytes: file.journal.keep_bytes },
         history: History { age: DAY * days(&mut problems, file.history.days), bytes: file.history.bytes },
+        watchdog: Watchdog { takeover: file.watchdog.takeover },
         log: Log {
             format: word(&mut problems, "log.format", &file.log.format, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             filter: filter(&mut problems, file.log.filter),

@@ -24,7 +24,7 @@ pub(super) enum Takes {
 }
 
 /// Every key there is. A test compares it with `config.default.toml`.
-pub(super) const KEYS: [(&[&str], Takes); 31] = [
+pub(super) const KEYS: [(&[&str], Takes); 32] = [
     (&["data_dir"], Takes::Text),
     (&["udp", "listen"], Takes::Text),
     (&["udp", "workers"], Takes::NumberOrWord),
@@ -54,6 +54,7 @@ pub(super) const KEYS: [(&[&str], Takes); 31] = [
     (&["journal", "keep_bytes"], Takes::NumberOrWord),
     (&["history", "days"], Takes::Number),
     (&["history", "bytes"], Takes::NumberOrWord),
+    (&["watchdog", "takeover"], Takes::Flag),
     (&["log", "format"], Takes::Text),
     (&["log", "filter"], Takes::Text),
 ];

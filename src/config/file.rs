@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) limits: LimitsSection,
     pub(super) journal: JournalSection,
     pub(super) history: HistorySection,
+    pub(super) watchdog: WatchdogSection,
     pub(super) log: LogSection,
 }
 
@@ -38,6 +39,7 @@ impl Default for File {
             limits: LimitsSection::default(),
             journal: JournalSection::default(),
             history: HistorySection::default(),
+            watchdog: WatchdogSection::default(),
             log: LogSection::default(),
         }
     }
@@ -228,6 +230,19 @@ pub(super) struct HistorySection {
 impl Default for HistorySection {
     fn default() -> Self {
         Self { days: 31, bytes: Limit::AtMost(4 << 30) }
+    }
+}
+
+/// `[watchdog]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct WatchdogSection {
+    pub(super) takeover: bool,
+}
+
+impl Default for WatchdogSection {
+    fn default() -> Self {
+        Self { takeover: true }
     }
 }
 

@@ -39,6 +39,14 @@ impl Line {
         Self { shard, lane, window: Window::new(published), account, published, untaken: 0, own }
     }
 
+    /// Another thread has the shard, at the end of `lane`. Events that its devices were on the way to get come to it again from the account on, as after a
+    /// restart: a device may get one twice.
+    pub(super) fn begin_again(&mut self, lane: Lane<Input<Reply>>, events: &Events, level: Position) {
+        let account = Account { waiting: 0, ..self.window.account() };
+        (self.lane, self.window, self.untaken) = (lane, Window::new(account), 0);
+        self.own = (account.position < level).then(|| Tail::after(events.clone(), account.position));
+    }
+
     /// What the shard has done.
     pub(super) fn told(&mut self, taken: usize, fates: &[(Position, Fate)]) {
         self.untaken = self.untaken.saturating_sub(taken);

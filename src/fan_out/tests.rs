@@ -7,7 +7,7 @@ use super::account::cursors_of_shards;
 use super::*;
 use crate::cursors::Cursors;
 use crate::journal::{Journal, Options};
-use crate::mailbox::MailboxBuilder;
+use crate::mailbox::{Bell, LanePlace, MailboxBuilder};
 use crate::metrics::Metrics;
 use crate::stock::{Bookmark, StockTaking};
 use crate::watchdog::Watch;
@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) fan_out: FanOut,
     pub(crate) stock: StockTaking,
     shards: Vec<(Mailbox<Input<Reply>>, Lane<ToFanOut>)>,
+    /// What wakes the fan-out, and where it hears each shard.
+    places: (Arc<Bell>, Vec<LanePlace>),
     clock: Clock,
 }
 
@@ -47,18 +49,19 @@ impl World {
         let cursors = Cursors::open(&dir.path().join("cursors"), events.clone()).unwrap();
         let bookmarks: Vec<_> = cursors_of_shards(&cursors, shards, events.last()).unwrap().into_iter().map(Bookmark::new).collect();
         let (mut builder, subscribed) = (MailboxBuilder::new().unwrap(), Arc::new(SubscribedOwners::new()));
-        let (mut lanes, mut ends) = (Vec::new(), Vec::new());
+        let (mut lanes, mut ends, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for (shard, bookmark) in bookmarks.iter().enumerate() {
             let mut shard_box = MailboxBuilder::new().unwrap();
             lanes.push((shard_box.lane(UNTAKEN_MAX), bookmark.account()));
+            places.push(builder.next_place());
             ends.push((shard_box.build().unwrap(), builder.lane(64)));
             subscribed.add(shard, WANTED, "");
         }
-        let (metrics, mailbox) = (Metrics::new(), builder.build().unwrap());
+        let (metrics, places, mailbox) = (Metrics::new(), (builder.bell(), places), builder.build().unwrap());
         let fan_out =
             FanOut::new(events.clone(), lanes, mailbox, subscribed, clock, metrics.fan_out(), Watch::new(0, 1).watched(Part::FanOut));
         let stock = StockTaking::new(events, cursors, bookmarks, metrics.stock());
-        Self { dir, journal, fan_out, stock, shards: ends, clock }
+        Self { dir, journal, fan_out, stock, shards: ends, places, clock }
     }
 
     /// The process is killed, and the next one has so many shards.
@@ -95,6 +98,18 @@ impl World {
     pub(crate) fn tell(&mut self, shard: usize, taken: usize, fates: Vec<(Position, Fate)>) {
         self.shards[shard].1.send(ToFanOut::Fates { shard, taken, fates }).unwrap();
         self.fan_out.listen();
+    }
+
+    /// Another thread takes a shard over. The ends of the old one.
+    fn take_over(&mut self, shard: usize) -> (Mailbox<Input<Reply>>, Lane<ToFanOut>) {
+        let (bell, places) = &self.places;
+        let refused = prometheus::IntCounter::new("refused", "refused").unwrap();
+        let (lane, from_shard) = Lane::instead_of(places[shard], bell, 64, refused);
+        let (mut own, mut answers) = (MailboxBuilder::new().unwrap(), MailboxBuilder::new().unwrap());
+        let handover = FanOutHandover { shard, from_shard, to_shard: own.lane(UNTAKEN_MAX), answer: answers.lane(1) };
+        self.fan_out.take_over(handover);
+        assert_eq!(answers.build().unwrap().drain(9, |_| {}), 1, "whoever waits is told");
+        std::mem::replace(&mut self.shards[shard], (own.build().unwrap(), lane))
     }
 
     /// Where the account of a shard is.
@@ -166,6 +181,28 @@ fn after_a_crash_everything_without_a_durable_fate_comes_again() {
     let mut world = world.crash(1);
     world.turn();
     assert_eq!(world.take(0, 99), (5..=10).map(Position).collect::<Vec<_>>(), "three of them were delivered, which nobody wrote down");
+}
+
+#[test]
+fn another_thread_of_a_shard_is_sent_what_has_no_fate_and_the_old_one_says_nothing_more() {
+    let mut world = World::new(2);
+    world.commit(WANTED, "news", 0, 10);
+    world.turn();
+    let (taken, others) = (world.take(1, 6), world.take(0, 99));
+    world.tell(1, 0, delivered(&taken[..4]));
+    world.tell(0, 0, delivered(&others));
+    let (_mailbox, mut old) = world.take_over(1);
+    old.send(ToFanOut::Fates { shard: 1, taken: 6, fates: delivered(&taken) }).unwrap();
+    world.commit(WANTED, "news", 0, 1);
+    world.turn();
+    assert_eq!((world.position(1), world.position(0)), (4, 10), "what the old thread says does not count");
+    let again = world.take(1, 99);
+    assert_eq!((again.clone(), world.take(0, 99)), ((5..=11).map(Position).collect(), vec![Position(11)]));
+    world.tell(1, 0, delivered(&again));
+    world.turn();
+    let account = world.fan_out.lines[1].account();
+    assert_eq!((account.position, account.fates[Fate::Delivered.index()], account.waiting), (Position(11), 11, 0), "each is counted once");
+    assert!(world.fan_out.lines.iter().all(Line::keeps_up));
 }
 
 #[test]

@@ -1,20 +1,26 @@
 //! The threads that serve devices: terminators, handshakes, shards and the journal's writer, and the lanes between them.
 
+mod door;
 mod handle;
+mod heritage;
 mod launch;
 mod registry;
+mod rewiring;
+mod takeover;
 mod threads;
 mod wiring;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+pub use self::door::{NoAnswer, Pass};
 pub use self::handle::DataPlaneHandle;
 
+use self::door::Door;
 use self::launch::{Launch, random};
 use self::threads::Threads;
 use self::wiring::Wiring;
@@ -104,14 +110,16 @@ impl DataPlane {
         let cursors = Cursors::open(&data.cursors_dir(), events.clone())?;
         let (history, feed) = launch.journal((journal, recovered.covered), replayer, wiring.writer, cursors.clone(), missed)?;
         launch.fan_out((events, cursors), wiring.fan_out, Arc::clone(&wiring.subscribed))?;
-        launch.shards(wiring.shards, &wiring.subscribed, (&restored.former, restored.devices))?;
+        let shard_threads = launch.shards(wiring.shards, &wiring.subscribed, (&restored.former, restored.devices))?;
         let admission = launch.handshakes(wiring.handshakes, wiring.rsa_handshakes)?;
         launch.workers(sockets, wiring.workers, (&restored.former, restored.sessions))?;
         launch.tcp(workers, listener, admission, wiring.tcp)?;
 
         let streaming = Arc::clone(&streams);
         tokio::spawn(async move { streaming.run(wiring.streams, Some(feed)).await });
-        let to_shards = wiring.api.into_iter().map(Mutex::new).collect();
+        let takeovers = metrics.takeovers();
+        let doors = wiring.api.into_iter().enumerate();
+        let to_shards = doors.map(|(shard, lane)| Door::new(shard, lane, &watch.epochs, takeovers.fenced("api"))).collect();
         let handle = Arc::new(DataPlaneHandle {
             shards: to_shards,
             streams,
@@ -123,6 +131,8 @@ impl DataPlane {
             clock: *clock,
         });
         launch.key_changes(&handle, registry)?;
+        let refused = takeovers.fenced("errands");
+        launch.takeover(wiring.rewiring, shard_threads, &handle, takeovers)?;
         launch.watchdog(wiring.watchdog, wiring.api_heartbeats)?;
         drop(launch.restoring);
         tokio::spawn(recovery::forget(restored.former));
@@ -132,7 +142,7 @@ impl DataPlane {
             let _: Option<()> = restored_all.recv().await;
             let took_ms = began.elapsed().as_millis();
             tracing::info!(%udp, %tcp, sessions, workers, shards, generation = generation_number, took_ms, "devices are served");
-            registry::serve(registry, in_service, restored.awaited, wiring.errands).await;
+            registry::serve(registry, in_service, restored.awaited, (wiring.errands, refused)).await;
         });
         Ok(Self { threads: launch.threads, handle, watch, udp, tcp })
     }

@@ -56,7 +56,7 @@ fn while_a_terminator_has_no_room_events_wait_and_none_is_lost() {
     let mut shard = Shard::new(Box::new(SeededEntropy::new(1)));
     let subscriptions = Arc::new([Subscription::new("news", HandlerKind::Text)].into());
     shard.restore(clock.now(), (1..=3).map(|n| restored(n, &subscriptions)));
-    let (metrics, subscribed) = (Metrics::new(), Arc::new(SubscribedOwners::new()));
+    let (metrics, subscribed, watch) = (Metrics::new(), Arc::new(SubscribedOwners::new()), Watch::new(0, 6));
     let mut thread = ShardThread::new(
         (5, shard),
         own.build().unwrap(),
@@ -64,7 +64,7 @@ fn while_a_terminator_has_no_room_events_wait_and_none_is_lost() {
         clock,
         Arc::new(metrics.shards()),
         Arc::clone(&subscribed),
-        Watch::new(0, 6).watched(Part::Shard(5)),
+        (watch.watched(Part::Shard(5)), watch.epochs.tenure(5, watch.epochs.of(5))),
     );
     for position in 1..=4 {
         to_shard.push(Input::Committed { position: Position(position), event: event(WANTED, "news", clock, 0) }).unwrap();

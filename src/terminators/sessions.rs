@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use firmware_protocol::crypto::PublicKey;
 use firmware_protocol::dtls::cid::ConnectionId;
-use firmware_protocol::id::Identity;
+use firmware_protocol::id::{DeviceId, Identity};
 use firmware_protocol::session::Session;
 use firmware_protocol::time::Millis;
 use router::table::{Keyed, Table};
 
 use crate::admission::Settling;
 use crate::former::{Former, REPEATED};
+use crate::takeover::{Held, HeldStanding};
 
 use super::limits::Allowance;
 use super::liveness::Liveness;
@@ -163,6 +164,22 @@ impl Sessions {
         self.opening.remove(&connection);
         self.strangers.remove(&connection);
         self.entries.remove(&connection)
+    }
+
+    /// All sessions in use, or about to be, of some devices; and those of them in which something is open.
+    pub(super) fn held(&self, is_wanted: impl Fn(DeviceId) -> bool) -> (Vec<Held>, Vec<ConnectionId>) {
+        let (mut held, mut busy) = (Vec::new(), Vec::new());
+        for Entry { session, standing, .. } in self.entries.iter().filter(|entry| is_wanted(entry.session.device())) {
+            let standing = match standing {
+                Standing::Opening => HeldStanding::Opening,
+                Standing::Live => HeldStanding::Live,
+                Standing::Tombstone | Standing::Stranger => continue,
+            };
+            let (device, connection, ip) = (session.device(), session.connection(), session.path().peer.ip());
+            held.push(Held { device, connection, ip, standing });
+            busy.extend((!session.is_idle()).then_some(connection));
+        }
+        (held, busy)
     }
 
     /// Notes when the session wants to be looked at next. To be called after anything was done to it.

@@ -6,6 +6,7 @@
 
 mod connection;
 mod handshakes;
+mod takeover;
 
 use std::collections::HashMap;
 use std::io;
@@ -182,9 +183,14 @@ impl TcpWorker {
             }
         }
         self.attendance.enter(Watching::Mailbox);
-        let mut messages = Vec::new();
-        self.mailbox.drain(MESSAGES, |message| messages.push(message));
+        let (mut messages, mut takeovers) = (Vec::new(), Vec::new());
+        self.mailbox.drain(MESSAGES, |message| match message {
+            ToTerminator::TakeOver(takeover) => takeovers.push(*takeover),
+            message => messages.push(message),
+        });
         messages.into_iter().for_each(|message| self.take_message(message));
+        // Behind what came before it, and what the old thread said that was taken with it.
+        takeovers.into_iter().for_each(|takeover| self.take_over(takeover));
         self.attendance.enter(Watching::Timers);
         self.handle_timeouts();
         self.attendance.enter(Watching::Output);
@@ -334,8 +340,9 @@ impl TcpWorker {
             ToTerminator::Identify { connection, identity } => {
                 self.with_named(connection, |session, _| session.set_owner(identity.owner));
             }
-            // What only terminators on UDP are sent.
+            // What only terminators on UDP are sent, or is taken elsewhere.
             ToTerminator::Datagram { .. }
+            | ToTerminator::TakeOver(_)
             | ToTerminator::Unlabelled { .. }
             | ToTerminator::Flight { .. }
             | ToTerminator::Established { .. }
@@ -362,7 +369,7 @@ impl TcpWorker {
             patience: Patience::default(),
         };
         let allowance = self.shared.limits.resume(now.at, device);
-        connection.stage = Stage::Live(Box::new(Live::new(TcpSession::new(now, &opening), standing, allowance)));
+        connection.stage = Stage::Live(Box::new(Live::new(now.unix, TcpSession::new(now, &opening), standing, allowance)));
         self.by_id.insert(id, serial);
         self.metrics.handshakes.inc();
         self.send(serial, &established.reply);

@@ -1,6 +1,7 @@
 //! The loop of a terminator: it waits, takes what came in batches, and decides nothing that a session or a shard could decide.
 
 mod opening;
+mod takeover;
 mod unlabelled;
 
 use std::sync::Arc;
@@ -439,11 +440,16 @@ impl Worker {
 
     /// Whether there may be more.
     fn take_messages(&mut self) -> bool {
-        let mut messages = Vec::new();
-        let taken = self.mailbox.drain(MESSAGES, |message| messages.push(message));
+        let (mut messages, mut takeovers) = (Vec::new(), Vec::new());
+        let taken = self.mailbox.drain(MESSAGES, |message| match message {
+            ToTerminator::TakeOver(takeover) => takeovers.push(*takeover),
+            message => messages.push(message),
+        });
         for message in messages {
             self.take_message(message);
         }
+        // Behind what came before it, and what the old thread said that was taken with it.
+        takeovers.into_iter().for_each(|takeover| self.take_over(takeover));
         taken >= MESSAGES
     }
 
@@ -456,7 +462,9 @@ impl Worker {
             ToTerminator::Established { path, connection, established, settling } => {
                 self.established(path, connection, *established, settling);
             }
-            ToTerminator::Proved { .. } | ToTerminator::Unproved { .. } => self.shared.metrics.dropped("misrouted"),
+            ToTerminator::Proved { .. } | ToTerminator::Unproved { .. } | ToTerminator::TakeOver(_) => {
+                self.shared.metrics.dropped("misrouted");
+            }
             ToTerminator::Opened { connection } => self.opened(connection),
             ToTerminator::NotOpened { connection } => self.not_opened(connection),
             ToTerminator::Acknowledge { connection, receipt, code } => {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use crate::fan_out::ToFanOut;
 use crate::mailbox::Lane;
 use crate::shards::Reply;
+use crate::takeover::Order;
 use crate::terminators::ToTerminator;
 use crate::writer::ToWriter;
 
@@ -26,9 +27,18 @@ pub struct WatchdogLanes {
     pub fan_out: Lane<ToFanOut>,
     /// To those who serve the API.
     pub api: mpsc::Sender<Heartbeat>,
+    /// To the thread that gives shards to other threads.
+    pub takeover: Lane<Order>,
 }
 
 impl WatchdogLanes {
+    /// From now on this shard is another thread, at the end of `lane`.
+    pub(super) fn replace(&mut self, shard: u16, lane: Lane<Input<Reply>>) {
+        if let Some(place) = self.shards.get_mut(usize::from(shard)) {
+            *place = lane;
+        }
+    }
+
     /// Sends a heartbeat to everybody. Whoever has no room for it takes none, which shows.
     pub(super) fn beat(&mut self, heartbeat: Heartbeat) {
         for (part, lane) in (0..).map(Part::Terminator).zip(&mut self.terminators) {

@@ -26,6 +26,12 @@ pub(super) fn end(part: Part, stage: Option<Stage>) -> ! {
     die(format_args!("holdfast: {part} has stalled in {stage}; ending the process, sessions go on after a restart\n"))
 }
 
+/// Says that a shard has stopped and was taken over too often, or in vain, and ends the process.
+pub(super) fn end_after_takeover(part: Part, stage: Option<Stage>, reason: &str) -> ! {
+    let stage = stage.map_or("start", Stage::name);
+    die(format_args!("holdfast: {part} has stalled in {stage}, {reason}; ending the process, sessions go on after a restart\n"))
+}
+
 /// Says that so many shards have stopped at once that it must be something that they share, and ends the process.
 pub(super) fn end_for_many() -> ! {
     die(format_args!(

@@ -25,6 +25,7 @@ mod runbooks;
 mod sessions;
 mod sick_disk;
 mod stalls;
+mod takeover;
 mod tcp;
 mod tcp_driver;
 mod vitals;

@@ -1,4 +1,5 @@
-//! A server in which a thread stops: it says which, ends, and after a restart sessions go on. What is no stall ends nothing.
+//! A server in which a thread stops: it says which. One shard alone is taken over by another thread; for anything else the server ends, and after a restart
+//! sessions go on. What is no stall ends nothing.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -8,10 +9,11 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use holdfast::shards::shard_of;
 use nix::sys::signal::Signal;
 
 use crate::cli::{Server, Shell, free_udp};
-use crate::device_driver::Driver;
+use crate::device_driver::{Driver, id};
 use crate::drive::Drive;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,15 +23,17 @@ struct World {
     server: Option<Server>,
     udp: SocketAddr,
     driver: Driver,
+    takes_over: bool,
 }
 
 impl World {
-    fn start() -> Self {
+    /// A server that takes shards over, or does not.
+    fn start(takes_over: bool) -> Self {
         let shell = Shell::new();
         shell.add_user("dev@example.com");
         shell.add_device(1, 1, "dev@example.com");
         let (udp, server_key) = (free_udp(), shell.server_key());
-        let mut world = Self { shell, server: None, udp, driver: Driver::new(1, udp, server_key) };
+        let mut world = Self { shell, server: None, udp, driver: Driver::new(1, udp, server_key), takes_over };
         world.serve();
         world.driver.connect();
         world
@@ -40,11 +44,11 @@ impl World {
     }
 
     fn serve(&mut self) {
-        let (socket, udp) = (self.socket(), self.udp);
+        let (socket, udp, takes_over) = (self.socket(), self.udp, self.takes_over);
         let _ = fs::remove_file(&socket);
         self.server = Some(Server::start_with(&self.shell, |command| {
             command.env("HOLDFAST_UDP_LISTEN", udp.to_string()).env("HOLDFAST_LOG_FILTER", "info");
-            command.env("HOLDFAST_FAULTS", socket);
+            command.env("HOLDFAST_FAULTS", socket).env("HOLDFAST_WATCHDOG_TAKEOVER", takes_over.to_string());
         }));
     }
 
@@ -71,6 +75,30 @@ impl World {
         assert_eq!((self.driver.published(publish), self.driver.handshakes()), (true, 1));
     }
 
+    /// A fault after which another thread serves the shard that the device is in.
+    fn is_taken_over(&mut self) {
+        let took = |world: &Self| world.shell.log().matches("another thread has its devices").count();
+        let before = took(self);
+        self.fault(&format!("freeze {} apply", self.shard()));
+        self.driver.run_for(Duration::from_millis(300));
+        self.device_is_served();
+        assert_eq!(took(self), before + 1, "{}", self.shell.log());
+    }
+
+    /// The shard that the device is in.
+    fn shard(&self) -> String {
+        format!("shard-{}", shard_of(id(1), 16))
+    }
+
+    /// Waits until so many threads have the name of that shard.
+    fn has_threads(&mut self, count: usize) {
+        let begun = Instant::now();
+        while self.server.as_ref().unwrap().threads(&self.shard()) != count {
+            assert!(begun.elapsed() < PATIENCE, "not {count} of {}", self.shard());
+            self.driver.run_for(Duration::from_millis(20));
+        }
+    }
+
     /// A fault after which the process ends, and what it says then. The next one serves the device again.
     fn ends(&mut self, fault: &str, words: &str) {
         self.fault(fault);
@@ -85,7 +113,7 @@ impl World {
 
 #[test]
 fn a_thread_that_stops_is_named_and_after_a_restart_its_sessions_go_on() {
-    let mut world = World::start();
+    let mut world = World::start(false);
     for part in
         ["shard-3 mailbox", "shard-7 apply", "shard-0 output", "terminator-0 receive", "journal mailbox", "journal commit", "fan-out read"]
     {
@@ -95,6 +123,52 @@ fn a_thread_that_stops_is_named_and_after_a_restart_its_sessions_go_on() {
     world.ends("spin shard-5 apply", "holdfast: shard-5 has stalled in apply; ending the process");
     world.ends("panic terminator-0 timers", "a fault that was injected");
     world.ends("freeze watchdog apply", "holdfast: the watchdog has stalled; ending the process");
+}
+
+#[test]
+fn a_shard_that_stops_is_taken_over_and_its_old_thread_ends_when_it_goes_on() {
+    let mut world = World::start(true);
+    world.is_taken_over();
+    world.has_threads(2);
+    world.fault(&format!("thaw {}", world.shard()));
+    world.has_threads(1);
+    world.device_is_served();
+    let log = world.shell.log();
+    assert!(log.contains("has stalled") && log.contains("its former thread goes on and ends"), "{log}");
+    let status = world.shell.text(&["status"]);
+    assert!(status.lines().any(|line| line.split_whitespace().take(2).eq([world.shard().as_str(), "healthy"])), "{status}");
+    world.server.take().unwrap().stop();
+}
+
+#[test]
+fn a_server_stops_beside_a_thread_that_never_went_on() {
+    let mut world = World::start(true);
+    world.is_taken_over();
+    world.server.take().unwrap().stop();
+}
+
+#[test]
+fn after_three_takeovers_in_ten_minutes_the_process_ends() {
+    let mut world = World::start(true);
+    (0..3).for_each(|_| world.is_taken_over());
+    world.has_threads(4);
+    let fault = format!("freeze {} apply", world.shard());
+    world.ends(&fault, &format!("holdfast: {} has stalled in apply, after too many takeovers; ending the process", world.shard()));
+}
+
+#[test]
+fn a_takeover_that_does_not_help_ends_the_process() {
+    let mut world = World::start(true);
+    world.fault("freeze takeover apply");
+    let words = format!("holdfast: {} has stalled in apply, and its takeover did not help; ending the process", world.shard());
+    world.ends(&format!("freeze {} apply", world.shard()), &words);
+}
+
+#[test]
+fn two_shards_that_stop_at_once_are_not_taken_over() {
+    let mut world = World::start(true);
+    world.fault("freeze shard-2 apply");
+    world.ends("freeze shard-9 apply", "has stalled in apply; ending the process");
 }
 
 /// What systemd is told: that the server serves, that its watchdog judges, and that it stops.
@@ -117,7 +191,7 @@ fn a_supervisor_is_told_how_it_is() {
 
 #[test]
 fn a_pause_ends_nothing() {
-    let mut world = World::start();
+    let mut world = World::start(true);
     world.fault("freeze shard-3 apply");
     thread::sleep(Duration::from_millis(1_500));
     assert_eq!(world.shell.complaint(&["status"]), "error: shard-3 is slow in apply\n");

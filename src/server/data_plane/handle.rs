@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use firmware_protocol::id::{DeviceId, Identity};
 use router::device::DeviceView;
+use router::epoch::Epoch;
 use router::shard::Input;
 use tokio::sync::oneshot;
 
+use super::door::{Door, Pass};
 use crate::clock::Clock;
 use crate::history;
 use crate::journal::LatestMark;
@@ -24,7 +26,7 @@ use crate::watchdog::Bulletin;
 
 /// What the control plane holds of the data plane.
 pub struct DataPlaneHandle {
-    pub(super) shards: Vec<Mutex<Lane<Input<Reply>>>>,
+    pub(super) shards: Vec<Door>,
     /// Event streams.
     pub streams: Arc<Streams>,
     /// Unknown devices.
@@ -55,7 +57,19 @@ impl DataPlaneHandle {
 
     /// Tells a shard something, likewise.
     pub fn tell_shard(&self, shard: usize, input: Input<Reply>) -> bool {
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner).send(input).is_ok()
+        self.ask_shard(shard, input).is_some()
+    }
+
+    /// Tells a shard something that has an answer. `None` if there is no room.
+    pub fn ask_shard(&self, shard: usize, input: Input<Reply>) -> Option<Pass> {
+        self.shards[shard].enter(input)
+    }
+
+    /// Another thread takes `shard` over, at the end of `lane`.
+    pub(super) fn take_over(&self, shard: usize, lane: Lane<Input<Reply>>, epoch: Epoch) {
+        if let Some(door) = self.shards.get(shard) {
+            door.lead_to(lane, epoch);
+        }
     }
 
     /// Number of shards.
@@ -87,18 +101,19 @@ impl DataPlaneHandle {
         }
     }
 
-    /// What shards know of devices now. Those of which nothing is known, and those whose shard is too busy to say, are left out.
+    /// What shards know of devices now. Those of which nothing is known, and those whose shard is too busy to say or stalls meanwhile, are
+    /// left out.
     pub async fn views(&self, devices: &[DeviceId]) -> HashMap<DeviceId, DeviceView> {
         let mut waiting = Vec::new();
         for (shard, devices) in self.by_shard(devices.iter().copied()) {
             let (sender, receiver) = oneshot::channel();
-            if self.tell_shard(shard, Input::View { devices, reply: Reply::Views(sender) }) {
-                waiting.push(receiver);
+            if let Some(pass) = self.ask_shard(shard, Input::View { devices, reply: Reply::Views(sender) }) {
+                waiting.push((pass, receiver));
             }
         }
         let mut known = HashMap::new();
-        for receiver in waiting {
-            known.extend(receiver.await.unwrap_or_default().into_iter().map(|view| (view.device, view)));
+        for (pass, receiver) in waiting {
+            known.extend(pass.answer(receiver).await.unwrap_or_default().into_iter().map(|view| (view.device, view)));
         }
         known
     }

@@ -8,14 +8,19 @@ use std::time::Duration;
 
 use firmware_protocol::entropy::{Entropy, SeededEntropy};
 use prometheus::IntCounter;
+use router::epoch::Epoch;
 use router::progress::{Heartbeat, Part};
 use router::shard::{Input, Shard};
+use router::takeover::Takeovers;
 use tokio::sync::mpsc;
 
 use super::DataPlaneHandle;
 use super::registry;
-use super::threads::Threads;
+use super::rewiring::Rewiring;
+use super::takeover::TakeoverThread;
+use super::threads::{Place, Threads};
 use crate::admission::{Admission, HandshakeLimits};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::cursors::Cursors;
 use crate::entropy::SystemEntropy;
@@ -26,21 +31,32 @@ use crate::handshakes::Handshakes;
 use crate::history::{self, Feed, Keeper};
 use crate::journal::{Covered, Events, Journal};
 use crate::mailbox::{Lane, Mailbox};
+use crate::metrics::{ShardMetrics, TakeoverMetrics};
 use crate::retention::Retention;
 use crate::server::{Opened, StartError};
 use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners};
 use crate::stock::{Bookmark, StockTaking};
 use crate::store::Registry;
 use crate::streams::Replayer;
+use crate::takeover::TakenOver;
 use crate::terminators::tcp::{RsaHandshakes, TcpDoor, TcpLanes, TcpWorker, ToRsaHandshakes};
 use crate::terminators::{Shared, ToHandshakes, ToTerminator, Udp, Unlabelled, Worker, WorkerLanes};
-use crate::watchdog::{self, DiskProbe, Watchdog, WatchdogLanes};
+use crate::watchdog::{self, DiskProbe, Watch, Watchdog, WatchdogLanes, Watched};
 use crate::writer::{ToWriter, Writer, WriterLanes};
 
 /// How much handshakes and chores give way: at 5 a thread gets a third of what one at 0 gets.
 const NICENESS: i32 = 5;
 /// How soon a change in the registry reaches sessions.
 const KEY_CHANGES_EVERY: Duration = Duration::from_millis(100);
+
+/// What every thread of a shard gets, the first and those that take its place.
+#[derive(Clone)]
+pub(super) struct Outfit {
+    pub(super) clock: Clock,
+    pub(super) watch: Watch,
+    metrics: Arc<ShardMetrics>,
+    subscribed: Arc<SubscribedOwners>,
+}
 
 /// A data plane on its way up.
 pub(super) struct Launch<'a> {
@@ -106,27 +122,35 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// The shards, each with its share of `devices`.
+    /// The shards, each with its share of `devices`. What the next thread of each gets, and where.
     pub(super) fn shards(
         &mut self,
         ends: Vec<(Mailbox<Input<Reply>>, ShardLanes)>,
         subscribed: &Arc<SubscribedOwners>,
         (former, devices): (&Arc<Former>, Vec<Vec<FormerDevice>>),
-    ) -> Result<(), StartError> {
-        let (clock, metrics) = (self.shared.clock, Arc::new(self.opened.metrics.shards()));
+    ) -> Result<(Outfit, Vec<Place>), StartError> {
+        let outfit = Outfit {
+            clock: self.shared.clock,
+            watch: self.shared.watch.clone(),
+            metrics: Arc::new(self.opened.metrics.shards()),
+            subscribed: Arc::clone(subscribed),
+        };
+        let mut places = Vec::new();
         for (index, ((mailbox, lanes), devices)) in ends.into_iter().zip(devices).enumerate() {
-            let subscribed = Arc::clone(subscribed);
-            let bell = mailbox.bell();
+            let (bell, part) = (mailbox.bell(), Part::Shard(number(index)));
             let mut shard = Shard::new(Box::new(SeededEntropy::new(random())));
-            let (metrics, restoring, former) = (Arc::clone(&metrics), self.restoring.clone(), Arc::clone(former));
-            let watched = self.shared.watch.watched(Part::Shard(number(index)));
-            self.threads.spawn(&format!("shard-{index}"), bell, move |stop| {
-                shard.restore(clock.now(), devices.iter().filter_map(|device| former.restored(*device)));
+            let (outfit, restoring, former) = (outfit.clone(), self.restoring.clone(), Arc::clone(former));
+            let watched = self.shared.watch.watched(part);
+            places.push(self.threads.spawn(&part.to_string(), bell, move |stop| {
+                shard.restore(outfit.clock.now(), devices.iter().filter_map(|device| former.restored(*device)));
                 drop((former, devices, restoring));
-                ShardThread::new((index, shard), mailbox, lanes, clock, metrics, subscribed, watched).run(stop);
-            })?;
+                let mut thread = outfit.thread((index, shard), mailbox, lanes, (watched, Epoch::FIRST));
+                drop(outfit);
+                thread.note_restored();
+                thread.run(Vec::new(), stop);
+            })?);
         }
-        Ok(())
+        Ok((outfit, places))
     }
 
     /// One thread for handshakes of each kind, behind one admission.
@@ -226,17 +250,52 @@ impl Launch<'_> {
         Ok(())
     }
 
+    /// What gives a shard whose thread stands still to another thread.
+    pub(super) fn takeover(
+        &mut self,
+        rewiring: Rewiring,
+        (outfit, places): (Outfit, Vec<Place>),
+        plane: &Arc<DataPlaneHandle>,
+        metrics: TakeoverMetrics,
+    ) -> Result<(), StartError> {
+        let Opened { data, registry, .. } = self.opened;
+        let (plane, registry, journal, bell) = (Arc::clone(plane), Arc::clone(registry), data.journal_dir(), rewiring.orders.bell());
+        let thread = TakeoverThread { rewiring, outfit, places, plane, registry, journal, metrics };
+        self.threads.spawn("takeover", bell, move |stop| thread.run(stop))?;
+        Ok(())
+    }
+
     /// Who watches all these, and what asks the disk for it. The last to begin and the first to end.
-    pub(super) fn watchdog(&mut self, lanes: WatchdogLanes, api_heartbeats: mpsc::Receiver<Heartbeat>) -> Result<(), StartError> {
+    pub(super) fn watchdog(
+        &mut self,
+        ends: (WatchdogLanes, Mailbox<TakenOver>),
+        api_heartbeats: mpsc::Receiver<Heartbeat>,
+    ) -> Result<(), StartError> {
         let (watch, clock) = (&self.shared.watch, self.shared.clock);
         self.opened.metrics.watchdog(watch, clock);
         let (probe, prober) = DiskProbe::new(self.opened.data.path())?;
-        let (watchdog, news) = Watchdog::new(watch, lanes, probe, clock);
+        let takeovers = Takeovers::new(self.config.watchdog.takeover);
+        let (watchdog, news) = Watchdog::new(watch, ends, takeovers, probe, clock);
         tokio::spawn(watchdog::log(news, clock));
         tokio::spawn(watchdog::answer_for_api(api_heartbeats, watch.board.clone()));
         self.threads.spawn("disk-probe", prober.bell(), move |stop| prober.run(stop))?;
         self.threads.spawn_plain("watchdog", move |stop| watchdog.run(stop))?;
         Ok(())
+    }
+}
+
+impl Outfit {
+    /// A thread's worth of a shard, in this epoch.
+    pub(super) fn thread(
+        &self,
+        (index, shard): (usize, Shard<Reply>),
+        mailbox: Mailbox<Input<Reply>>,
+        lanes: ShardLanes,
+        (watched, epoch): (Watched, Epoch),
+    ) -> ShardThread {
+        let (metrics, subscribed) = (Arc::clone(&self.metrics), Arc::clone(&self.subscribed));
+        let tenure = self.watch.epochs.tenure(index, epoch);
+        ShardThread::new((index, shard), mailbox, lanes, self.clock, metrics, subscribed, (watched, tenure))
     }
 }
 

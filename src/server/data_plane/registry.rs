@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::hello::Hello;
+use prometheus::IntCounter;
 use router::device::AwaitedDevice;
-use router::errand::Errand;
 use router::shard::Input;
 use tokio::sync::mpsc::Receiver;
 
 use super::DataPlaneHandle;
-use crate::errands;
+use crate::errands::{self, Asked};
 use crate::store::Registry;
 
 /// How soon a registry that could not be read is tried again.
@@ -26,7 +26,7 @@ pub(super) async fn serve(
     registry: Registry,
     plane: Arc<DataPlaneHandle>,
     awaited: Vec<(DeviceId, Option<Hello>)>,
-    errands: Receiver<Errand>,
+    (errands, refused): (Receiver<Asked>, IntCounter),
 ) {
     while !registry.is_filled() {
         let Err(error) = registry.fill().await else { break };
@@ -43,7 +43,7 @@ pub(super) async fn serve(
     }
     // From here on a device that comes back makes a new session.
     registry.set_filled();
-    errands::run(registry, plane, errands).await;
+    errands::run(registry, plane, errands, refused).await;
 }
 
 /// Keeps the calling thread until the registry has been read or the thread shall stop: without it every device would be a stranger.

@@ -4,27 +4,30 @@ use std::io;
 use std::sync::Arc;
 
 use prometheus::IntCounter;
-use router::errand::Errand;
 use router::event::CommittedEvents;
 use router::progress::Heartbeat;
 use router::shard::Input;
 use tokio::sync::mpsc::{self, Receiver};
 
-use crate::errands;
+use super::rewiring::{Bells, Rewiring, ShardPlaces};
+use crate::errands::{self, Asked};
 use crate::fan_out::{ToFanOut, UNTAKEN_MAX};
-use crate::mailbox::{Lane, Mailbox, MailboxBuilder};
+use crate::mailbox::{Lane, LanePlace, Mailbox, MailboxBuilder};
 use crate::shards::{Reply, ShardLanes, SubscribedOwners, ToShards};
+use crate::takeover::TakenOver;
 use crate::terminators::tcp::{TcpLanes, ToRsaHandshakes};
 use crate::terminators::{ToHandshakes, ToTerminator, WorkerLanes};
 use crate::watchdog::{WATCHDOG_LANE, WatchdogLanes};
 use crate::writer::{ToWriter, WriterLanes};
 
 /// Room in a lane between two threads.
-const LANE: usize = 4_096;
+pub(super) const LANE: usize = 4_096;
 /// Room for hellos that come all at once, before the handshake thread lets them wait.
 const HELLO_LANE: usize = 16_384;
 /// Room in a lane of the API, which many callers share.
-const API_LANE: usize = 1_024;
+pub(super) const API_LANE: usize = 1_024;
+/// Takeovers that wait for whoever has a part in them.
+const TAKEOVERS: usize = 4;
 /// Batches of events that wait for the streams.
 const STREAM_BATCHES: usize = 1_024;
 
@@ -40,12 +43,14 @@ pub(super) struct Wiring {
     /// Whose events shards want.
     pub(super) subscribed: Arc<SubscribedOwners>,
     pub(super) writer: (Mailbox<ToWriter>, WriterLanes),
-    pub(super) watchdog: WatchdogLanes,
+    pub(super) watchdog: (WatchdogLanes, Mailbox<TakenOver>),
     /// Heartbeats for those who serve the API.
     pub(super) api_heartbeats: Receiver<Heartbeat>,
     pub(super) api: Vec<Lane<Input<Reply>>>,
     pub(super) streams: Receiver<CommittedEvents>,
-    pub(super) errands: Receiver<Errand>,
+    pub(super) errands: Receiver<Asked>,
+    /// For shards that are taken over.
+    pub(super) rewiring: Rewiring,
 }
 
 impl Wiring {
@@ -59,6 +64,7 @@ impl Wiring {
         let (stream_sender, streams) = mpsc::channel(STREAM_BATCHES);
         let (errand_sender, errands) = mpsc::channel(errands::WAITING_MAX);
         let mut fan_out_box = MailboxBuilder::<ToFanOut>::new()?;
+        let (mut order_box, mut watchdog_box) = (MailboxBuilder::new()?, MailboxBuilder::new()?);
         let subscribed = Arc::new(SubscribedOwners::new());
 
         let worker_lanes: Vec<_> = (0..workers)
@@ -71,6 +77,16 @@ impl Wiring {
             .collect();
         let tcp_shards = ToShards::new(lanes(&mut shard_boxes, LANE), enqueued, shard_full.clone());
         let tcp_lanes = TcpLanes { shards: tcp_shards, handshakes: rsa_box.lane(LANE) };
+        let places = (0..shards).map(|shard| {
+            // Each lane is the first that a shard has there, and the shards' come one after the other.
+            let place = |first: LanePlace| first.after(shard);
+            ShardPlaces {
+                terminators: terminator_boxes.iter().map(|terminator| place(terminator.next_place())).collect(),
+                writer: place(writer_box.next_place()),
+                fan_out: place(fan_out_box.next_place()),
+            }
+        });
+        let places = places.collect();
         let shard_lanes: Vec<_> = (0..shards)
             .map(|_| ShardLanes {
                 terminators: lanes(&mut terminator_boxes, LANE),
@@ -98,6 +114,20 @@ impl Wiring {
             writer: writer_box.lane(WATCHDOG_LANE),
             fan_out: fan_out_box.lane(WATCHDOG_LANE),
             api: api_sender,
+            takeover: order_box.lane(shards),
+        };
+        let rewiring = Rewiring {
+            orders: order_box.build()?,
+            writer: writer_box.lane(TAKEOVERS),
+            fan_out: fan_out_box.lane(TAKEOVERS),
+            watchdog: watchdog_box.lane(TAKEOVERS),
+            errands: errand_sender,
+            bells: Bells {
+                terminators: terminator_boxes.iter().map(MailboxBuilder::bell).collect(),
+                writer: writer_box.bell(),
+                fan_out: fan_out_box.bell(),
+            },
+            places,
         };
         let mut terminators = built(terminator_boxes)?;
         let tcp_mailbox = terminators.pop().expect("one more was made than there are workers");
@@ -111,11 +141,12 @@ impl Wiring {
             fan_out: (fan_out_box.build()?, fan_out_lanes),
             subscribed,
             writer: (writer_box.build()?, writer_lanes),
-            watchdog,
+            watchdog: (watchdog, watchdog_box.build()?),
             api_heartbeats,
             api,
             streams,
             errands,
+            rewiring,
         })
     }
 }

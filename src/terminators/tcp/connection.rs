@@ -9,7 +9,7 @@ use firmware_protocol::id::Identity;
 use firmware_protocol::path::Path;
 use firmware_protocol::tcp::handshake::Greeting;
 use firmware_protocol::tcp::session::TcpSession;
-use firmware_protocol::time::Millis;
+use firmware_protocol::time::{Millis, UnixMillis};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use crate::admission::Place;
@@ -56,6 +56,7 @@ pub(super) struct Half {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) session: TcpSession,
+    pub(super) since: UnixMillis,
     pub(super) standing: Standing,
     pub(super) allowance: Allowance,
     /// Messages that had an effect beyond the session.
@@ -186,7 +187,7 @@ impl AsFd for Connection {
 }
 
 impl Live {
-    pub(super) fn new(session: TcpSession, standing: Standing, allowance: Allowance) -> Self {
-        Self { session, standing, allowance, messages: 0, liveness: Liveness::default() }
+    pub(super) fn new(since: UnixMillis, session: TcpSession, standing: Standing, allowance: Allowance) -> Self {
+        Self { session, since, standing, allowance, messages: 0, liveness: Liveness::default() }
     }
 }
