@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Benchmark;
 use crate::chaos::{Chance, Rules, Weather};
-use crate::drill::{RETURNING_MAX, Threads};
+use crate::drill::{Case, Incident, RETURNING_MAX, Threads};
 use crate::fleet::Transport;
 use crate::loud::RATE_MAX_PER_S;
 
@@ -135,6 +135,10 @@ pub enum Drill {
     FrozenShard(FrozenShardArguments),
     /// Threads that are frozen one after the other at random moments, while devices publish.
     FrozenThreads(FrozenThreadsArguments),
+    /// Something happens to the server, and a real Prometheus and Alertmanager page somebody.
+    Page(PageArguments),
+    /// Ten things go wrong, and `holdfast diagnose` is asked what.
+    Incidents(IncidentsArguments),
 }
 
 /// What all drills know.
@@ -453,6 +457,46 @@ pub struct FrozenThreadsArguments {
     pub drill: DrillArguments,
 }
 
+/// `drill incidents`
+#[derive(Args, Debug)]
+pub struct IncidentsArguments {
+    /// Only these.
+    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
+    pub only: Vec<Incident>,
+    /// How many devices publish, twice a second each.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub devices: u32,
+    /// Decides keys and moments.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
+}
+
+/// `drill page`
+#[derive(Args, Debug)]
+pub struct PageArguments {
+    /// Only these.
+    #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
+    pub only: Vec<Case>,
+    /// The program of Prometheus.
+    #[arg(long, value_name = "PATH", default_value = "prometheus")]
+    pub prometheus: PathBuf,
+    /// The program of Alertmanager.
+    #[arg(long, value_name = "PATH", default_value = "prometheus-alertmanager")]
+    pub alertmanager: PathBuf,
+    /// Where their files are.
+    #[arg(long, value_name = "DIR", default_value = "dashboards/prometheus")]
+    pub files: PathBuf,
+    /// Seconds in which everything is well, before each fault.
+    #[arg(long, value_name = "S", default_value_t = 20.0, value_parser = seconds)]
+    pub peace: f64,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
+}
+
 /// `bench`
 #[derive(Args, Debug)]
 pub struct BenchArguments {
@@ -516,7 +560,11 @@ mod tests {
         let typed = "holdfast-load drill stall --stall 6 --full 4 --every 1";
         let Command::Drill(Drill::Stall(stall)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("no stall") };
         assert_eq!((stall.stall, stall.full, stall.devices), (6.0, 4.0, 1000));
+        let typed = "holdfast-load drill page --only killed,disk-hangs --peace 5";
+        let Command::Drill(Drill::Page(page)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("no page") };
+        assert_eq!((page.only, page.peace), (vec![Case::Killed, Case::DiskHangs], 5.0));
         for bad in [
+            "drill page --only bored",
             "drill stall --full 0",
             "drill mass-return --per-second 0",
             "drill mass-return --per-second 9 --keep-sessions",

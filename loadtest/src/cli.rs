@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,17 @@ pub struct AcceptedEvent {
     pub data: Option<String>,
     /// The device that published it.
     pub source: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Diagnosis {
+    causes: Vec<Cause>,
+}
+
+#[derive(Deserialize)]
+struct Cause {
+    cause: String,
+    sentence: String,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +93,14 @@ impl Cli {
         self.run(&["seed", "--devices", &devices, "--seed", &seed, "--at", &at, "--keys-out", text(keys)?]).map(drop)
     }
 
+    /// What is likeliest the matter, by its name and in a sentence, whether or not anything is.
+    pub fn diagnose(&self) -> Result<(String, String)> {
+        let (_, out) = self.finish(&["diagnose", "--json"], "")?;
+        let Diagnosis { causes } = serde_json::from_reader(out)?;
+        let first = causes.into_iter().next().context("there is always a cause")?;
+        Ok((first.cause, first.sentence))
+    }
+
     /// Everything the server has accepted, one by one. Only to be asked while it does not run.
     pub fn accepted_events(&self) -> Result<impl Iterator<Item = Result<AcceptedEvent>>> {
         let lines = self.run(&["journal", "events", "--json-lines"])?.lines();
@@ -97,6 +116,17 @@ impl Cli {
 
     /// Runs a command to its end with a line to read, and opens what it wrote.
     fn run_with_input(&self, arguments: &[&str], line: &str) -> Result<BufReader<File>> {
+        let (status, out) = self.finish(arguments, line)?;
+        if !status.success() {
+            let mut words = String::new();
+            File::open(&self.errors)?.take(2000).read_to_string(&mut words)?;
+            bail!("`holdfast {}` failed ({status}): {}", arguments.join(" "), words.trim_end());
+        }
+        Ok(out)
+    }
+
+    /// The same, however it ends.
+    fn finish(&self, arguments: &[&str], line: &str) -> Result<(ExitStatus, BufReader<File>)> {
         let (out, errors) = (File::create(&self.out)?, File::create(&self.errors)?);
         let mut command = Command::new(&self.program);
         command.arg("--config").arg(&self.config).args(arguments).stdin(Stdio::piped()).stdout(out).stderr(errors);
@@ -117,12 +147,7 @@ impl Cli {
                 }
             }
         };
-        if !status.success() {
-            let mut words = String::new();
-            File::open(&self.errors)?.take(2000).read_to_string(&mut words)?;
-            bail!("`holdfast {}` failed ({status}): {}", arguments.join(" "), words.trim_end());
-        }
-        Ok(BufReader::new(File::open(&self.out)?))
+        Ok((status, BufReader::new(File::open(&self.out)?)))
     }
 }
 

@@ -11,15 +11,15 @@ use serde_json::json;
 
 use crate::args::{
     Arguments, BenchArguments, BystanderArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, DrillArguments, FleetArguments,
-    FloodArguments, FrostArguments, FrozenShardArguments, FrozenThreadsArguments, KeysArguments, KillRestartArguments, LoudArguments,
-    MassReturnArguments, NumberArguments, StallArguments,
+    FloodArguments, FrostArguments, FrozenShardArguments, FrozenThreadsArguments, IncidentsArguments, KeysArguments, KillRestartArguments,
+    LoudArguments, MassReturnArguments, NumberArguments, PageArguments, StallArguments,
 };
 use crate::bench::{Bench, bare, bench};
 use crate::chaos::{Proxy, ProxyPlan};
 use crate::dial::allow_sockets;
 use crate::drill::{
-    Bystanders, Chaos, FloodDrill, FrozenShard, FrozenThreads, Ground, KillRestart, LoudDrill, MassReturn, StallDrill, chaos, flood,
-    frozen_shard, frozen_threads, kill_restart, loud, mass_return, stall,
+    Bystanders, Case, Chaos, FloodDrill, FrozenShard, FrozenThreads, Ground, Incidents, KillRestart, LoudDrill, MassReturn, PageDrill,
+    StallDrill, chaos, flood, frozen_shard, frozen_threads, incidents, kill_restart, loud, mass_return, page, stall,
 };
 use crate::fleet::{Crew, Devices, Fleet, FleetPlan, Work};
 use crate::keys::{self, DeviceKeys};
@@ -46,6 +46,8 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Drill(Drill::Stall(arguments)) => drill_stall(arguments),
         Command::Drill(Drill::FrozenShard(arguments)) => drill_frozen_shard(arguments),
         Command::Drill(Drill::FrozenThreads(arguments)) => drill_frozen_threads(arguments),
+        Command::Drill(Drill::Page(arguments)) => drill_page(arguments),
+        Command::Drill(Drill::Incidents(arguments)) => drill_incidents(arguments),
         Command::Chaos(arguments) => bad_network(&arguments),
         Command::Bench(arguments) => measure(arguments),
         Command::Bare { udp, tcp, http, admin } => bare(Ports { udp, tcp, http, admin }).map(|()| ExitCode::SUCCESS),
@@ -208,23 +210,37 @@ fn drill_frozen_threads(arguments: FrozenThreadsArguments) -> Result<ExitCode> {
 }
 
 fn frost(arguments: &FrostArguments, lasts: Duration) -> Bystanders {
-    Bystanders {
-        devices: arguments.devices,
-        every: Duration::from_secs_f64(arguments.every),
-        lasts,
-        threads: threads(arguments.devices),
-        seed: arguments.seed,
-    }
+    let FrostArguments { devices, every, seed } = *arguments;
+    publishing(devices, every, lasts, seed)
+}
+
+fn drill_page(arguments: PageArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
+    let cases = if arguments.only.is_empty() { Case::ALL.to_vec() } else { arguments.only };
+    let report = page(&PageDrill {
+        ground,
+        cases,
+        prometheus: arguments.prometheus,
+        alertmanager: arguments.alertmanager,
+        files: arguments.files,
+        peace: Duration::from_secs_f64(arguments.peace),
+    })?;
+    judged(&report, json.as_deref())
+}
+
+fn drill_incidents(arguments: IncidentsArguments) -> Result<ExitCode> {
+    let IncidentsArguments { only, devices, seed, drill } = arguments;
+    let (ground, json) = ground(drill);
+    judged(&incidents(&Incidents { ground, only, devices, seed })?, json.as_deref())
 }
 
 fn bystanders(arguments: &BystanderArguments) -> Bystanders {
-    Bystanders {
-        devices: arguments.devices,
-        every: Duration::from_secs_f64(arguments.every),
-        lasts: Duration::from_secs_f64(arguments.seconds),
-        threads: threads(arguments.devices),
-        seed: arguments.seed,
-    }
+    let BystanderArguments { devices, every, seconds, seed } = *arguments;
+    publishing(devices, every, Duration::from_secs_f64(seconds), seed)
+}
+
+fn publishing(devices: u32, every: f64, lasts: Duration, seed: u64) -> Bystanders {
+    Bystanders { devices, every: Duration::from_secs_f64(every), lasts, threads: threads(devices), seed }
 }
 
 /// The server of a drill, and where its report goes.

@@ -6,11 +6,13 @@ mod flood;
 mod frost;
 mod frozen_shard;
 mod frozen_threads;
+mod incidents;
 mod judge;
 mod kill_restart;
 mod listeners;
 mod loud;
 mod mass_return;
+mod page;
 mod schedule;
 mod stall;
 
@@ -29,10 +31,12 @@ pub use self::chaos::{Chaos, chaos};
 pub use self::flood::{FloodDrill, flood};
 pub use self::frozen_shard::{FrozenShard, frozen_shard};
 pub use self::frozen_threads::{FrozenThreads, Threads, frozen_threads};
+pub use self::incidents::{Incident, Incidents, incidents};
 pub use self::judge::{Verdict, judge};
 pub use self::kill_restart::{KillRestart, kill_restart};
 pub use self::loud::{LoudDrill, loud};
 pub use self::mass_return::{MassReturn, RETURNING_MAX, mass_return};
+pub use self::page::{Case, PageDrill, page};
 pub use self::stall::{StallDrill, stall};
 
 /// The server that a drill has for itself.
@@ -47,17 +51,21 @@ pub struct Ground {
 impl Ground {
     /// Prepares a server, which `drill` starts, and does with its directory what is wanted. The report, or the error, says where that is left.
     fn drill(&self, drill: impl FnOnce(&mut Server) -> Result<DrillReport>) -> Result<DrillReport> {
+        let (report, kept) = self.play(drill)?;
+        let figure = kept.map(|kept| ("kept".into(), json!(kept)));
+        Ok(DrillReport { figures: report.figures.into_iter().chain(figure).collect(), ..report })
+    }
+
+    /// The same of a drill that is a part of another. The server's directory, if that is left behind.
+    fn play<T>(&self, drill: impl FnOnce(&mut Server) -> Result<T>) -> Result<(T, Option<PathBuf>)> {
         let mut server = Server::prepare(self.holdfast.as_deref())?;
-        let report = drill(&mut server);
+        let outcome = drill(&mut server);
         if !self.keep {
-            return report;
+            return outcome.map(|outcome| (outcome, None));
         }
         let kept = server.keep();
-        match report {
-            Ok(mut report) => {
-                report.figures.insert("kept".into(), json!(kept));
-                Ok(report)
-            }
+        match outcome {
+            Ok(outcome) => Ok((outcome, Some(kept))),
             Err(error) => Err(error.context(format!("the server's directory is left behind: {}", kept.display()))),
         }
     }

@@ -12,6 +12,7 @@ pub mod commands;
 mod cores;
 mod dial;
 pub mod drill;
+mod faults;
 pub mod fleet;
 pub mod flood;
 mod freezer;

@@ -56,6 +56,7 @@ pub struct Server {
     child: Option<Child>,
     cores: Option<CpuSet>,
     disk: Option<SickDisk>,
+    faults: bool,
 }
 
 impl Server {
@@ -67,7 +68,7 @@ impl Server {
         };
         ensure!(program.is_file(), "there is no server at {}: name one with --holdfast", program.display());
         let (dir, ports) = (tempfile::Builder::new().prefix("holdfast-load-").tempdir()?, Ports::free()?);
-        let server = Self { program, dir, ports, child: None, cores: None, disk: None };
+        let server = Self { program, dir, ports, child: None, cores: None, disk: None, faults: false };
         std::fs::write(server.config_path(), server.config() + NO_LIMITS)?;
         Ok(server)
     }
@@ -75,6 +76,11 @@ impl Server {
     /// Limits devices as a server does that nobody told otherwise. For its next start.
     pub fn limit_devices(&self) -> Result<()> {
         Ok(std::fs::write(self.config_path(), self.config())?)
+    }
+
+    /// Lets each device publish no more than so many events in a second. For its next start.
+    pub(crate) fn limit_device_events(&self, per_second: u32) -> Result<()> {
+        Ok(std::fs::write(self.config_path(), self.config() + &format!("\n[limits]\ndevice_events_per_s = {per_second}\n"))?)
     }
 
     /// Lets it begin no more handshakes than so many in a second. For its next start.
@@ -89,9 +95,25 @@ impl Server {
         Ok(std::fs::write(self.config_path(), self.config() + NO_LIMITS + &calls)?)
     }
 
+    /// Whether it takes a shard over that has stopped; it ends if not. For its next start.
+    pub(crate) fn take_over(&self, takes_over: bool) -> Result<()> {
+        let watchdog = format!("\n[watchdog]\ntakeover = {takes_over}\n");
+        Ok(std::fs::write(self.config_path(), self.config() + NO_LIMITS + &watchdog)?)
+    }
+
     /// Lets it work on a disk that can be made sick. For its next start.
     pub(crate) fn work_on(&mut self, disk: SickDisk) {
         self.disk = Some(disk);
+    }
+
+    /// Lets faults be injected into it, through this socket. For its next start.
+    pub(crate) fn admit_faults(&mut self) -> PathBuf {
+        self.faults = true;
+        self.faults_socket()
+    }
+
+    fn faults_socket(&self) -> PathBuf {
+        self.dir.path().join("faults")
     }
 
     /// Lets it run on these processors only. For its next start.
@@ -118,7 +140,8 @@ impl Server {
         Ok(Api::new((Ipv4Addr::LOCALHOST, self.ports.http).into(), self.cli().access_token()?))
     }
 
-    fn admin(&self) -> SocketAddr {
+    /// Where it tells its metrics.
+    pub(crate) fn admin(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.ports.admin).into()
     }
 
@@ -162,6 +185,11 @@ impl Server {
         if let Some(disk) = &self.disk {
             disk.load(&mut command);
         }
+        if self.faults {
+            // It makes the socket; one that an earlier one has left would be in its way.
+            let _ = std::fs::remove_file(self.faults_socket());
+            command.env("HOLDFAST_FAULTS", self.faults_socket());
+        }
         let moved = self.cores.map(Moved::to).transpose()?;
         self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);
         drop(moved);
@@ -181,6 +209,21 @@ impl Server {
         child.kill()?;
         child.wait()?;
         Ok(())
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("the server does not run")?;
+        Ok(kill(pid(child)?, signal)?)
+    }
+
+    /// Whether it has ended by itself. It can be started again then.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten().is_some();
+        if ended {
+            self.child = None;
+        }
+        Ok(ended)
     }
 
     /// Asks it to end, and waits.
@@ -247,20 +290,6 @@ impl Server {
     pub(crate) fn threads(&self, name: &str) -> Result<Vec<u32>> {
         let child = self.child.as_ref().context("the server does not run")?;
         Ok(threads::named(child.id(), name)?)
-    }
-
-    /// Whether it has ended by itself; if so, it can be started again.
-    pub(crate) fn has_ended(&mut self) -> Result<bool> {
-        let child = self.child.as_mut().context("the server does not run")?;
-        let ended = child.try_wait()?.is_some();
-        self.child.take_if(|_| ended);
-        Ok(ended)
-    }
-
-    /// Adds to its configuration. For its next start.
-    pub(crate) fn configure(&self, more: &str) -> Result<()> {
-        let text = std::fs::read_to_string(self.config_path())?;
-        Ok(std::fs::write(self.config_path(), text + more)?)
     }
 
     /// Length of its log.

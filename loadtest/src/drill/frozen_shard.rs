@@ -59,7 +59,7 @@ pub fn frozen_shard(drill: &FrozenShard) -> Result<DrillReport> {
 
 fn run(drill: &FrozenShard, server: &mut Server) -> Result<DrillReport> {
     let freezer = Freezer::new()?;
-    server.configure(&format!("\n[watchdog]\ntakeover = {}\n", drill.takeover))?;
+    server.take_over(drill.takeover)?;
     let keys = DeviceKeys::derive(drill.bystanders.devices, 0, drill.bystanders.seed)?;
     server.start()?;
     let (own, others) = part(register(server, keys)?, drill.shard);
