@@ -207,7 +207,9 @@ impl FanOut {
     /// Lets the stock-taking see how far it is.
     fn publish(&mut self) {
         let waiting = self.lines.iter_mut().map(Line::publish).sum::<usize>();
-        self.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        if self.metrics.set.beat() {
+            self.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
     }
 }
 

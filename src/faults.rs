@@ -1,6 +1,9 @@
 //! Faults that tests and drills inject into threads that are watched. They come in over a Unix socket that exists only if `HOLDFAST_FAULTS` names it when
-//! the server starts. Without it, each stage of a thread costs one relaxed load.
+//! the server starts. Without it, each stage of a thread costs one relaxed load. What there is, and what a line says, is in `docs/faults.md`.
 
+mod injector;
+mod rule;
+mod sifter;
 mod socket;
 
 use std::collections::BTreeMap;
@@ -12,7 +15,12 @@ use std::time::Duration;
 
 use router::progress::{Board, Part, Stage};
 
+pub use self::injector::Injector;
+pub use self::rule::{Kind, Message, Rule, Which};
+pub use self::sifter::Sifter;
 pub use self::socket::serve;
+
+use crate::mailbox::Mailbox;
 
 /// The variable of the environment that names the socket.
 pub const VARIABLE: &str = "HOLDFAST_FAULTS";
@@ -30,16 +38,34 @@ pub enum Fault {
     Spin,
     /// It panics.
     Panic,
+    /// It goes on, and this befalls its messages.
+    Rule(Rule),
 }
 
 impl Fault {
-    /// The one of that name.
-    fn named(name: &str) -> Option<Self> {
-        match name {
+    /// What happens, and at which stage, by the words that follow the name of a part.
+    fn parse(fault: &str, words: &[&str]) -> Option<(Stage, Self)> {
+        let of_thread = match fault {
             "freeze" => Some(Self::Freeze),
             "spin" => Some(Self::Spin),
             "panic" => Some(Self::Panic),
             _ => None,
+        };
+        match (of_thread, words) {
+            (Some(fault), [stage]) => Some((Stage::named(stage)?, fault)),
+            (Some(_), _) => None,
+            (None, words) => Rule::parse(fault, words).map(|(stage, rule)| (stage, Self::Rule(rule))),
+        }
+    }
+
+    /// Whether it can happen to a thread of this name. Only shards look at single messages, and only those who hand over messages note evidence.
+    fn befalls(self, part: &str) -> bool {
+        let part = Part::named(part);
+        match self {
+            Self::Freeze | Self::Spin | Self::Panic => true,
+            Self::Rule(Rule::Evidence) => matches!(part, Some(Part::Terminator(_))),
+            Self::Rule(Rule::Timers) => matches!(part, Some(Part::Shard(_) | Part::Terminator(_))),
+            Self::Rule(_) => matches!(part, Some(Part::Shard(_))),
         }
     }
 }
@@ -59,24 +85,24 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// The thread begins this.
-    pub fn pass(&self, stage: Stage) {
-        if self.stage.load(Ordering::Relaxed) == stage as u8 {
-            self.hold(stage);
-        }
+    /// The thread begins this. What befalls its messages there.
+    pub fn pass(&self, stage: Stage) -> Option<Rule> {
+        if self.stage.load(Ordering::Relaxed) == stage as u8 { self.hold(stage) } else { None }
     }
 
     #[cold]
-    fn hold(&self, stage: Stage) {
+    fn hold(&self, stage: Stage) -> Option<Rule> {
         while self.stage.load(Ordering::Acquire) == stage as u8 {
             let fault = *self.fault.lock().unwrap_or_else(PoisonError::into_inner);
             match fault {
                 Some(Fault::Freeze) => thread::sleep(LOOK_EVERY),
                 Some(Fault::Spin) => (0..1_000_000).for_each(|_| hint::spin_loop()),
                 Some(Fault::Panic) => panic!("a fault that was injected"),
-                None => return,
+                Some(Fault::Rule(rule)) => return Some(rule),
+                None => return None,
             }
         }
+        None
     }
 
     fn set(&self, stage: Stage, fault: Fault) {
@@ -88,6 +114,13 @@ impl Gate {
         self.stage.store(NONE, Ordering::Release);
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+/// Takes nothing but heartbeats from a mailbox, whose lane is the last: a fault that tests inject.
+pub fn drain_heartbeats<T>(mailbox: &mut Mailbox<T>, take: impl FnMut(T)) -> usize {
+    // It would not sleep: there is something in it.
+    thread::sleep(LOOK_EVERY);
+    mailbox.drain_last(take)
 }
 
 /// The gates of all threads that are watched, of the watchdog and of what takes over for it: one for each, and one more for each thread that took the place
@@ -132,7 +165,7 @@ impl Faults {
         self.0.get(name).map(|gates| gates.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Does what a line says: `freeze|spin|panic PART STAGE` or `thaw PART`.
+    /// Does what a line says: `FAULT PART STAGE` with what else the fault asks for, or `thaw PART`.
     ///
     /// # Errors
     /// It says nothing that can be done; what is the matter with it.
@@ -141,10 +174,13 @@ impl Faults {
         let gates = |name: &str| self.gates(name).ok_or_else(|| format!("no part is called {name}"));
         match words[..] {
             ["thaw", part] => gates(part)?.iter().for_each(|gate| gate.clear()),
-            [fault, part, stage] => {
-                let fault = Fault::named(fault).ok_or_else(|| format!("no fault is called {fault}"))?;
-                let stage = Stage::named(stage).ok_or_else(|| format!("no stage is called {stage}"))?;
-                gates(part)?.last().into_iter().for_each(|gate| gate.set(stage, fault));
+            [fault, part, ref rest @ ..] => {
+                let gates = gates(part)?;
+                let (stage, fault) = Fault::parse(fault, rest).ok_or("no fault is called so: see docs/faults.md")?;
+                if !fault.befalls(part) {
+                    return Err(format!("that cannot happen to {part}"));
+                }
+                gates.last().into_iter().for_each(|gate| gate.set(stage, fault));
             }
             _ => return Err("a line is FAULT PART STAGE, or thaw PART".to_owned()),
         }
@@ -202,8 +238,40 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_said() {
         let faults = Faults::new(&Board::new([Part::Shard(0)]));
-        let lines = ["freeze shard-1 apply", "melt shard-0 apply", "freeze shard-0 nowhere", "freeze shard-0", ""];
+        let lines = [
+            "freeze shard-1 apply",
+            "melt shard-0 apply",
+            "freeze shard-0 nowhere",
+            "freeze shard-0",
+            "drop shard-0 apply 101",
+            "delay shard-0 apply 5",
+            "hold shard-0 journal all",
+            "hold shard-0 apply everything",
+            "drop watchdog apply 5",
+            "stick shard-0 evidence",
+            "",
+        ];
         assert!(lines.iter().all(|line| faults.perform(line).is_err()));
         assert!(faults.perform("freeze watchdog apply").is_ok());
+    }
+
+    #[test]
+    fn what_befalls_messages_is_told_where_it_was_said() {
+        let faults = Faults::new(&Board::new([Part::Shard(0)]));
+        faults.perform("drop shard-0 apply 5").unwrap();
+        let gate = faults.gate(Part::Shard(0));
+        assert_eq!((gate.pass(Stage::Mailbox), gate.pass(Stage::Apply)), (None, Some(Rule::Drop { percent: 5 })));
+        for line in [
+            "delay shard-0 output 20 10000",
+            "hold shard-0 mailbox half",
+            "hold shard-0 apply call",
+            "full shard-0 mailbox",
+            "stop shard-0 timers",
+        ] {
+            faults.perform(line).unwrap();
+        }
+        assert_eq!((gate.pass(Stage::Timers), gate.pass(Stage::Mailbox)), (Some(Rule::Timers), None), "one at a time");
+        faults.perform("thaw shard-0").unwrap();
+        assert_eq!(gate.pass(Stage::Timers), None);
     }
 }

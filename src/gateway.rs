@@ -49,7 +49,8 @@ impl Devices {
         let (sender, receiver) = oneshot::channel();
         let deadline = self.plane.clock.at(deadline);
         let shard = shard_of(device, self.plane.shards());
-        let asked = self.plane.ask_shard(shard, Input::Ask { device, ask, deadline, reply: Reply::Answer(sender) });
+        let question = self.plane.question(shard);
+        let asked = self.plane.ask_shard(shard, Input::Ask { device, ask, deadline, reply: Reply::Answer(sender, Some(question)) });
         match asked.ok_or(CallError::Busy)?.answer(receiver).await {
             Ok(answer) => answer.map_err(call_error),
             Err(NoAnswer::Refused) => Err(CallError::Unavailable),
@@ -113,6 +114,7 @@ impl Gateway for Devices {
             debug_assert!(!is_system_name(&event.name), "the API refuses reserved names");
             let (sender, receiver) = oneshot::channel();
             let shard = usize::try_from(event.owner.0).unwrap_or_default() % self.plane.shards();
+            let _question = self.plane.question(shard);
             let asked = self.plane.ask_shard(shard, Input::Publish { event, reply: Reply::Published(sender) });
             let position = match asked {
                 Some(asked) => asked.answer(receiver).await.map_err(|none| match none {

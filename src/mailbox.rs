@@ -186,6 +186,12 @@ impl<T> Mailbox<T> {
         });
     }
 
+    /// Takes all that is in the lane that was made last.
+    pub fn drain_last(&mut self, mut take: impl FnMut(T)) -> usize {
+        let Some(lane) = self.lanes.last_mut() else { return 0 };
+        std::iter::from_fn(|| lane.pop().ok()).map(&mut take).count()
+    }
+
     /// Whether there is nothing to take.
     pub fn is_empty(&self) -> bool {
         self.lanes.iter().all(rtrb::Consumer::is_empty)
@@ -243,7 +249,9 @@ mod tests {
         let mut taken = Vec::new();
         assert_eq!(mailbox.drain(2, |item| taken.push(item)), 2);
         assert_eq!(taken, [1, 4], "each lane gets its share");
-        assert!(!mailbox.is_empty());
+        assert_eq!(b.push(5), Ok(()));
+        assert_eq!(mailbox.drain_last(|item| taken.push(item)), 1);
+        assert!(taken == [1, 4, 5] && !mailbox.is_empty());
     }
 
     #[test]

@@ -18,6 +18,8 @@ use router::fate::{Fate, Fates};
 
 use crate::api::{ApiSeries, Counters};
 use crate::clock::Clock;
+use crate::evidence::EvidenceSeries;
+use crate::stale::{Pulse, Roll, Series, Source, StaleMetrics};
 use crate::stock::Balance;
 use crate::terminators::{KernelDrops, Over, SocketName};
 use crate::waiting_room::{Entered, Refused};
@@ -30,6 +32,9 @@ const COMMIT_BUCKETS: [f64; 15] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    roll: Roll,
+    /// Beside what the journal's writer counts.
+    settled: Pulse,
 }
 
 /// What all terminators count, over both transports where it says nothing else.
@@ -47,8 +52,8 @@ pub struct TerminatorMetrics {
     pub cookies_sent: IntCounter,
     /// Handshakes proved.
     pub handshakes: IntCounter,
-    /// Sessions in use.
-    pub sessions: IntGauge,
+    sessions: IntGauge,
+    sessions_set: Pulse,
     dropped: IntCounterVec,
     events_refused: IntCounterVec,
     unkept: IntCounterVec,
@@ -71,6 +76,8 @@ pub struct HandshakeMetrics {
     /// Handshakes begun and not yet proved.
     pub pending: IntGauge,
     refused: IntCounterVec,
+    udp_set: Pulse,
+    tcp_set: Pulse,
     waiting: IntGaugeVec,
     admitted: IntCounterVec,
     waited_s: CounterVec,
@@ -81,6 +88,7 @@ pub struct HandshakeMetrics {
 #[derive(Clone, Debug)]
 pub struct RoomMetrics {
     waiting: IntGauge,
+    set: Pulse,
     admitted: IntCounter,
     waited_s: Counter,
     repeated: IntCounter,
@@ -101,6 +109,8 @@ pub struct JournalMetrics {
     pub commit_duration: Histogram,
     /// Whether the disk is full.
     pub degraded: IntGauge,
+    /// Whenever something was committed or refused.
+    pub settled: Pulse,
     refused: IntCounterVec,
 }
 
@@ -125,6 +135,8 @@ pub struct RetentionMetrics {
     pub disk_free: IntGauge,
     /// Bytes that there are on it.
     pub disk_size: IntGauge,
+    /// Beside the gauges.
+    pub set: Pulse,
 }
 
 /// What the shards count, all together.
@@ -160,6 +172,8 @@ pub struct FanOutMetrics {
     pub behind: IntCounter,
     /// Times that the journal could not be read.
     pub failures: IntCounter,
+    /// Beside the gauge.
+    pub set: Pulse,
 }
 
 /// What taking stock comes to.
@@ -171,6 +185,10 @@ pub struct StockMetrics {
     pub missing: IntGauge,
     /// Times that stock could not be taken, or a cursor not be moved.
     pub failures: IntCounter,
+    /// Beside the gauge of when it was taken.
+    pub taken: Pulse,
+    /// When cursors were looked after.
+    pub moved: Pulse,
     events: IntCounterVec,
     pending: IntGaugeVec,
     imbalance: IntGaugeVec,
@@ -208,6 +226,8 @@ pub struct HistoryMetrics {
     pub missed: IntCounter,
     /// It failed and writes no more.
     pub failed: IntGauge,
+    /// Whenever it has looked whether there is something to write.
+    pub followed: Pulse,
 }
 
 /// What the registry counts.
@@ -215,13 +235,15 @@ pub struct HistoryMetrics {
 pub struct RegistryMetrics {
     /// Whether its database can be changed.
     pub up: IntGauge,
+    /// Whenever that was tried.
+    pub tried: Pulse,
     errors: IntCounterVec,
 }
 
 impl Metrics {
     /// No metrics yet.
     pub fn new() -> Self {
-        Self { registry: Registry::new() }
+        Self { registry: Registry::new(), roll: Roll::default(), settled: Pulse::default() }
     }
 
     /// The text that Prometheus reads.
@@ -258,8 +280,37 @@ impl Metrics {
         self.add(IntGaugeVec::new(Opts::new(name, help), &[label]))
     }
 
+    /// All that should move.
+    pub fn roll(&self) -> &Roll {
+        &self.roll
+    }
+
+    /// Says that a number follows another, and may stand still for so many seconds after that has moved by `least`.
+    fn follow(&self, name: &str, patience_s: u64, output: Source, (input, least): (Source, u64)) {
+        self.roll.enter(Series { name: name.to_owned(), patience: Duration::from_secs(patience_s), output, input, least });
+    }
+
+    /// A gauge that somebody sets again and again, at least once in so many seconds.
+    fn pulse(&self, name: &str, patience_s: u64) -> Pulse {
+        let pulse = Pulse::default();
+        self.follow(name, patience_s, Source::Pulse(pulse.clone()), (Source::Time, 1));
+        pulse
+    }
+
+    /// Metrics of the detector of what stands still.
+    pub fn stale(&self) -> StaleMetrics {
+        StaleMetrics {
+            stale: self.gauges("holdfast_stale_series", "1 for a number that stands still while what it follows moves.", "series"),
+            evaluated_at: self
+                .gauge("holdfast_stale_detector_evaluation_timestamp_seconds", "When it was looked last for numbers that stand still."),
+        }
+    }
+
     /// Metrics of all terminators together.
     pub fn terminators(&self) -> TerminatorMetrics {
+        let handshakes = self.counter("holdfast_dtls_handshakes_total", "Handshakes proved.");
+        let set = Pulse::default();
+        self.follow("sessions", 30, Source::Pulse(set.clone()), (Source::Counter(handshakes.clone()), 5));
         TerminatorMetrics {
             datagrams_received: self.counter("holdfast_udp_datagrams_received_total", "Datagrams read."),
             datagrams_sent: self.counter("holdfast_udp_datagrams_sent_total", "Datagrams sent."),
@@ -267,7 +318,8 @@ impl Metrics {
             messages_acknowledged: self
                 .counter("holdfast_messages_acknowledged_total", "Messages of devices acknowledged after their commit."),
             cookies_sent: self.counter("holdfast_dtls_cookies_sent_total", "Stateless answers to first hellos."),
-            handshakes: self.counter("holdfast_dtls_handshakes_total", "Handshakes proved."),
+            handshakes,
+            sessions_set: set,
             sessions: self.gauge("holdfast_sessions", "Sessions in use."),
             events_refused: self.counters_of(
                 "holdfast_events_refused_total",
@@ -303,6 +355,8 @@ impl Metrics {
     /// Metrics of the handshake threads.
     pub fn handshakes(&self) -> HandshakeMetrics {
         HandshakeMetrics {
+            udp_set: self.pulse("handshakes_waiting_udp", 30),
+            tcp_set: self.pulse("handshakes_waiting_tcp", 30),
             pending: self.gauge("holdfast_dtls_handshakes_pending", "Handshakes begun and not yet proved."),
             refused: self.counters_of(
                 "holdfast_dtls_handshakes_refused_total",
@@ -323,6 +377,7 @@ impl Metrics {
     /// Metrics of the journal.
     pub fn journal(&self) -> JournalMetrics {
         JournalMetrics {
+            settled: self.settled.clone(),
             records: self.counter("holdfast_journal_records_total", "Records made durable."),
             events: self.counter("holdfast_journal_events_total", "Events made durable."),
             commits: self.counter("holdfast_journal_commits_total", "Commits: one write and one sync each."),
@@ -343,6 +398,7 @@ impl Metrics {
     /// Metrics of how the journal is kept small.
     pub fn retention(&self) -> RetentionMetrics {
         RetentionMetrics {
+            set: self.pulse("journal_bytes", 120),
             bytes: self.gauge("holdfast_journal_bytes", "Bytes of the journal's segments."),
             segments: self.gauge("holdfast_journal_segments", "Segments of the journal."),
             oldest: self.gauge("holdfast_journal_oldest_position", "Position of the oldest event that is kept."),
@@ -428,6 +484,7 @@ impl Metrics {
     /// Metrics of the fan-out.
     pub fn fan_out(&self) -> FanOutMetrics {
         FanOutMetrics {
+            set: self.pulse("fan_out_waiting", 10),
             waiting: self.gauge("holdfast_fan_out_waiting_events", "Events on their way to subscribed devices, once for each shard."),
             behind: self.counter("holdfast_fan_out_behind_total", "Times a shard did not keep up and was served by itself."),
             failures: self.counter("holdfast_fan_out_failures_total", "Times the journal could not be read for subscribed devices."),
@@ -439,6 +496,8 @@ impl Metrics {
         let labels = &["sink", "state", "reason"];
         let events = Opts::new("holdfast_sink_events_total", "Events that were accepted for a sink, and what became of them.");
         StockMetrics {
+            taken: self.pulse("stock_taken", 60),
+            moved: self.pulse("cursors", 30),
             taken_at: self.gauge("holdfast_stock_taken_timestamp_seconds", "When the events of all sinks were last counted."),
             missing: self.gauge("holdfast_journal_missing_events", "Events that should be in the journal and were not found there."),
             failures: self.counter("holdfast_stock_failures_total", "Times events could not be counted, or a cursor not be moved."),
@@ -455,11 +514,24 @@ impl Metrics {
     /// What is told of the progress of threads.
     pub fn watchdog(&self, watch: &Watch, clock: Clock) {
         self.add(Ok(ProgressSeries::new(watch, clock)));
+        self.add(Ok(EvidenceSeries::new(&watch.evidence, &watch.bulletin)));
+        let bulletin = watch.bulletin.clone();
+        self.follow("watchdog", 3, Source::Read(Arc::new(move || bulletin.judged_at().0)), (Source::Time, 1));
+        let all = watch.notes().to_vec();
+        let handed = Source::Read(Arc::new(move || all.iter().map(|notes| notes.counts().0).sum()));
+        self.follow("journal_commits", 5, Source::Pulse(self.settled.clone()), (handed, 10));
+        for notes in watch.notes() {
+            let (seen, noted) = (Arc::clone(notes), Arc::clone(notes));
+            let name = format!("evidence_{}", label(&notes.observer().to_string()));
+            let output = Source::Read(Arc::new(move || noted.counts().1));
+            self.follow(&name, 5, output, (Source::Read(Arc::new(move || seen.counts().0)), 5));
+        }
     }
 
     /// Metrics of the registry.
     pub fn registry(&self) -> RegistryMetrics {
         RegistryMetrics {
+            tried: self.pulse("registry_up", 30),
             up: self.gauge("holdfast_registry_up", "1 if the database of users and devices can be changed."),
             errors: self.counters_of(
                 "holdfast_registry_errors_total",
@@ -473,6 +545,7 @@ impl Metrics {
     /// Metrics of the history.
     pub fn history(&self) -> HistoryMetrics {
         HistoryMetrics {
+            followed: self.pulse("history_records", 60),
             records: self.counter("holdfast_history_records_total", "Events written to the history."),
             bytes: self.gauge("holdfast_history_bytes", "Bytes that records of the history hold, not compressed."),
             missed: self.counter("holdfast_history_missed_total", "Times the history was behind and read the journal instead."),
@@ -506,6 +579,25 @@ impl TerminatorMetrics {
     /// Messages that found the lane to their shard full.
     pub fn shard_full(&self) -> IntCounter {
         self.dropped.with_label_values(&["shard_full"])
+    }
+
+    /// There is one session more.
+    pub fn session_began(&self) {
+        if self.sessions_set.beat() {
+            self.sessions.inc();
+        }
+    }
+
+    /// There is one session less.
+    pub fn session_ended(&self) {
+        if self.sessions_set.beat() {
+            self.sessions.dec();
+        }
+    }
+
+    /// A handshake led to no session that counts.
+    pub fn no_session(&self) {
+        self.sessions_set.beat();
     }
 
     /// Something was dropped for `reason`.
@@ -661,7 +753,9 @@ impl TcpMetrics {
 impl RoomMetrics {
     /// So many wait.
     pub fn waiting(&self, count: usize) {
-        self.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+        if self.set.beat() {
+            self.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// One came.
@@ -693,6 +787,7 @@ impl HandshakeMetrics {
         let label = &[transport];
         RoomMetrics {
             waiting: self.waiting.with_label_values(label),
+            set: if transport == "tcp" { self.tcp_set.clone() } else { self.udp_set.clone() },
             admitted: self.admitted.with_label_values(label),
             waited_s: self.waited_s.with_label_values(label),
             repeated: self.repeated.with_label_values(label),

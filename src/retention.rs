@@ -107,9 +107,11 @@ impl Retention {
         if let (Some(covered), Some(keep_from), false) = (self.covered, keep_from, self.stuck) {
             self.remove(&covered, keep_from);
         }
-        self.metrics.bytes.set(gauge(self.holding.bytes() + current));
-        self.metrics.segments.set(gauge(self.holding.len() as u64 + 1));
-        self.metrics.oldest.set(gauge(self.segments.oldest().0));
+        if self.metrics.set.beat() {
+            self.metrics.bytes.set(gauge(self.holding.bytes() + current));
+            self.metrics.segments.set(gauge(self.holding.len() as u64 + 1));
+            self.metrics.oldest.set(gauge(self.segments.oldest().0));
+        }
         if now.at >= self.measure_at {
             self.measure_at = now.at + MEASURE_EVERY;
             self.measure_disk();

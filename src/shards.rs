@@ -1,6 +1,7 @@
 //! One thread per shard: it waits for its mailbox, lets the shard decide, and passes on what comes of it, until it shall stop or another has its shard.
 
 mod subscribed;
+mod to_shards;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use router::device::{DeviceView, Link};
 use router::epoch::Tenure;
 use router::errand::Errand;
 use router::event::{Event, Position};
+use router::evidence::Passage;
 use router::fate::{Fate, Fates};
 use router::journal::RetireReason;
 use router::progress::{Heartbeat, Stage};
@@ -26,10 +28,13 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 
 pub use self::subscribed::{SubscribedOwners, Wanting};
+pub use self::to_shards::ToShards;
 
 use crate::clock::Clock;
 use crate::errands::Asked;
+use crate::evidence::Question;
 use crate::fan_out::{ToFanOut, UNTAKEN_MAX};
+use crate::faults::{self, Rule, Sifter};
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::ShardMetrics;
 use crate::terminators::ToTerminator;
@@ -46,10 +51,10 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// How a caller of the API is answered.
 #[derive(Debug)]
 pub enum Reply {
-    /// It asked something of a device.
-    Answer(oneshot::Sender<Result<Answer, AskError>>),
-    /// It wanted to see devices.
-    Views(oneshot::Sender<Vec<DeviceView>>),
+    /// It asked something of a device. The question is open until the shard has taken it up.
+    Answer(oneshot::Sender<Result<Answer, AskError>>, Option<Question>),
+    /// It wanted to see devices. The question is open until they are shown.
+    Views(oneshot::Sender<Vec<DeviceView>>, Question),
     /// It published.
     Published(oneshot::Sender<Position>),
 }
@@ -57,13 +62,13 @@ pub enum Reply {
 impl Reply {
     /// A caller that has gone away is no error.
     fn answer(self, answer: Result<Answer, AskError>) {
-        if let Self::Answer(sender) = self {
+        if let Self::Answer(sender, _) = self {
             let _ = sender.send(answer);
         }
     }
 
     fn views(self, views: Vec<DeviceView>) {
-        if let Self::Views(sender) = self {
+        if let Self::Views(sender, _) = self {
             let _ = sender.send(views);
         }
     }
@@ -86,53 +91,6 @@ pub fn shard_of(device: DeviceId, shards: usize) -> usize {
 /// FNV-1a, for bytes that differ in few places, in no pattern that matters, and that nobody gains from choosing.
 fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
     bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
-}
-
-/// Lanes to all shards.
-#[derive(Debug)]
-pub struct ToShards {
-    lanes: Vec<Lane<Input<Reply>>>,
-    /// What each was told, and how much of that is not counted yet.
-    told: Vec<(IntCounter, u64)>,
-    full: IntCounter,
-}
-
-impl ToShards {
-    /// One lane for each shard, and what counts what it is told. `full` counts what finds no room.
-    pub fn new(lanes: Vec<Lane<Input<Reply>>>, told: &[IntCounter], full: IntCounter) -> Self {
-        Self { lanes, told: told.iter().map(|counter| (counter.clone(), 0)).collect(), full }
-    }
-
-    /// Tells the shard of `device` something. `false` if its lane is full. [`ToShards::ring`] must follow the last of a batch.
-    pub fn tell(&mut self, device: DeviceId, input: Input<Reply>) -> bool {
-        let shard = shard_of(device, self.lanes.len());
-        let taken = self.lanes[shard].push(input).is_ok();
-        match taken {
-            true => self.told[shard].1 += 1,
-            false => self.full.inc(),
-        }
-        taken
-    }
-
-    /// From now on `shard` is another thread, at the end of `lane`.
-    pub fn replace(&mut self, shard: usize, lane: Lane<Input<Reply>>) {
-        if let Some(place) = self.lanes.get_mut(shard) {
-            *place = lane;
-        }
-    }
-
-    /// Number of shards.
-    pub fn count(&self) -> usize {
-        self.lanes.len()
-    }
-
-    /// Wakes the shards that were told something.
-    pub fn ring(&mut self) {
-        self.lanes.iter_mut().for_each(Lane::ring);
-        for (counter, told) in self.told.iter_mut().filter(|(_, told)| *told > 0) {
-            counter.inc_by(std::mem::take(told));
-        }
-    }
 }
 
 /// Where a shard's outputs go.
@@ -162,6 +120,8 @@ pub struct ShardThread {
     subscribed: Arc<SubscribedOwners>,
     watched: Watched,
     tenure: Tenure,
+    passage: Arc<Passage>,
+    sifters: Sifters,
     /// Retirements that found a full lane.
     retirements: Vec<(Link, RetireReason)>,
     /// Errands that nobody took.
@@ -174,6 +134,14 @@ pub struct ShardThread {
     taken: usize,
     /// What became of events since it was told.
     fates: Vec<(Position, Fate)>,
+}
+
+/// What faults hold back, at each stage.
+#[derive(Debug, Default)]
+struct Sifters {
+    mailbox: Sifter<Input<Reply>>,
+    apply: Sifter<Input<Reply>>,
+    output: Sifter<Output<Reply>>,
 }
 
 /// A delivery that waits for room in the lane to its terminator.
@@ -193,7 +161,7 @@ impl ShardThread {
         clock: Clock,
         metrics: Arc<ShardMetrics>,
         subscribed: Arc<SubscribedOwners>,
-        (watched, tenure): (Watched, Tenure),
+        (watched, tenure, passage): (Watched, Tenure, Arc<Passage>),
     ) -> Self {
         Self {
             index,
@@ -206,6 +174,8 @@ impl ShardThread {
             subscribed,
             watched,
             tenure,
+            passage,
+            sifters: Sifters::default(),
             retirements: Vec::new(),
             failed: Vec::new(),
             events: VecDeque::new(),
@@ -247,36 +217,55 @@ impl ShardThread {
 
     fn turn(&mut self, limit: usize, inputs: &mut Vec<Input<Reply>>, outputs: &mut Vec<Output<Reply>>) {
         let now = self.clock.now();
-        self.watched.enter(Stage::Mailbox);
+        let rule = self.watched.enter(Stage::Mailbox);
         self.send_held(now);
         let (mut heartbeat, mut messages) = (None, 0);
-        self.mailbox.drain(limit, |input| {
+        let take = |input| {
             match input {
                 Input::Heartbeat(newest) => heartbeat = Some(newest),
                 _ => messages += 1,
             }
             inputs.push(input);
-        });
+        };
+        match rule {
+            Some(Rule::Full) => faults::drain_heartbeats(&mut self.mailbox, take),
+            _ => self.mailbox.drain(limit, take),
+        };
+        self.sifters.mailbox.sift_if(now.at, rule, inputs);
+        self.passage.taken(count_of_users(inputs));
         self.watched.pass(Stage::Mailbox, heartbeat);
-        self.watched.enter(Stage::Apply);
+        let rule = self.watched.enter(Stage::Apply);
+        self.sifters.apply.sift_if(now.at, rule, inputs);
+        let of_users = count_of_users(inputs);
         self.metrics.inputs.inc_by(inputs.len() as u64);
-        for input in inputs.drain(..) {
+        for mut input in inputs.drain(..) {
+            let question = question_of(&mut input);
             match input {
                 Input::Committed { position, event } => self.events.push_back((position, event)),
                 input => self.shard.apply(now, input, outputs),
             }
+            // It is taken up: what comes now depends on a device.
+            self.passage.passed(u64::from(question.is_some()));
+            drop(question);
         }
         for Errand { device, link, task, .. } in std::mem::take(&mut self.failed) {
             self.shard.apply(now, Input::ErrandDone { device, link, outcome: task.failed() }, outputs);
         }
-        self.shard.handle_timeout(now, outputs);
+        self.passage.decided(of_users);
+        self.watched.pass(Stage::Apply, heartbeat);
+        if self.watched.enter(Stage::Timers) != Some(Rule::Timers) {
+            self.shard.handle_timeout(now, outputs);
+            let is_done = self.shard.timeout_at().is_none_or(|at| at > now.at);
+            self.watched.pass(Stage::Timers, heartbeat.filter(|_| is_done));
+        }
         for (link, reason) in std::mem::take(&mut self.retirements) {
             self.retire(link, reason);
         }
-        self.watched.pass(Stage::Apply, heartbeat);
-        self.watched.enter(Stage::Output);
+        let rule = self.watched.enter(Stage::Output);
+        self.sifters.output.sift_if(now.at, rule, outputs);
         // Before any subscription goes to the journal, so that no event committed after it is skipped.
         self.enter_subscribers();
+        self.passage.passed(outputs.iter().filter(|output| is_answer(output)).count() as u64);
         outputs.drain(..).for_each(|output| self.pass_on(output));
         self.offer_events(now, outputs);
         self.report();
@@ -413,6 +402,35 @@ impl ShardThread {
         if !taken {
             self.metrics.lane_full.with_label_values(&["terminator"]).inc();
         }
+    }
+}
+
+/// How many of these are messages that whoever handed them over takes note of.
+fn count_of_users(inputs: &[Input<Reply>]) -> u64 {
+    let is_of_user = |input: &&Input<Reply>| match input {
+        Input::Received { receipt, .. } => receipt.waits_since().is_some(),
+        Input::Ask { .. } | Input::View { .. } | Input::Publish { .. } => true,
+        _ => false,
+    };
+    inputs.iter().filter(is_of_user).count() as u64
+}
+
+/// What is to be over when an input was applied.
+fn question_of(input: &mut Input<Reply>) -> Option<Question> {
+    match input {
+        Input::Ask { reply: Reply::Answer(_, question), .. } => question.take(),
+        _ => None,
+    }
+}
+
+/// Whether this passes a message of a user on, or answers it. A question to a device counts when it is taken up.
+fn is_answer(output: &Output<Reply>) -> bool {
+    match output {
+        Output::Append { then: Then::Acknowledge { receipt, .. }, .. } | Output::Acknowledge { receipt, .. } => {
+            receipt.waits_since().is_some()
+        }
+        Output::Append { then: Then::Tell(_), .. } | Output::Views { .. } => true,
+        _ => false,
     }
 }
 

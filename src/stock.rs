@@ -130,6 +130,7 @@ impl StockTaking {
 
     /// Makes cursors durable: those whose sinks have passed something on, or `all`.
     fn commit(&mut self, all: bool) {
+        self.metrics.moved.beat();
         for bookmark in &mut self.bookmarks {
             if let Err(error) = bookmark.commit(all) {
                 tracing::error!(%error, "a cursor cannot be moved; its sink goes on, and repeats after the next start what it did since");
@@ -174,7 +175,9 @@ impl StockTaking {
         }
         let missing = i64::try_from(self.census.missing()).unwrap_or(i64::MAX);
         self.metrics.missing.set(missing);
-        self.metrics.taken_at.set(i64::try_from(now.unix.0 / 1_000).unwrap_or(i64::MAX));
+        if self.metrics.taken.beat() {
+            self.metrics.taken_at.set(i64::try_from(now.unix.0 / 1_000).unwrap_or(i64::MAX));
+        }
         let imbalance = balances.iter().map(|(_, balance)| balance.imbalance().abs()).max().unwrap_or(0);
         if imbalance != 0 && imbalance != self.said {
             tracing::error!(imbalance, missing, "events were accepted that are neither in a sink's ledger nor in the journal");

@@ -10,6 +10,7 @@
 mod disk_probe;
 mod lanes;
 mod last_words;
+mod lookout;
 mod sentinel;
 mod series;
 mod supervisor;
@@ -23,17 +24,22 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use firmware_protocol::time::Millis;
 use router::epoch::Epochs;
+use router::evidence::{Observer, Table};
+use router::gray::{Gray, GrayJudge};
 use router::progress::{Board, Heartbeat, Part, Reading, Row, Stage};
 use router::takeover::{Reason, Remedy, Takeovers};
 use router::verdict::{HEARTBEAT_EVERY, Judge, Judgement, State, Verdict};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
+use crate::evidence::Notes;
 use crate::faults::{self, Faults, Gate};
 use crate::mailbox::Mailbox;
 use crate::takeover::{Order, TakenOver};
 
 pub use self::disk_probe::{DiskProbe, Prober};
+use self::lookout::Lookout;
+
 pub use self::lanes::{LANE as WATCHDOG_LANE, WatchdogLanes};
 pub use self::sentinel::Sentinel;
 pub use self::series::ProgressSeries;
@@ -48,6 +54,18 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const NEWS_MAX: usize = 1_024;
 /// For how long the disk has to answer others before it is the journal's thread that does not wait for it: what is slow is let go on.
 const PROBE_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// Something that is new.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A verdict, and what users say of that part.
+    Verdict(Verdict, Option<Gray>),
+    /// Whether it is looked for numbers that stand still.
+    Detector {
+        /// It is.
+        looks: bool,
+    },
+}
 
 /// What the watchdog last said, for whoever asks.
 #[derive(Clone, Debug)]
@@ -116,16 +134,39 @@ pub struct Watch {
     pub faults: Faults,
     /// Who speaks for each shard.
     pub epochs: Epochs,
+    /// What those who hand messages to shards note of these.
+    pub evidence: Table,
+    notes: Arc<[Arc<Notes>]>,
+    /// When the detector of what stands still looked last, in milliseconds of the clock.
+    pub detector: Arc<AtomicU64>,
 }
 
 impl Watch {
     /// Over so many terminators and shards, and what there is one of.
     pub fn new(terminators: usize, shards: usize) -> Self {
         let epochs = Epochs::new(shards);
+        let evidence = Table::new(terminators, shards);
+        let notes = evidence.pages().iter().cloned().map(Notes::new).collect();
         let terminators = (0..).take(terminators).map(Part::Terminator);
         let shards = (0..).take(shards).map(Part::Shard);
         let board = Board::new([Part::Journal, Part::FanOut, Part::Api].into_iter().chain(terminators).chain(shards));
-        Self { faults: Faults::new(&board), board, bulletin: Bulletin::new(), epochs }
+        Self { faults: Faults::new(&board), board, bulletin: Bulletin::new(), epochs, evidence, notes, detector: Arc::default() }
+    }
+
+    /// What a terminator notes of shards.
+    pub fn notes_of(&self, terminator: usize) -> Arc<Notes> {
+        let notes = self.notes.get(terminator).map(Arc::clone);
+        notes.unwrap_or_else(|| Notes::new(self.evidence.page(Observer::Api)))
+    }
+
+    /// What all note.
+    pub fn notes(&self) -> &[Arc<Notes>] {
+        &self.notes
+    }
+
+    /// What the API notes of shards.
+    pub fn notes_of_api(&self) -> Arc<Notes> {
+        self.notes_of(self.notes.len().saturating_sub(1))
     }
 
     /// The end of one of them. One that is not on the board is watched by nobody.
@@ -153,7 +194,7 @@ pub struct Watchdog {
     takeovers: Takeovers,
     gate: Arc<Gate>,
     probe: DiskProbe,
-    news: mpsc::Sender<Verdict>,
+    news: mpsc::Sender<News>,
     supervisor: Supervisor,
     clock: Clock,
 }
@@ -166,7 +207,7 @@ impl Watchdog {
         takeovers: Takeovers,
         probe: DiskProbe,
         clock: Clock,
-    ) -> (Self, mpsc::Receiver<Verdict>) {
+    ) -> (Self, mpsc::Receiver<News>) {
         let (news, receiver) = mpsc::channel(NEWS_MAX);
         let gate = watch.faults.named(faults::WATCHDOG);
         let (watch, supervisor) = (watch.clone(), Supervisor::from_environment());
@@ -175,7 +216,9 @@ impl Watchdog {
 
     /// Runs until `stop` is set.
     pub fn run(mut self, stop: &AtomicBool) {
-        let mut judge = Judge::new(self.clock.now().at);
+        let began = self.clock.now().at;
+        let (mut judge, mut gray_judge) = (Judge::new(began), GrayJudge::new(began));
+        let mut detector = Lookout::new(began);
         let (mut beat_at, mut tell_at) = (Millis(0), Millis(0));
         while !stop.load(Ordering::Acquire) {
             let now = self.clock.now().at;
@@ -187,10 +230,15 @@ impl Watchdog {
             }
             self.gate.pass(Stage::Apply);
             let readings: Vec<_> = self.watch.board.rows().iter().map(|row| row.read()).collect();
-            let judgement = judge.judge(now, &readings);
+            let mut judgement = judge.judge(now, &readings);
+            judgement.add(now, gray_judge.judge(now, &self.watch.evidence, &readings));
             for verdict in &judgement.changed {
+                let gray = judgement.gray.iter().find(|gray| gray.part == verdict.part).cloned();
                 // Whoever logs it may be what stands still.
-                let _ = self.news.try_send(*verdict);
+                let _ = self.news.try_send(News::Verdict(*verdict, gray));
+            }
+            if let Some(looks) = detector.look(now, self.watch.detector.load(Ordering::Relaxed)) {
+                let _ = self.news.try_send(News::Detector { looks });
             }
             self.act(now, &judgement, &readings);
             self.watch.bulletin.post(now, judgement);
@@ -222,7 +270,8 @@ impl Watchdog {
             return;
         }
         let waits_for_disk = |verdict: &Verdict| matches!(verdict.stage, Some(Stage::Commit | Stage::Read));
-        if !stuck.is_empty() && !(stuck.iter().all(waits_for_disk) && self.probe.answers(now, PROBE_PATIENCE)) {
+        let disk_answers = !stuck.is_empty() && stuck.iter().all(waits_for_disk) && self.probe.answers(now, PROBE_PATIENCE);
+        if !disk_answers {
             stuck.retain(|verdict| !waits_for_disk(verdict));
         }
         match self.takeovers.remedy(now, judgement, readings, &stuck) {
@@ -247,16 +296,34 @@ impl Watchdog {
 }
 
 /// Logs what the watchdog has to say, until it is gone.
-pub async fn log(mut news: mpsc::Receiver<Verdict>, clock: Clock) {
-    while let Some(Verdict { part, state, stage, since }) = news.recv().await {
+pub async fn log(mut news: mpsc::Receiver<News>, clock: Clock) {
+    while let Some(news) = news.recv().await {
+        let (Verdict { part, state, stage, since }, gray) = match news {
+            News::Verdict(verdict, gray) => (verdict, gray),
+            News::Detector { looks: true } => {
+                tracing::info!("it is looked again for numbers that stand still");
+                continue;
+            }
+            News::Detector { looks: false } => {
+                tracing::error!("nobody looks any more for numbers that stand still");
+                continue;
+            }
+        };
         let (stage, for_ms) = (stage.map_or("", Stage::name), clock.now().at.since(since).as_millis());
         match state {
             State::Healthy => tracing::info!(%part, "makes progress"),
             State::Blind => tracing::debug!(%part, "nobody could tell: the watchdog was not running"),
             State::Slow => tracing::warn!(%part, stage, for_ms, "makes progress late"),
+            State::Gray => tell_gray(&gray.unwrap_or_else(|| Gray::of(part, since)), stage),
             State::Stalled => tracing::error!(%part, stage, for_ms, "has stalled"),
         }
     }
+}
+
+fn tell_gray(gray: &Gray, stage: &str) {
+    let observers: Vec<String> = gray.observers.iter().map(ToString::to_string).collect();
+    let (part, observers, failed, handed) = (gray.part, observers.join(", "), gray.failed, gray.handed);
+    tracing::error!(%part, stage, observers, failed, handed, "passes heartbeats on, but its users are not served");
 }
 
 /// Passes on the heartbeats of those who serve the API: whoever runs this runs them too.

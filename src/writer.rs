@@ -247,6 +247,7 @@ impl Writer {
 
     fn committed(&mut self, began: Instant, committed: Committed, batch: &mut Batch) {
         self.watched.enter(Stage::Output);
+        self.metrics.settled.beat();
         self.metrics.commits.inc();
         let took_s = began.elapsed().as_secs_f64();
         self.metrics.commit_s.inc_by(took_s);

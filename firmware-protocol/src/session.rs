@@ -123,6 +123,8 @@ pub struct Receipt {
     pub(crate) confirmable: bool,
     pub(crate) token: Option<u8>,
     pub(crate) subject: Subject,
+    came: Millis,
+    mark: u16,
 }
 
 /// What a received message is about, as far as its answer depends on that.
@@ -134,6 +136,8 @@ pub(crate) enum Subject {
     State,
     /// An event or a farewell.
     News,
+    /// An event of the system's, with which a device may ask for something that takes its time.
+    Wish,
 }
 
 impl Subject {
@@ -141,15 +145,32 @@ impl Subject {
         match uplink {
             Uplink::Hello { .. } => Self::Hello,
             Uplink::Describe { .. } | Uplink::Subscribe(_) => Self::State,
+            Uplink::Publish(publish) if publish.is_system() => Self::Wish,
             Uplink::Publish(_) | Uplink::Goodbye { .. } => Self::News,
         }
     }
 }
 
 impl Receipt {
-    pub(crate) fn of(message: &Message, digest: u64, subject: Subject) -> Self {
+    pub(crate) fn of(message: &Message, digest: u64, subject: Subject, came: Millis) -> Self {
         let token = message.token.first().copied().filter(|_| message.token.len() == 1);
-        Self { message_id: message.id, digest, confirmable: message.kind == Kind::Confirmable, token, subject }
+        Self { message_id: message.id, digest, confirmable: message.kind == Kind::Confirmable, token, subject, came, mark: 0 }
+    }
+
+    /// The same with a number on it, with which whoever passes the message on knows it again when its answer comes.
+    #[must_use]
+    pub fn marked(self, mark: u16) -> Self {
+        Self { mark, ..self }
+    }
+
+    /// The number that was put on it; 0 if none was.
+    pub fn mark(&self) -> u16 {
+        self.mark
+    }
+
+    /// Since when its device waits for an answer that needs nobody but the shard and the journal; `None` if it waits for none, or for more than that.
+    pub fn waits_since(&self) -> Option<Millis> {
+        (self.confirmable && self.subject != Subject::Wish).then_some(self.came)
     }
 }
 
@@ -388,7 +409,7 @@ impl Session {
     /// repetition may be taken.
     pub fn forget(&mut self, cx: &mut Context<'_>, receipt: Receipt) {
         match receipt.subject {
-            Subject::News => self.acknowledge(cx, receipt, Code::UNAVAILABLE),
+            Subject::News | Subject::Wish => self.acknowledge(cx, receipt, Code::UNAVAILABLE),
             Subject::Hello | Subject::State => self.conversation.not_taken(receipt),
         }
     }
@@ -468,5 +489,5 @@ impl Session {
 /// A receipt for `message` as if a session had received it, for tests of what comes after.
 #[doc(hidden)]
 pub fn test_receipt(message: &Message) -> Receipt {
-    Receipt::of(message, digest64(&message.encode()), Subject::News)
+    Receipt::of(message, digest64(&message.encode()), Subject::News, Millis(0))
 }

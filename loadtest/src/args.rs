@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Benchmark;
 use crate::chaos::{Chance, Rules, Weather};
-use crate::drill::{Case, Incident, RETURNING_MAX, Threads};
+use crate::drill::{CASES, Case, Incident, RETURNING_MAX, Threads};
 use crate::fleet::Transport;
 use crate::loud::RATE_MAX_PER_S;
 
@@ -137,6 +137,8 @@ pub enum Drill {
     FrozenThreads(FrozenThreadsArguments),
     /// Something happens to the server, and a real Prometheus and Alertmanager page somebody.
     Page(PageArguments),
+    /// Parts of the server that fail in part, one after the other, while devices publish: each must be found and named.
+    GrayFaults(GrayFaultsArguments),
     /// Ten things go wrong, and `holdfast diagnose` is asked what.
     Incidents(IncidentsArguments),
 }
@@ -457,6 +459,29 @@ pub struct FrozenThreadsArguments {
     pub drill: DrillArguments,
 }
 
+/// `drill gray-faults`
+#[derive(Args, Debug)]
+pub struct GrayFaultsArguments {
+    /// Only these faults.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = fault)]
+    pub only: Vec<String>,
+    /// No faults, but all processors busy and pauses of a second and a half, for so many seconds: nothing may be found.
+    #[arg(long, value_name = "S", value_parser = seconds, conflicts_with = "only")]
+    pub soak: Option<f64>,
+    /// How many devices publish.
+    #[arg(long, value_name = "N", default_value_t = 600)]
+    pub devices: u32,
+    /// Seconds from one publish of a device to the next.
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
+    pub every: f64,
+    /// Decides keys and moments.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
+}
+
 /// `drill incidents`
 #[derive(Args, Debug)]
 pub struct IncidentsArguments {
@@ -522,6 +547,12 @@ fn percent(text: &str) -> Result<Chance, String> {
     text.parse().ok().and_then(Chance::percent).ok_or_else(|| "percents go from 0 to 100".to_owned())
 }
 
+/// The name of a fault.
+fn fault(text: &str) -> Result<String, String> {
+    let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+    if names.contains(&text) { Ok(text.to_owned()) } else { Err(format!("there are: {}", names.join(", "))) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -563,8 +594,13 @@ mod tests {
         let typed = "holdfast-load drill page --only killed,disk-hangs --peace 5";
         let Command::Drill(Drill::Page(page)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("no page") };
         assert_eq!((page.only, page.peace), (vec![Case::Killed, Case::DiskHangs], 5.0));
+        let typed = "holdfast-load drill gray-faults --only apply,clock-ahead --devices 100";
+        let Command::Drill(Drill::GrayFaults(gray)) = Arguments::try_parse_from(typed.split(' '))?.command else { panic!("no faults") };
+        assert_eq!((gray.only, gray.devices, gray.soak), (vec!["apply".to_owned(), "clock-ahead".to_owned()], 100, None));
         for bad in [
             "drill page --only bored",
+            "drill gray-faults --only bad-luck",
+            "drill gray-faults --only apply --soak 9",
             "drill stall --full 0",
             "drill mass-return --per-second 0",
             "drill mass-return --per-second 9 --keep-sessions",

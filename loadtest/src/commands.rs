@@ -11,15 +11,16 @@ use serde_json::json;
 
 use crate::args::{
     Arguments, BenchArguments, BystanderArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, DrillArguments, FleetArguments,
-    FloodArguments, FrostArguments, FrozenShardArguments, FrozenThreadsArguments, IncidentsArguments, KeysArguments, KillRestartArguments,
-    LoudArguments, MassReturnArguments, NumberArguments, PageArguments, StallArguments,
+    FloodArguments, FrostArguments, FrozenShardArguments, FrozenThreadsArguments, GrayFaultsArguments, IncidentsArguments, KeysArguments,
+    KillRestartArguments, LoudArguments, MassReturnArguments, NumberArguments, PageArguments, StallArguments,
 };
 use crate::bench::{Bench, bare, bench};
 use crate::chaos::{Proxy, ProxyPlan};
 use crate::dial::allow_sockets;
 use crate::drill::{
-    Bystanders, Case, Chaos, FloodDrill, FrozenShard, FrozenThreads, Ground, Incidents, KillRestart, LoudDrill, MassReturn, PageDrill,
-    StallDrill, chaos, flood, frozen_shard, frozen_threads, incidents, kill_restart, loud, mass_return, page, stall,
+    Bystanders, Case, Chaos, FloodDrill, FrozenShard, FrozenThreads, GrayFaults, Ground, Incidents, KillRestart, LoudDrill, MassReturn,
+    PageDrill, StallDrill, chaos, flood, frozen_shard, frozen_threads, gray_faults, incidents, kill_restart, loud, mass_return, page,
+    stall,
 };
 use crate::fleet::{Crew, Devices, Fleet, FleetPlan, Work};
 use crate::keys::{self, DeviceKeys};
@@ -47,6 +48,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Drill(Drill::FrozenShard(arguments)) => drill_frozen_shard(arguments),
         Command::Drill(Drill::FrozenThreads(arguments)) => drill_frozen_threads(arguments),
         Command::Drill(Drill::Page(arguments)) => drill_page(arguments),
+        Command::Drill(Drill::GrayFaults(arguments)) => drill_gray_faults(arguments),
         Command::Drill(Drill::Incidents(arguments)) => drill_incidents(arguments),
         Command::Chaos(arguments) => bad_network(&arguments),
         Command::Bench(arguments) => measure(arguments),
@@ -224,6 +226,20 @@ fn drill_page(arguments: PageArguments) -> Result<ExitCode> {
         alertmanager: arguments.alertmanager,
         files: arguments.files,
         peace: Duration::from_secs_f64(arguments.peace),
+    })?;
+    judged(&report, json.as_deref())
+}
+
+fn drill_gray_faults(arguments: GrayFaultsArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
+    let report = gray_faults(&GrayFaults {
+        ground,
+        only: arguments.only,
+        soak: arguments.soak.map(Duration::from_secs_f64),
+        devices: arguments.devices,
+        every: Duration::from_secs_f64(arguments.every),
+        threads: threads(arguments.devices),
+        seed: arguments.seed,
     })?;
     judged(&report, json.as_deref())
 }

@@ -28,6 +28,11 @@ impl Metrics {
         self.series(metric, None).filter_map(|(labels, count)| Some((labels.split('"').nth(1)?.to_owned(), count))).collect()
     }
 
+    /// The labels of each series of `metric` that is 1.
+    pub(crate) fn ones(&self, metric: &str) -> Vec<String> {
+        self.series::<f64>(metric, None).filter(|(_, value)| (value - 1.0).abs() < 1e-9).map(|(labels, _)| labels.to_owned()).collect()
+    }
+
     fn series<'a, N: FromStr>(&'a self, metric: &'a str, label: Option<&'a str>) -> impl Iterator<Item = (&'a str, N)> {
         let series = self.0.lines().filter_map(move |line| line.strip_prefix(metric)?.rsplit_once(' '));
         let named = series.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
@@ -46,6 +51,7 @@ mod tests {
         let metrics = Metrics::new(text.to_owned());
         assert_eq!((metrics.sum("drops", None), metrics.sum("drops", Some("reason=\"late\""))), (7, 2));
         assert_eq!((metrics.sum("plain", None), metrics.sum("drops", Some("reason=\"never\"")), metrics.sum("absent", None)), (3, 0, 0));
+        assert_eq!(Metrics::new("is{a=\"x\"} 1\nis{a=\"y\"} 0\n".into()).ones("is"), ["{a=\"x\"}"]);
         assert_eq!(metrics.by_label("drops"), BTreeMap::from([("forged".to_owned(), 5), ("late".to_owned(), 2)]));
     }
 }

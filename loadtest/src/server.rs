@@ -56,7 +56,7 @@ pub struct Server {
     child: Option<Child>,
     cores: Option<CpuSet>,
     disk: Option<SickDisk>,
-    faults: bool,
+    faults: Option<PathBuf>,
 }
 
 impl Server {
@@ -68,7 +68,7 @@ impl Server {
         };
         ensure!(program.is_file(), "there is no server at {}: name one with --holdfast", program.display());
         let (dir, ports) = (tempfile::Builder::new().prefix("holdfast-load-").tempdir()?, Ports::free()?);
-        let server = Self { program, dir, ports, child: None, cores: None, disk: None, faults: false };
+        let server = Self { program, dir, ports, child: None, cores: None, disk: None, faults: None };
         std::fs::write(server.config_path(), server.config() + NO_LIMITS)?;
         Ok(server)
     }
@@ -106,14 +106,9 @@ impl Server {
         self.disk = Some(disk);
     }
 
-    /// Lets faults be injected into it, through this socket. For its next start.
+    /// Lets faults into it, through the socket at the path that is returned. For its next start.
     pub(crate) fn admit_faults(&mut self) -> PathBuf {
-        self.faults = true;
-        self.faults_socket()
-    }
-
-    fn faults_socket(&self) -> PathBuf {
-        self.dir.path().join("faults")
+        self.faults.insert(self.dir.path().join("faults")).clone()
     }
 
     /// Lets it run on these processors only. For its next start.
@@ -185,10 +180,10 @@ impl Server {
         if let Some(disk) = &self.disk {
             disk.load(&mut command);
         }
-        if self.faults {
-            // It makes the socket; one that an earlier one has left would be in its way.
-            let _ = std::fs::remove_file(self.faults_socket());
-            command.env("HOLDFAST_FAULTS", self.faults_socket());
+        if let Some(socket) = &self.faults {
+            // Left over from one that was killed.
+            let _ = std::fs::remove_file(socket);
+            command.env("HOLDFAST_FAULTS", socket);
         }
         let moved = self.cores.map(Moved::to).transpose()?;
         self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);
@@ -217,15 +212,6 @@ impl Server {
         Ok(kill(pid(child)?, signal)?)
     }
 
-    /// Whether it has ended by itself. It can be started again then.
-    pub(crate) fn has_ended(&mut self) -> Result<bool> {
-        let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten().is_some();
-        if ended {
-            self.child = None;
-        }
-        Ok(ended)
-    }
-
     /// Asks it to end, and waits.
     pub fn stop(&mut self) -> Result<()> {
         let child = self.child.as_mut().context("the server does not run")?;
@@ -249,6 +235,35 @@ impl Server {
             None => Ok(()),
             Some(status) => bail!("the server ended by itself ({status}); {}", self.last_words()),
         }
+    }
+
+    /// Whether it has ended by itself. If so, it can be started again.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        let child = self.child.as_mut().context("the server does not run")?;
+        let has_ended = child.try_wait()?.is_some();
+        if has_ended {
+            self.child = None;
+        }
+        Ok(has_ended)
+    }
+
+    /// Stops it as a whole, or lets it go on.
+    pub(crate) fn pause(&self, pauses: bool) -> Result<()> {
+        self.signal(if pauses { Signal::SIGSTOP } else { Signal::SIGCONT })
+    }
+
+    /// What it has logged since its log had so many bytes.
+    pub(crate) fn log_since(&self, len: u64) -> Result<String> {
+        let mut log = File::open(self.log_path())?;
+        log.seek(SeekFrom::Start(len))?;
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// How many bytes its log has.
+    pub(crate) fn log_len(&self) -> Result<u64> {
+        Ok(std::fs::metadata(self.log_path())?.len())
     }
 
     /// Processor time of all its threads since it was started.
@@ -290,20 +305,6 @@ impl Server {
     pub(crate) fn threads(&self, name: &str) -> Result<Vec<u32>> {
         let child = self.child.as_ref().context("the server does not run")?;
         Ok(threads::named(child.id(), name)?)
-    }
-
-    /// Length of its log.
-    pub(crate) fn log_len(&self) -> u64 {
-        std::fs::metadata(self.log_path()).map_or(0, |log| log.len())
-    }
-
-    /// What it has logged since its log was that long.
-    pub(crate) fn log_since(&self, len: u64) -> Result<String> {
-        let mut log = File::open(self.log_path())?;
-        log.seek(SeekFrom::Start(len))?;
-        let mut bytes = Vec::new();
-        log.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn last_words(&self) -> String {

@@ -80,8 +80,8 @@ impl Part {
     /// The stages that its heartbeats pass, in this order.
     pub fn stages(self) -> &'static [Stage] {
         match self {
-            Self::Shard(_) => &[Stage::Mailbox, Stage::Apply, Stage::Journal, Stage::Output],
-            Self::Terminator(_) => &[Stage::Mailbox, Stage::Output],
+            Self::Shard(_) => &[Stage::Mailbox, Stage::Apply, Stage::Timers, Stage::Journal, Stage::Output],
+            Self::Terminator(_) => &[Stage::Mailbox, Stage::Timers, Stage::Output],
             Self::Journal => &[Stage::Mailbox, Stage::Commit, Stage::Output],
             Self::FanOut => &[Stage::Mailbox, Stage::Read],
             Self::Api => &[Stage::Mailbox],

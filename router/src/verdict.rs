@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use firmware_protocol::time::Millis;
 
+use crate::gray::{Findings, Gray};
 use crate::progress::{Heartbeat, Part, Reading, Stage};
 
 /// From one heartbeat to the next.
@@ -32,13 +33,15 @@ pub enum State {
     Blind,
     /// It makes progress late.
     Slow,
+    /// It passes heartbeats on, and its users are not served (`gray.rs`).
+    Gray,
     /// It makes none.
     Stalled,
 }
 
 impl State {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Healthy, Self::Blind, Self::Slow, Self::Stalled];
+    pub const ALL: [Self; 5] = [Self::Healthy, Self::Blind, Self::Slow, Self::Gray, Self::Stalled];
 
     /// What it is called.
     pub fn name(self) -> &'static str {
@@ -46,6 +49,7 @@ impl State {
             Self::Healthy => "healthy",
             Self::Blind => "blind",
             Self::Slow => "slow",
+            Self::Gray => "gray",
             Self::Stalled => "stalled",
         }
     }
@@ -73,9 +77,29 @@ pub struct Judgement {
     pub changed: Vec<Verdict>,
     /// So many shards seem stalled that it must be something that they share, and nothing that is watched is to blame.
     pub is_shared: bool,
+    /// What users say of those that pass heartbeats on.
+    pub gray: Vec<Gray>,
 }
 
 impl Judgement {
+    /// Adds what users say. Who makes no progress at all is not gray. One of whom nothing comes through for long is as good as stalled, and said to be.
+    pub fn add(&mut self, now: Millis, findings: Findings) {
+        for verdict in &mut self.verdicts {
+            let gray = findings.gray.iter().find(|gray| gray.part == verdict.part).filter(|_| verdict.state < State::Gray);
+            if let Some(gray) = gray {
+                let state = if gray.is_hopeless { State::Stalled } else { State::Gray };
+                *verdict = Verdict { state, stage: gray.stage, since: gray.since, ..*verdict };
+            }
+            let is_new = findings.began.contains(&verdict.part) && verdict.state == State::Gray;
+            let is_over = findings.ended.contains(&verdict.part) && verdict.state < State::Gray;
+            if is_new || is_over || gray.is_some_and(|gray| gray.is_hopeless) {
+                let since = if is_over { now } else { verdict.since };
+                self.changed.push(Verdict { since, ..*verdict });
+            }
+        }
+        self.gray = findings.gray;
+    }
+
     /// The parts that are stalled, in the order of the readings.
     pub fn stalled(&self) -> impl Iterator<Item = Verdict> {
         self.verdicts.iter().copied().filter(|verdict| verdict.state == State::Stalled)

@@ -36,5 +36,6 @@ pub(super) fn run(target: &Target, output: &mut Output<'_>) -> anyhow::Result<()
 
 fn sentence(line: &PartLine) -> String {
     let stage = line.stage.as_ref().map_or(String::new(), |stage| format!(" in {stage}"));
-    format!("{} is {}{stage}", line.part, line.state)
+    let noticed = if line.observers.is_empty() { String::new() } else { format!(", says {}", line.observers.join(" and ")) };
+    format!("{} is {}{stage}{noticed}", line.part, line.state)
 }

@@ -27,30 +27,39 @@ pub struct Status {
 pub struct PartLine {
     /// Which.
     pub part: String,
-    /// `healthy`, `blind`, `slow` or `stalled`.
+    /// `healthy`, `blind`, `slow`, `gray` or `stalled`.
     pub state: String,
     /// Where it is late.
     pub stage: Option<String>,
     /// For how long it has been in that state, in milliseconds.
     pub for_ms: u64,
+    /// If it is gray: who noticed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observers: Vec<String>,
 }
 
 impl Status {
     /// Of a server that has been up until `now`, by what its watchdog said last.
     pub fn new(now: Millis, bulletin: &Bulletin, next: Position) -> Self {
         let ms_since = |moment| u64::try_from(now.since(moment).as_millis()).unwrap_or(u64::MAX);
+        let judgement = bulletin.judgement();
+        let observers = |part| {
+            let gray = judgement.gray.iter().find(|gray| gray.part == part);
+            gray.map_or_else(Vec::new, |gray| gray.observers.iter().map(ToString::to_string).collect())
+        };
         let line = |verdict: &Verdict| PartLine {
             part: verdict.part.to_string(),
             state: verdict.state.name().to_owned(),
             stage: verdict.stage.map(|stage| stage.name().to_owned()),
             for_ms: ms_since(verdict.since),
+            observers: observers(verdict.part),
         };
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             up_ms: now.0,
             judged_ms_ago: ms_since(bulletin.judged_at()),
             next_position: next.0,
-            parts: bulletin.judgement().verdicts.iter().map(line).collect(),
+            parts: judgement.verdicts.iter().map(line).collect(),
         }
     }
 }

@@ -93,6 +93,7 @@ impl Keeping {
         self.catch_up(stop)?;
         let mut tidied = Instant::now();
         while !stop.load(Ordering::Acquire) {
+            self.metrics.followed.beat();
             if self.follow()? {
                 break;
             }
@@ -151,6 +152,7 @@ impl Keeping {
             reader => reader?,
         };
         while !stop.load(Ordering::Acquire) {
+            self.metrics.followed.beat();
             let (batch, Some(last)) = read_batch(&mut reader)? else { break };
             self.write(&batch, Some(last))?;
         }

@@ -96,7 +96,7 @@ impl DataPlane {
         };
         let names = sockets.iter().map(Udp::names).collect::<Result<Vec<_>, _>>()?;
         metrics.kernel_drops(names.concat());
-        let wiring = Wiring::new(workers, shards, &metrics.shards_enqueued(shards), &shared.metrics.shard_full())?;
+        let wiring = Wiring::new(workers, shards, &metrics.shards_enqueued(shards), &shared.metrics.shard_full(), &watch)?;
         let stream_metrics = Arc::new(metrics.streams());
         let missed = stream_metrics.missed.clone();
         let (replay, replayer) = Replay::new(journal.events(), Arc::clone(&stream_metrics));
@@ -128,6 +128,7 @@ impl DataPlane {
             history,
             mark,
             bulletin: watch.bulletin.clone(),
+            notes: watch.notes_of_api(),
             clock: *clock,
         });
         launch.key_changes(&handle, registry)?;

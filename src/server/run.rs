@@ -13,9 +13,9 @@ use crate::allocator;
 use crate::config::Config;
 use crate::control::{self, Operations};
 use crate::dates;
-use crate::faults;
+use crate::faults::{self, Injector};
 use crate::store::Registry;
-use crate::watchdog::{Supervisor, Watch};
+use crate::watchdog::Supervisor;
 
 /// How often expired tokens are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(6 * 3600);
@@ -45,7 +45,10 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             control::serve(commands, known, operations, stopping).await;
         }
     });
-    admit_faults(server.plane().watch());
+    admit_faults(|| {
+        let faults = server.plane().watch().faults.clone();
+        Injector::new(faults, server.opened().metrics.roll().clone(), registry.clone())
+    });
     let chores = tokio::spawn(forget_expired_tokens(registry, shutdown.clone()));
     tracing::info!(http = %server.http(), udp = %server.udp(), tcp = %server.tcp(), data_dir = %server.opened().data.path().display(), "serving");
     server.plane().watch().bulletin.arm();
@@ -72,12 +75,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 }
 
 /// Lets tests and drills hold threads that are watched, if the server was started for that.
-fn admit_faults(watch: &Watch) {
+fn admit_faults(injector: impl FnOnce() -> Injector) {
     let Some(socket) = std::env::var_os(faults::VARIABLE).map(PathBuf::from) else { return };
     tracing::warn!(socket = %socket.display(), "whoever can write to this socket can stop threads of this server");
-    let faults = watch.faults.clone();
+    let injector = injector();
     tokio::spawn(async move {
-        if let Err(error) = faults::serve(&socket, faults).await {
+        if let Err(error) = faults::serve(&socket, injector).await {
             tracing::error!(%error, "no faults can be injected");
         }
     });

@@ -64,7 +64,7 @@ fn while_a_terminator_has_no_room_events_wait_and_none_is_lost() {
         clock,
         Arc::new(metrics.shards()),
         Arc::clone(&subscribed),
-        (watch.watched(Part::Shard(5)), watch.epochs.tenure(5, watch.epochs.of(5))),
+        (watch.watched(Part::Shard(5)), watch.epochs.tenure(5, watch.epochs.of(5)), Arc::default()),
     );
     for position in 1..=4 {
         to_shard.push(Input::Committed { position: Position(position), event: event(WANTED, "news", clock, 0) }).unwrap();

@@ -179,6 +179,15 @@ impl Registry {
         &self.inner.pool
     }
 
+    /// Panics while it holds the registry for a change, as a mistake in one would: a fault that tests inject.
+    pub(crate) async fn panic_in_a_change(self) {
+        async fn panics() -> Result<(), RegistryError> {
+            panic!("a fault that was injected, in the middle of a change of the registry")
+        }
+        let ended = self.change(|_| panics()).await;
+        tracing::error!(?ended, "a change of the registry panicked");
+    }
+
     /// Runs a change alone and to its end. It is a task of its own, since a caller that leaves between commit and memory must not leave them
     /// different.
     async fn change<T, Work>(&self, work: impl FnOnce(Registry) -> Work + Send + 'static) -> Result<T, RegistryError>

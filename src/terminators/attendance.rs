@@ -3,6 +3,7 @@
 use firmware_protocol::time::Millis;
 use router::progress::{Board, Heartbeat, Part, Stage};
 
+use crate::faults::Rule;
 use crate::watchdog::{Sentinel, Watch, Watched};
 
 /// One terminator's part in it.
@@ -27,8 +28,13 @@ impl Attendance {
     }
 
     /// It begins to do this.
-    pub(super) fn enter(&self, stage: Stage) {
-        self.watched.enter(stage);
+    pub(super) fn enter(&self, stage: Stage) -> Option<Rule> {
+        self.watched.enter(stage)
+    }
+
+    /// What was due is done.
+    pub(super) fn looked_after_timers(&self) {
+        self.watched.pass(Stage::Timers, self.heartbeat);
     }
 
     /// A heartbeat came.

@@ -34,6 +34,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::admission::Admission;
 use crate::config::Limit;
 use crate::entropy::SystemEntropy;
+use crate::faults::Rule;
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::TcpMetrics;
 use crate::shards::ToShards;
@@ -172,7 +173,8 @@ impl TcpWorker {
 
     fn turn(&mut self) {
         self.now = self.shared.clock.now();
-        self.attendance.enter(Watching::Receive);
+        let rule = self.attendance.enter(Watching::Receive);
+        self.lanes.shards.note_evidence(rule != Some(Rule::Evidence));
         let mut events = [EpollEvent::empty(); EVENTS];
         // An interruption is an empty turn.
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
@@ -191,8 +193,10 @@ impl TcpWorker {
         messages.into_iter().for_each(|message| self.take_message(message));
         // Behind what came before it, and what the old thread said that was taken with it.
         takeovers.into_iter().for_each(|takeover| self.take_over(takeover));
-        self.attendance.enter(Watching::Timers);
-        self.handle_timeouts();
+        if self.attendance.enter(Watching::Timers) != Some(Rule::Timers) {
+            self.handle_timeouts();
+            self.attendance.looked_after_timers();
+        }
         self.attendance.enter(Watching::Output);
         self.lanes.shards.ring();
         self.lanes.handshakes.ring();
@@ -321,6 +325,7 @@ impl TcpWorker {
             ToTerminator::Unproved { serial } => self.drop_connection(serial, "refused"),
             ToTerminator::Acknowledge { connection, receipt, code } => {
                 self.shared.metrics.answered(code);
+                self.lanes.shards.answered(receipt, self.now.at);
                 self.with_named(connection, |session, cx| session.acknowledge(cx, receipt, code));
             }
             ToTerminator::Request { connection, id, request, deadline } => {
@@ -445,7 +450,7 @@ impl TcpWorker {
                 let identity = **identity;
                 live.standing = Standing::Known;
                 connection.leave_admission();
-                self.shared.metrics.sessions.inc();
+                self.shared.metrics.session_began();
                 if !self.lanes.shards.tell(device, Input::Opened { link, identity, ip: ip.to_canonical() }) {
                     return self.drop_connection(serial, "shard_full");
                 }
@@ -512,7 +517,7 @@ impl TcpWorker {
         let retired = self.by_id.remove(&id).is_none();
         if known {
             self.shared.limits.suspend(self.now.at, device, live.allowance);
-            self.shared.metrics.sessions.dec();
+            self.shared.metrics.session_ended();
             if !retired {
                 self.lanes.shards.tell(device, Input::Closed { device, link: self.link(id) });
             }

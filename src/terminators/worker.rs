@@ -30,6 +30,7 @@ use router::progress::Stage;
 use router::shard::Input;
 
 use crate::entropy::SystemEntropy;
+use crate::faults::Rule;
 use crate::former::{Former, FormerSession};
 use crate::mailbox::{Lane, Mailbox};
 use crate::orphans::Trace;
@@ -163,7 +164,7 @@ impl Worker {
             false => self.enter(connection),
         }
         if standing == Standing::Live {
-            self.shared.metrics.sessions.inc();
+            self.shared.metrics.session_began();
         }
         Some(connection)
     }
@@ -186,16 +187,19 @@ impl Worker {
         }
         self.sessions.forget_former(self.now.at);
         self.newcomers.settle(self.now.at);
-        self.attendance.enter(Stage::Receive);
+        let rule = self.attendance.enter(Stage::Receive);
+        self.lanes.shards.note_evidence(rule != Some(Rule::Evidence));
         let more = self.receive(Queue::Sessions, SESSION_BATCHES);
         self.receive_newcomers();
         self.receive(Queue::Others, OTHER_BATCHES);
         self.attendance.enter(Stage::Mailbox);
         let more_messages = self.take_messages();
         self.is_behind(more || more_messages || self.newcomers.are_waiting());
-        self.attendance.enter(Stage::Timers);
-        while let Some(connection) = self.sessions.pop_due(self.now.at) {
-            self.with_session(connection, |session, cx| session.handle_timeout(cx));
+        if self.attendance.enter(Stage::Timers) != Some(Rule::Timers) {
+            while let Some(connection) = self.sessions.pop_due(self.now.at) {
+                self.with_session(connection, |session, cx| session.handle_timeout(cx));
+            }
+            self.attendance.looked_after_timers();
         }
         self.attendance.enter(Stage::Output);
         self.ring();
@@ -402,7 +406,7 @@ impl Worker {
             Output::Closed => {
                 self.keep_allowance(connection);
                 self.remove(connection);
-                self.shared.metrics.sessions.dec();
+                self.shared.metrics.session_ended();
                 self.lanes.shards.tell(device, Input::Closed { device, link });
             }
             Output::Transmit { .. } => {}
@@ -469,6 +473,7 @@ impl Worker {
             ToTerminator::NotOpened { connection } => self.not_opened(connection),
             ToTerminator::Acknowledge { connection, receipt, code } => {
                 self.shared.metrics.answered(code);
+                self.lanes.shards.answered(receipt, self.now.at);
                 self.with_session(connection, |session, cx| session.acknowledge(cx, receipt, code));
             }
             ToTerminator::Request { connection, id, request, deadline } => self.request(connection, id, request, deadline),
@@ -495,7 +500,7 @@ impl Worker {
         let Some(entry) = self.sessions.entry(connection) else { return };
         tracing::debug!(device = %entry.session.device(), session = %connection, ?reason, "session retired");
         if entry.standing == Standing::Live {
-            self.shared.metrics.sessions.dec();
+            self.shared.metrics.session_ended();
             self.keep_allowance(connection);
         }
         let Some(entry) = self.sessions.entry(connection) else { return };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use router::progress::{Heartbeat, Part, Row, Stage};
 
-use crate::faults::Gate;
+use crate::faults::{Gate, Rule};
 
 /// What a watched thread holds.
 #[derive(Clone, Debug)]
@@ -24,10 +24,10 @@ impl Watched {
         self.row.part()
     }
 
-    /// It begins to do this.
-    pub fn enter(&self, stage: Stage) {
+    /// It begins to do this. What befalls its messages there, if a fault was injected.
+    pub fn enter(&self, stage: Stage) -> Option<Rule> {
         self.row.enter(stage);
-        self.gate.pass(stage);
+        self.gate.pass(stage)
     }
 
     /// It has passed this heartbeat on, if one came, and everything before it.

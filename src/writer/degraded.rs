@@ -53,6 +53,7 @@ impl Writer {
 
     /// Commits what is essential in `batch` and refuses the rest.
     pub(super) fn take_essential(&mut self, batch: &mut Batch) {
+        self.metrics.settled.beat();
         let mut essential = Batch::default();
         for (record, after) in batch.records.drain(..).zip(batch.afters.drain(..)) {
             match is_essential(&record) {

@@ -90,7 +90,7 @@ impl Running {
         let (sender, receiver) = oneshot::channel();
         let handle = self.plane.handle();
         let deadline = handle.clock.now().at + Duration::from_secs(10);
-        assert!(handle.tell(id(n), Input::Ask { device: id(n), ask, deadline, reply: Reply::Answer(sender) }));
+        assert!(handle.tell(id(n), Input::Ask { device: id(n), ask, deadline, reply: Reply::Answer(sender, None) }));
         receiver
     }
 

@@ -171,6 +171,28 @@ fn two_shards_that_stop_at_once_are_not_taken_over() {
     world.ends("freeze shard-9 apply", "has stalled in apply; ending the process");
 }
 
+/// The device's shard takes its events up no more, and passes heartbeats on.
+#[test]
+fn a_shard_that_does_not_serve_its_devices_is_named_by_those_who_wait() {
+    let mut world = World::start(true);
+    world.device_is_served();
+    let shard = shard_of(id(1), 16);
+    world.fault(&format!("hold shard-{shard} apply event"));
+    for _ in 0..4 {
+        world.driver.publish("temperature", b"21.5");
+    }
+    let begun = Instant::now();
+    while !world.shell.log().contains("its users are not served") {
+        world.driver.run_until(Duration::from_millis(100), |_| false);
+        assert!(begun.elapsed() < PATIENCE, "{}", world.shell.log());
+    }
+    let complaint = world.shell.complaint(&["status"]);
+    assert!(complaint.starts_with(&format!("error: shard-{shard} is gray in apply, says terminator-")), "{complaint}");
+    world.fault(&format!("thaw shard-{shard}"));
+    world.device_is_served();
+    world.server.take().unwrap().stop();
+}
+
 /// What systemd is told: that the server serves, that its watchdog judges, and that it stops.
 #[test]
 fn a_supervisor_is_told_how_it_is() {

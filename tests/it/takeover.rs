@@ -42,7 +42,7 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let running = Running::start(directory.path(), "127.0.0.1:0").await;
         running.plane.watch().bulletin.arm();
-        let gateway = Arc::new(Devices::new(running.plane.handle()));
+        let gateway = Arc::new(Devices::new(running.plane.handle(), running.opened.metrics.calls()));
         Self { running, gateway, _directory: directory }
     }
 

@@ -171,7 +171,7 @@ impl Conversation {
         if let (Uplink::Hello { .. }, Some(open)) = (&uplink, self.open.as_deref_mut()) {
             open.assembly = None;
         }
-        let receipt = Receipt::of(message, digest, Subject::of(&uplink));
+        let receipt = Receipt::of(message, digest, Subject::of(&uplink), turn.now.at);
         if receipt.confirmable {
             let inbound = &mut self.open().inbound;
             if inbound.is_full() {

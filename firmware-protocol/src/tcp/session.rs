@@ -247,7 +247,7 @@ impl TcpSession {
     /// without the rest the session is not whole, so it ends, and the device says everything again.
     pub fn forget(&mut self, cx: &mut Context<'_>, receipt: Receipt) {
         match receipt.subject {
-            Subject::News => self.acknowledge(cx, receipt, Code::UNAVAILABLE),
+            Subject::News | Subject::Wish => self.acknowledge(cx, receipt, Code::UNAVAILABLE),
             Subject::Hello | Subject::State => self.end(cx, CloseReason::StateLost),
         }
     }

@@ -16,7 +16,7 @@ const GONE_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// In the line that says so, with the thread's name.
 const STALLED: &str = "has stalled";
-const TAKEN_OVER: &str = "taken over";
+const TAKEN_OVER: &str = "another thread has its devices";
 const ENDING: &str = "ending the process";
 
 /// What a server did about it.
@@ -47,7 +47,7 @@ pub(super) struct Struck {
 /// Stops the thread of `server` that is called `name`, and sees what comes of it. `fleets` publish all the time.
 pub(super) fn strike(freezer: &Freezer, server: &mut Server, fleets: &[&Fleet], name: &str) -> Result<Struck> {
     let thread = *server.threads(name)?.first().with_context(|| format!("no thread is called {name}"))?;
-    let (log, mut struck) = (server.log_len(), Struck { cure: Cure::None, named: None, stage: None, served: None, left: 0 });
+    let (log, mut struck) = (server.log_len()?, Struck { cure: Cure::None, named: None, stage: None, served: None, left: 0 });
     let mut frozen = Some(freezer.freeze(thread)?);
     let begun = Instant::now();
     while struck.served.is_none() && begun.elapsed() < LIMIT {

@@ -90,6 +90,7 @@ impl Pass {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::Question;
     use crate::mailbox::MailboxBuilder;
 
     fn door() -> (Door, Epochs, IntCounter) {
@@ -100,7 +101,7 @@ mod tests {
 
     fn knock(door: &Door) -> (Pass, oneshot::Sender<u8>, oneshot::Receiver<u8>) {
         let (views, _) = oneshot::channel();
-        let pass = door.enter(Input::View { devices: Vec::new(), reply: Reply::Views(views) }).unwrap();
+        let pass = door.enter(Input::View { devices: Vec::new(), reply: Reply::Views(views, Question::of_nobody()) }).unwrap();
         let (sender, receiver) = oneshot::channel();
         (pass, sender, receiver)
     }

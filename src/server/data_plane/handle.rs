@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::door::{Door, Pass};
 use crate::clock::Clock;
+use crate::evidence::{Notes, Question};
 use crate::history;
 use crate::journal::LatestMark;
 use crate::mailbox::Lane;
@@ -39,6 +40,8 @@ pub struct DataPlaneHandle {
     pub mark: LatestMark,
     /// What the watchdog said.
     pub bulletin: Bulletin,
+    /// What the API notes of shards.
+    pub notes: Arc<Notes>,
     /// The clocks all deadlines are on.
     pub clock: Clock,
 }
@@ -70,6 +73,11 @@ impl DataPlaneHandle {
         if let Some(door) = self.shards.get(shard) {
             door.lead_to(lane, epoch);
         }
+    }
+
+    /// Notes that a shard is asked something.
+    pub fn question(&self, shard: usize) -> Question {
+        Question::open(&self.notes, shard, self.clock)
     }
 
     /// Number of shards.
@@ -106,8 +114,8 @@ impl DataPlaneHandle {
     pub async fn views(&self, devices: &[DeviceId]) -> HashMap<DeviceId, DeviceView> {
         let mut waiting = Vec::new();
         for (shard, devices) in self.by_shard(devices.iter().copied()) {
-            let (sender, receiver) = oneshot::channel();
-            if let Some(pass) = self.ask_shard(shard, Input::View { devices, reply: Reply::Views(sender) }) {
+            let ((sender, receiver), question) = (oneshot::channel(), self.question(shard));
+            if let Some(pass) = self.ask_shard(shard, Input::View { devices, reply: Reply::Views(sender, question) }) {
                 waiting.push((pass, receiver));
             }
         }

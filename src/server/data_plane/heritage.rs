@@ -162,6 +162,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::evidence::Question;
     use crate::journal::test_records::{session, status};
 
     /// A session that was made at `at`, of the device with this number.
@@ -180,7 +181,7 @@ mod tests {
         let devices = devices.iter().map(|stored| stored.identity.device).collect();
         let mut outputs = Vec::new();
         let now = Now { at: Millis(1_000), unix: UnixMillis(9_000) };
-        shard.apply(now, Input::View { devices, reply: Reply::Views(sender) }, &mut outputs);
+        shard.apply(now, Input::View { devices, reply: Reply::Views(sender, Question::of_nobody()) }, &mut outputs);
         outputs.into_iter().flat_map(|output| if let Output::Views { views, .. } = output { views } else { panic!("{output:?}") }).collect()
     }
 

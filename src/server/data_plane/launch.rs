@@ -35,6 +35,7 @@ use crate::metrics::{ShardMetrics, TakeoverMetrics};
 use crate::retention::Retention;
 use crate::server::{Opened, StartError};
 use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners};
+use crate::stale::Detector;
 use crate::stock::{Bookmark, StockTaking};
 use crate::store::Registry;
 use crate::streams::Replayer;
@@ -278,6 +279,8 @@ impl Launch<'_> {
         let (watchdog, news) = Watchdog::new(watch, ends, takeovers, probe, clock);
         tokio::spawn(watchdog::log(news, clock));
         tokio::spawn(watchdog::answer_for_api(api_heartbeats, watch.board.clone()));
+        let detector = Detector::new(self.opened.metrics.roll(), self.opened.metrics.stale(), Arc::clone(&watch.detector), clock.now().at);
+        self.threads.spawn_plain("detector", move |stop| detector.run(clock, stop))?;
         self.threads.spawn("disk-probe", prober.bell(), move |stop| prober.run(stop))?;
         self.threads.spawn_plain("watchdog", move |stop| watchdog.run(stop))?;
         Ok(())
@@ -294,8 +297,8 @@ impl Outfit {
         (watched, epoch): (Watched, Epoch),
     ) -> ShardThread {
         let (metrics, subscribed) = (Arc::clone(&self.metrics), Arc::clone(&self.subscribed));
-        let tenure = self.watch.epochs.tenure(index, epoch);
-        ShardThread::new((index, shard), mailbox, lanes, self.clock, metrics, subscribed, (watched, tenure))
+        let (tenure, passage) = (self.watch.epochs.tenure(index, epoch), self.watch.evidence.passage(index));
+        ShardThread::new((index, shard), mailbox, lanes, self.clock, metrics, subscribed, (watched, tenure, passage))
     }
 }
 

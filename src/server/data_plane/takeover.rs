@@ -122,6 +122,7 @@ impl TakeoverThread {
             let outputs = heritage.hand_over(outfit.clock.now(), &mut own);
             drop(heritage);
             let watched = outfit.watch.watched_next(part);
+            outfit.watch.evidence.begin_again(shard);
             outfit.thread((shard, own), mailbox, lanes, (watched, epoch)).run(outputs, stop);
         })?;
         insist(&mut self.rewiring.watchdog, TakenOver { shard: number, lane: watchdog }, stop)?;

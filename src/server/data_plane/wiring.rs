@@ -17,7 +17,7 @@ use crate::shards::{Reply, ShardLanes, SubscribedOwners, ToShards};
 use crate::takeover::TakenOver;
 use crate::terminators::tcp::{TcpLanes, ToRsaHandshakes};
 use crate::terminators::{ToHandshakes, ToTerminator, WorkerLanes};
-use crate::watchdog::{WATCHDOG_LANE, WatchdogLanes};
+use crate::watchdog::{WATCHDOG_LANE, Watch, WatchdogLanes};
 use crate::writer::{ToWriter, WriterLanes};
 
 /// Room in a lane between two threads.
@@ -54,8 +54,9 @@ pub(super) struct Wiring {
 }
 
 impl Wiring {
-    /// For that many `workers` on UDP and `shards`. `enqueued` counts what terminators tell each shard, and `shard_full` what they could not.
-    pub(super) fn new(workers: usize, shards: usize, enqueued: &[IntCounter], shard_full: &IntCounter) -> io::Result<Self> {
+    /// For that many `workers` on UDP and `shards`. `enqueued` counts what terminators tell each shard, and `shard_full` what they could not; `watch` has what
+    /// they note.
+    pub(super) fn new(workers: usize, shards: usize, enqueued: &[IntCounter], shard_full: &IntCounter, watch: &Watch) -> io::Result<Self> {
         let mut terminator_boxes = mailboxes::<ToTerminator>(workers + 1)?;
         let mut shard_boxes = mailboxes::<Input<Reply>>(shards)?;
         let mut writer_box = MailboxBuilder::<ToWriter>::new()?;
@@ -68,14 +69,14 @@ impl Wiring {
         let subscribed = Arc::new(SubscribedOwners::new());
 
         let worker_lanes: Vec<_> = (0..workers)
-            .map(|_| WorkerLanes {
+            .map(|worker| WorkerLanes {
                 workers: lanes(&mut terminator_boxes[..workers], LANE),
-                shards: ToShards::new(lanes(&mut shard_boxes, LANE), enqueued, shard_full.clone()),
+                shards: ToShards::new(lanes(&mut shard_boxes, LANE), enqueued, shard_full.clone(), watch.notes_of(worker)),
                 writer: writer_box.lane(LANE),
                 handshakes: handshake_box.lane(HELLO_LANE),
             })
             .collect();
-        let tcp_shards = ToShards::new(lanes(&mut shard_boxes, LANE), enqueued, shard_full.clone());
+        let tcp_shards = ToShards::new(lanes(&mut shard_boxes, LANE), enqueued, shard_full.clone(), watch.notes_of(workers));
         let tcp_lanes = TcpLanes { shards: tcp_shards, handshakes: rsa_box.lane(LANE) };
         let places = (0..shards).map(|shard| {
             // Each lane is the first that a shard has there, and the shards' come one after the other.

@@ -149,6 +149,7 @@ impl Registry {
         while shutdown.run_until_cancelled(tokio::time::sleep(TRY_EVERY)).await.is_some() {
             // Whatever comes of it has been noted.
             let _ = registry.try_to_change().await;
+            registry.inner.health.metrics.tried.beat();
         }
     }
 

@@ -79,12 +79,13 @@ impl Worker {
             Holder::Known(_) => {
                 // A full journal lane leaves the device without an answer; it gives up after 45 seconds and begins anew.
                 if self.append(Record::SessionOpened(stored), After::Opened { terminator: self.index, connection }) {
-                    self.shared.metrics.sessions.inc();
+                    self.shared.metrics.session_began();
                     let allowance = self.shared.limits.resume(self.now.at, identity.device);
                     self.sessions.insert_opening(session, identity, allowance, settling);
                 }
             }
             Holder::Stranger => {
+                self.shared.metrics.no_session();
                 self.sessions.insert_stranger(self.now.at, session, established.public_key);
                 self.enter(connection);
                 self.with_session(connection, Session::confirm);
@@ -103,7 +104,7 @@ impl Worker {
             self.with_session(connection, Session::confirm);
         } else {
             self.remove(connection);
-            self.shared.metrics.sessions.dec();
+            self.shared.metrics.session_ended();
         }
     }
 
@@ -111,7 +112,7 @@ impl Worker {
     pub(super) fn not_opened(&mut self, connection: ConnectionId) {
         if self.sessions.opened(connection).is_some() {
             self.remove(connection);
-            self.shared.metrics.sessions.dec();
+            self.shared.metrics.session_ended();
         }
     }
 }
