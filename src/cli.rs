@@ -4,6 +4,7 @@
 
 mod backup;
 mod devices;
+mod diagnose;
 mod journal;
 mod key_file;
 mod output;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, LogFormat};
 use crate::{demo, logging, server};
 
 use output::Output;
@@ -47,6 +48,9 @@ struct Common {
     /// Data directory, instead of the configured one
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// How log lines look, instead of as configured
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["text", "json"])]
+    log_format: Option<String>,
     /// Print JSON instead of tables and sentences
     #[arg(long, global = true)]
     json: bool,
@@ -69,6 +73,10 @@ enum Command {
     Token(tokens::TokenCommand),
     /// Say how the running server is; fails if a part of it is not well
     Status,
+    /// Say what is wrong and why, the likeliest cause first; fails if something is
+    ///
+    /// Without a server it says what changed last and how the server ended.
+    Diagnose,
     /// Copy the data directory into a new one, while the server runs or not
     ///
     /// The copy holds the server's private keys and the keys of all sessions, in clear.
@@ -124,6 +132,7 @@ pub fn main() -> ExitCode {
     let mut out = io::stdout();
     match run(cli, &mut out).and_then(|()| Ok(out.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<diagnose::Wrong>() => ExitCode::FAILURE,
         Err(error) => {
             // Standard error being closed is no reason to fail otherwise.
             let _ = writeln!(io::stderr(), "error: {error:#}");
@@ -137,6 +146,11 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
     if let Some(directory) = cli.common.data_dir {
         config.data_dir = directory;
     }
+    match cli.common.log_format.as_deref() {
+        Some("json") => config.log.format = LogFormat::Json,
+        Some(_) => config.log.format = LogFormat::Text,
+        None => {}
+    }
     let target = Target::new(&config.data_dir);
     let mut output = Output::new(out, cli.common.json);
     match cli.command {
@@ -146,6 +160,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::User(command) => users::run(command, &target, &mut output),
         Command::Token(command) => tokens::run(command, &target, &mut output),
         Command::Status => status::run(&target, &mut output),
+        Command::Diagnose => diagnose::run(&target, &mut output),
         Command::Backup(args) => backup::make(&args, &target, &mut output),
         Command::Restore(args) => backup::restore(&args, &config.data_dir, &mut output),
         Command::Configuration => Ok(output.bytes(config::page(config::DEFAULT_FILE).as_bytes())?),

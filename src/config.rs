@@ -11,6 +11,7 @@ mod file;
 mod limit;
 mod network;
 mod page;
+mod settings;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ pub use error::{ConfigError, Problem};
 pub use limit::Limit;
 pub use network::Network;
 pub use page::page;
+pub use settings::{Settings, hash};
 
 use file::File;
 

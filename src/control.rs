@@ -19,11 +19,15 @@ use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use router::device::DeviceView;
 
+use crate::changes::{Register, What};
+use crate::dates;
+use crate::diagnose::Diagnosis;
 use crate::journal::Mark;
 use crate::orphans::Orphan;
 use crate::store::PublicKey;
+use crate::store::registry::Trouble;
 
-pub use client::{ClientError, ask};
+pub use client::{ClientError, ask, ask_within};
 pub use messages::{DeviceLine, DeviceSpec, KeySource, OrphanLine, Owner, Request, Response, Secret, TokenLine, UnknownKeyLine, UserLine};
 pub use perform::perform;
 pub use server::{bind, serve};
@@ -54,6 +58,12 @@ pub trait Operations: Send + Sync + 'static {
 
     /// How the server is; `None` where none is.
     fn status(&self) -> Option<Status>;
+
+    /// What is wrong, and why, if this is the trouble with the registry; `None` where no server is.
+    fn diagnosis(&self, registry: Option<Trouble>) -> Option<Diagnosis>;
+
+    /// A command changed this.
+    fn note(&self, what: What);
 }
 
 /// Views of devices that come later. `None` where there are no sessions at all.
@@ -74,9 +84,9 @@ pub struct UnknownKey {
     pub last_seen: UnixMillis,
 }
 
-/// Nothing is live: for commands without a running server.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoSessions;
+/// Nothing is live: for commands without a running server. What they change is noted in the register.
+#[derive(Clone, Debug)]
+pub struct NoSessions(pub Register);
 
 impl Operations for NoSessions {
     fn open_unknown_keys(&self, _: Duration) -> Result<(), String> {
@@ -101,5 +111,13 @@ impl Operations for NoSessions {
 
     fn status(&self) -> Option<Status> {
         None
+    }
+
+    fn diagnosis(&self, _: Option<Trouble>) -> Option<Diagnosis> {
+        None
+    }
+
+    fn note(&self, what: What) {
+        self.0.note(dates::now(), what);
     }
 }

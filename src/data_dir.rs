@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -21,6 +21,8 @@ pub const UNFINISHED_RESTORE: &str = "restore.unfinished";
 pub const FORMAT_FILE: &str = "format";
 /// Name of the file by which the disk is asked whether it answers. What is in it says nothing.
 pub const PROBE_FILE: &str = "probe";
+/// Name of the file with what a process said last.
+pub const LAST_WORDS_FILE: &str = "last-words";
 /// Longest version that is read.
 const FORMAT_LEN_MAX: u64 = 16;
 
@@ -180,6 +182,25 @@ pub fn control_socket(path: &Path) -> PathBuf {
     path.join("control.sock")
 }
 
+/// The process that works in the data directory at `path`, as far as can be told without locking it, and the state that Linux says it is in: a letter, see
+/// proc_pid_stat(5).
+pub fn holder_of(path: &Path) -> Option<(u32, char)> {
+    let inode = fs::metadata(path.join(LOCK)).ok()?.ino();
+    // The number in the file itself may be that of a process that is gone, and belong to another by now.
+    let process = fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| lock_of(line, inode))?;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name stands in brackets and may hold anything.
+    let state = stat.rsplit_once(") ")?.1.chars().next()?;
+    Some((process, state))
+}
+
+/// Who holds a lock on the file of this inode, in a line such as `1: FLOCK  ADVISORY  WRITE 708 fe:00:5678 0 EOF`.
+fn lock_of(line: &str, inode: u64) -> Option<u32> {
+    let [_, "FLOCK", _, "WRITE", process, file, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else { return None };
+    let found = file.rsplit(':').next()?.parse::<u64>().ok()?;
+    if found == inode { process.parse().ok() } else { None }
+}
+
 /// Makes sure that this program knows everything in the directory, and notes that it does.
 fn check_format(path: &Path) -> Result<(), DataDirError> {
     let file = path.join(FORMAT_FILE);
@@ -228,7 +249,9 @@ mod tests {
 
         let complaint = DataDir::lock(&path).expect_err("it is taken").to_string();
         assert!(complaint.contains(&format!("process {}", process::id())), "{complaint}");
+        assert_eq!(holder_of(&path).map(|(process, _)| process), Some(process::id()));
         drop(held);
+        assert_eq!(holder_of(&path), None);
         DataDir::lock(&path).expect("it is free again");
     }
 

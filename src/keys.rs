@@ -18,7 +18,9 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use thiserror::Error;
 
+use crate::changes::{self, What};
 use crate::data_dir::{DataDir, keys_dir};
+use crate::dates;
 use crate::durable::{create_directory, replace_file, sync_directory, sync_name};
 
 /// Name of the file with the pair for devices on UDP.
@@ -96,8 +98,8 @@ impl ServerKeys {
     /// # Errors
     /// They are missing although the directory has been in use, readable by others, damaged, or cannot be read or written.
     pub fn open(data: &DataDir) -> Result<Self, KeysError> {
-        if !data.has_history() {
-            mint_missing(&data.keys_dir())?;
+        if !data.has_history() && mint_missing(&data.keys_dir())? {
+            note(data.path());
         }
         let keys = Self::read_in(data.path())?;
         // Whoever made what is in there may have been killed before coming to the sync of its name; that goes for the other keys too.
@@ -205,21 +207,30 @@ fn read_private(path: &Path) -> Result<Option<PKey<Private>>, KeysError> {
     Ok(PKey::private_key_from_pem(&pem).ok())
 }
 
-/// Makes the pairs that are not there: a first start may have been killed between the two.
-fn mint_missing(directory: &Path) -> Result<(), KeysError> {
+/// Whoever looks why devices do not know this server shall find it. The keys are good without.
+fn note(data: &Path) {
+    if let Err(error) = changes::note_in(data, dates::now(), What::KeysMade) {
+        tracing::warn!(%error, "that keys were made is not in the register of changes");
+    }
+}
+
+/// Makes the pairs that are not there: a first start may have been killed between the two. Whether one was made.
+fn mint_missing(directory: &Path) -> Result<bool, KeysError> {
     let io = |source| KeysError::Io { path: directory.to_owned(), source };
     if !create_directory(directory, PRIVATE_DIR_MODE).map_err(io)? {
         sync_name(directory).map_err(io)?;
     }
     let ec: Mint = || PKey::from_ec_key(EcKey::generate(&*p256()?)?);
     let rsa: Mint = || PKey::from_rsa(Rsa::generate(RSA_BITS)?);
+    let mut made = false;
     for (name, mint) in [(EC_FILE, ec), (RSA_FILE, rsa)] {
         let path = directory.join(name);
         if !path.exists() {
+            made = true;
             replace_file(&path, &mint()?.private_key_to_pem_pkcs8()?).map_err(|source| KeysError::Io { path, source })?;
         }
     }
-    Ok(())
+    Ok(made)
 }
 
 type Mint = fn() -> Result<PKey<Private>, ErrorStack>;

@@ -1,10 +1,12 @@
 //! Holdfast's server: sockets, threads, journal, stores, REST and wiring. The only place that knows all parts.
 
+pub mod about;
 pub mod admin;
 pub mod admission;
 pub mod allocator;
 pub mod api;
 pub mod backup;
+pub mod changes;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -13,6 +15,7 @@ pub mod cursors;
 pub mod data_dir;
 pub mod dates;
 pub mod demo;
+pub mod diagnose;
 pub mod durable;
 pub mod entropy;
 pub mod errands;

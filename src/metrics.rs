@@ -10,12 +10,14 @@ use firmware_protocol::session::{Dropped, Unkept};
 use firmware_protocol::tcp::handshake::Refusal as TcpRefusal;
 use firmware_protocol::time::UnixMillis;
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Counter, CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use router::epoch::Epoch;
 use router::fate::{Fate, Fates};
 
+use crate::about;
 use crate::api::{ApiSeries, Counters};
 use crate::clock::Clock;
 use crate::evidence::EvidenceSeries;
@@ -304,6 +306,19 @@ impl Metrics {
             evaluated_at: self
                 .gauge("holdfast_stale_detector_evaluation_timestamp_seconds", "When it was looked last for numbers that stand still."),
         }
+    }
+
+    /// Says which build runs with which configuration.
+    pub fn identity(&self, config: &str) {
+        let build = Opts::new("holdfast_build_info", "1 for the build that runs.");
+        let build = self.add(IntGaugeVec::new(build, &["version", "revision"]));
+        build.with_label_values(&[about::VERSION, about::REVISION]).set(1);
+        self.gauges("holdfast_config_info", "1 for the hash of the configuration in effect.", "hash").with_label_values(&[config]).set(1);
+    }
+
+    /// Everything that is counted, as it stands now.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
     }
 
     /// Metrics of all terminators together.

@@ -23,8 +23,9 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Ready};
 use crate::api::tls::{Certificates, TlsError};
 use crate::api::{self, Api, Gateway, Settings};
+use crate::changes::{ChangesError, Register, What};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::cursors::CursorError;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::gateway::Devices;
@@ -34,6 +35,7 @@ use crate::keys::{KeysError, ServerKeys};
 use crate::metrics::Metrics;
 use crate::store::{Registry, RegistryError};
 use crate::terminators::BindError;
+use crate::watchdog::last_words;
 
 /// The server cannot start.
 #[derive(Debug, Error)]
@@ -56,6 +58,9 @@ pub enum StartError {
     /// A cursor cannot be used.
     #[error(transparent)]
     Cursor(#[from] CursorError),
+    /// The register of changes cannot be used.
+    #[error(transparent)]
+    Changes(#[from] ChangesError),
     /// A UDP port cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -96,6 +101,10 @@ pub struct Opened {
     pub keys: ServerKeys,
     /// All metrics.
     pub metrics: Metrics,
+    /// What changed in the data directory and with the configuration.
+    pub changes: Register,
+    /// The hash of the configuration.
+    pub config_hash: String,
     /// The clocks.
     pub clock: Clock,
 }
@@ -103,12 +112,24 @@ pub struct Opened {
 impl Opened {
     /// Opens what `config` names.
     pub async fn new(config: &Config) -> Result<Self, StartError> {
-        let data = DataDir::lock(&config.data_dir)?;
+        let (data, clock) = (DataDir::lock(&config.data_dir)?, Clock::start());
         let keys = ServerKeys::open(&data)?;
-        let (metrics, clock) = (Metrics::new(), Clock::start());
-        metrics.process(clock.now().unix, data.was_abandoned());
+        let changes = Register::open(data.path())?;
+        let (metrics, settings, now) = (Metrics::new(), config.settings(), clock.now().unix);
+        let config_hash = config::hash(&settings);
+        metrics.process(now, data.was_abandoned());
+        metrics.identity(&config_hash);
         let registry = Arc::new(Registry::open_unread(&data.registry_to_open()?, metrics.registry()).await?);
-        Ok(Self { data, registry, keys, metrics, clock })
+        changes.keep();
+        if let Some((from, to)) = registry.migrated() {
+            changes.note(now, What::RegistryMigrated { from, to });
+        }
+        let words = last_words::read(data.path()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what the process before said last cannot be read");
+            None
+        });
+        changes.started(now, &settings, words);
+        Ok(Self { data, registry, keys, metrics, changes, config_hash, clock })
     }
 }
 
@@ -132,6 +153,13 @@ impl Server {
     /// the registry is in memory; devices with sessions do not wait for that.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let opened = Opened::new(config).await?;
+        let (changes, clock) = (opened.changes.clone(), opened.clock);
+        let started = Self::start_opened(config, opened).await;
+        // Whoever could not start has said why, and left nothing undone.
+        started.inspect_err(|_| changes.stopped(clock.now().unix))
+    }
+
+    async fn start_opened(config: &Config, opened: Opened) -> Result<Self, StartError> {
         let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
         let admin = listen(config.admin.listen).await?;
         let api = listen(config.http.listen).await?;
@@ -189,6 +217,7 @@ impl Server {
         self.tasks.wait().await;
         self.plane.stop();
         self.opened.registry.close().await;
+        self.opened.changes.stopped(self.opened.clock.now().unix);
     }
 }
 

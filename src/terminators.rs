@@ -11,6 +11,7 @@ mod kernel_drops;
 mod limits;
 mod liveness;
 mod newcomers;
+mod noisy;
 mod reserved;
 mod sessions;
 mod steering;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use firmware_protocol::coap::Code;
 use firmware_protocol::dtls::cid::{ConnectionId, ConnectionIds};
 use firmware_protocol::dtls::server::Established;
-use firmware_protocol::id::Identity;
+use firmware_protocol::id::{DeviceId, Identity, OwnerId};
 use firmware_protocol::path::Path;
 use firmware_protocol::session::Receipt;
 use firmware_protocol::session::request::{Request, RequestId};
@@ -45,6 +46,7 @@ use crate::watchdog::Watch;
 
 pub use self::kernel_drops::{KernelDrops, SocketName};
 pub use self::limits::{Limits, Over};
+pub use self::noisy::{Noisy, Refusals, Who};
 pub use self::udp::{BindError, Udp, bind_group};
 pub use self::unlabelled::{Candidates, Unlabelled};
 pub use self::worker::{Worker, WorkerLanes};
@@ -67,6 +69,8 @@ pub struct Shared {
     pub orphans: Arc<Orphans>,
     /// How much devices may send.
     pub limits: Limits,
+    /// Who is refused most.
+    pub noisy: Arc<Noisy>,
     /// What they count.
     pub metrics: Arc<TerminatorMetrics>,
     /// Who watches them.
@@ -75,6 +79,18 @@ pub struct Shared {
     pub backlog: Arc<Backlog>,
     /// The clocks.
     pub clock: Clock,
+}
+
+impl Shared {
+    /// An event was over a limit.
+    fn event_refused(&self, now: Millis, over: Over, device: DeviceId, owner: Option<OwnerId>) {
+        self.metrics.event_refused(over);
+        let who = match (over, owner) {
+            (Over::Owner, Some(owner)) => Who::Account(owner),
+            _ => Who::Device(device),
+        };
+        self.noisy.refused(now, who);
+    }
 }
 
 /// Who stands behind a key that was proved.
@@ -214,7 +230,7 @@ pub struct StrangerSeen {
     /// Its key, as SubjectPublicKeyInfo.
     pub spki: Vec<u8>,
     /// The device id it claims.
-    pub device: firmware_protocol::id::DeviceId,
+    pub device: DeviceId,
     /// Platform id.
     pub platform: u16,
     /// System firmware version.

@@ -9,7 +9,7 @@
 
 mod disk_probe;
 mod lanes;
-mod last_words;
+pub mod last_words;
 mod lookout;
 mod sentinel;
 mod series;

@@ -27,7 +27,7 @@ use crate::metrics::JournalMetrics;
 use crate::shards::{Reply, SubscribedOwners};
 use crate::takeover::{Answer, Handover, WriterHandover};
 use crate::terminators::ToTerminator;
-use crate::watchdog::{Watch, Watched};
+use crate::watchdog::{Watch, Watched, last_words};
 
 use self::degraded::Degraded;
 
@@ -328,6 +328,7 @@ impl Writer {
 /// Nothing of what was to be committed was acknowledged. A restart serves every session again within seconds; going on would not.
 fn end(error: &CommitError) -> ! {
     tracing::error!(%error, "the journal cannot be written; ending the process");
+    last_words::leave(format_args!("holdfast: the journal cannot be written: {error}"));
     std::process::exit(EXIT_CODE);
 }
 

@@ -12,6 +12,7 @@ use firmware_protocol::time::UnixMillis;
 use super::files;
 use super::manifest::{CURSORS, JOURNAL, KEYS, REGISTRY};
 use super::{BackupError, Entry, Manifest};
+use crate::changes::{self, What};
 use crate::data_dir::{DataDir, FORMAT_FILE, LOCK, UNFINISHED_RESTORE};
 use crate::durable;
 use crate::generation;
@@ -47,6 +48,11 @@ pub fn restore(backup: &Path, data: &Path, now: UnixMillis) -> Result<Restored, 
     }
     let generation = filled?;
     put_in_place(locked.path(), &staging)?;
+    let note = What::Restored { made_at: manifest.made_at.clone() };
+    if let Err(error) = changes::note_in(locked.path(), now, note) {
+        // What was restored is whole all the same.
+        tracing::warn!(%error, "the restore is not in the register of changes");
+    }
     Ok(Restored { manifest, generation })
 }
 

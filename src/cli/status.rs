@@ -17,8 +17,11 @@ pub(super) fn run(target: &Target, output: &mut Output<'_>) -> anyhow::Result<()
     output.whole(&status, |output| {
         let up = Duration::from_millis(status.up_ms).as_secs();
         output.line(&format!(
-            "holdfast {}, up for {up} s, {} events in the journal so far",
+            "holdfast {} ({}), configuration {}, up for {up} s since {}, {} events in the journal so far",
             status.version,
+            status.revision,
+            status.config,
+            status.started_at,
             status.next_position.saturating_sub(1)
         ))?;
         let row = |line: &PartLine| {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 
+use crate::changes::Register;
 use crate::control::{self, ClientError, NoSessions, Request, Response};
 use crate::data_dir::{DataDir, DataDirError, control_socket};
 use crate::keys::ServerKeys;
@@ -63,12 +64,13 @@ impl Target {
 /// Does it here. The server's keys come first, so that a registry is never there without them.
 fn perform(data: &DataDir, request: Request) -> anyhow::Result<Response> {
     ServerKeys::open(data)?;
-    let file = data.registry_to_open()?;
+    let (file, changes) = (data.registry_to_open()?, Register::open(data.path())?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let registry = Registry::open(&file).await?;
-        let response = control::perform(&registry, &NoSessions, request).await;
+        let response = control::perform(&registry, &NoSessions(changes.clone()), request).await;
         registry.close().await;
+        changes.write().context("it was done, but is not in the register of changes")?;
         Ok(response)
     })
 }

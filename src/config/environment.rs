@@ -7,9 +7,9 @@ use super::ConfigError;
 /// What every variable of ours begins with.
 pub const VARIABLE_PREFIX: &str = "HOLDFAST_";
 
-/// Variables with our prefix that are not keys: an argument of the command line, where faults come in, and what Kubernetes sets for a service named
-/// holdfast.
-const NOT_KEYS: [&str; 2] = ["CONFIG", "FAULTS"];
+/// Variables with our prefix that are not keys: an argument of the command line, where faults come in, what a build is made from, and what Kubernetes sets
+/// for a service named holdfast.
+const NOT_KEYS: [&str; 3] = ["CONFIG", "FAULTS", "REVISION"];
 const NOT_OURS: [&str; 2] = ["SERVICE_", "PORT"];
 
 /// What a key takes, so that a variable's text can be read accordingly.

@@ -36,9 +36,17 @@ pub enum ClientError {
 /// # Errors
 /// There is none, or it gives no answer that is understood.
 pub fn ask(path: &Path, request: &Request) -> Result<Response, ClientError> {
+    ask_within(path, request, ANSWER_TIMEOUT)
+}
+
+/// [`ask`] by somebody who waits no longer than this for each step.
+///
+/// # Errors
+/// As for [`ask`].
+pub fn ask_within(path: &Path, request: &Request, patience: Duration) -> Result<Response, ClientError> {
     let mut stream = UnixStream::connect(path).map_err(|source| ClientError::Unreachable { path: path.to_owned(), source })?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::status::Status;
+use crate::diagnose::Diagnosis;
 
 /// A command.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -68,6 +69,15 @@ pub enum Request {
     JournalMark {},
     /// Say how the server is.
     Status {},
+    /// Say what is wrong, and why.
+    Diagnose {},
+}
+
+impl Request {
+    /// Whether the registry has to answer it.
+    pub(super) fn asks_registry(&self) -> bool {
+        !matches!(self, Self::JournalMark {} | Self::Status {} | Self::Diagnose {})
+    }
 }
 
 /// An answer.
@@ -117,6 +127,8 @@ pub enum Response {
     },
     /// How the server is.
     Status(Status),
+    /// What is wrong, and why.
+    Diagnosis(Box<Diagnosis>),
     /// Up to where the journal is durable.
     JournalMark {
         /// Number of the segment that is being written.

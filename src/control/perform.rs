@@ -10,6 +10,7 @@ use super::orphans;
 use super::{
     DeviceLine, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, TokenLine, UnknownKey, UnknownKeyLine, UserLine,
 };
+use crate::changes::What;
 use crate::dates::Iso;
 use crate::store::registry::{NewDevice, NewToken};
 use crate::store::{Device, PublicKey, Registry, RegistryError, Scopes, TokenHash};
@@ -24,7 +25,7 @@ pub async fn perform(registry: &Registry, operations: &dyn Operations, request: 
     let done = match request {
         Request::AddDevices { devices, owner } => add_devices(registry, operations, devices, owner).await,
         Request::ListDevices { owner } => list_devices(registry, operations, owner).await,
-        Request::RemoveDevice { device } => remove_device(registry, &device).await,
+        Request::RemoveDevice { device } => remove_device(registry, operations, &device).await,
         Request::UnknownKeys { open_s } => unknown_keys(operations, open_s),
         Request::Orphans {} => Ok(Response::Orphans { orphans: orphans::list(registry, operations).await }),
         Request::AddUser { email, password } => add_user(registry, &email, &password).await,
@@ -34,6 +35,7 @@ pub async fn perform(registry: &Registry, operations: &dyn Operations, request: 
         Request::RevokeToken { token } => revoke_token(registry, &token).await,
         Request::JournalMark {} => journal_mark(operations),
         Request::Status {} => operations.status().map(Response::Status).ok_or_else(|| NOT_RUNNING.to_owned()),
+        Request::Diagnose {} => diagnosis(registry, operations),
     };
     done.unwrap_or_else(|error| Response::Refused { error })
 }
@@ -43,6 +45,9 @@ async fn add_devices(registry: &Registry, operations: &dyn Operations, specs: Ve
     let unknown = operations.unknown_keys();
     let devices = specs.into_iter().map(|spec| new_device(spec, owner, &unknown)).collect::<Result<Vec<_>, _>>()?;
     let done = registry.add_devices(devices).await.map_err(words)?;
+    if done.added > 0 {
+        operations.note(What::DevicesAdded { count: done.added as u64 });
+    }
     Ok(Response::Added { added: done.added, unchanged: done.unchanged })
 }
 
@@ -107,8 +112,9 @@ fn device_line(device: &Device, emails: &HashMap<OwnerId, String>, status: Optio
     }
 }
 
-async fn remove_device(registry: &Registry, device: &str) -> Result<Response, Refusal> {
+async fn remove_device(registry: &Registry, operations: &dyn Operations, device: &str) -> Result<Response, Refusal> {
     registry.remove_device(device_id(device)?).await.map_err(words)?;
+    operations.note(What::DevicesRemoved { count: 1 });
     Ok(Response::Done {})
 }
 
@@ -191,6 +197,12 @@ async fn revoke_token(registry: &Registry, token: &Secret) -> Result<Response, R
 fn journal_mark(operations: &dyn Operations) -> Result<Response, Refusal> {
     let mark = operations.journal_mark().ok_or(NOT_RUNNING)?;
     Ok(Response::JournalMark { segment: mark.segment, bytes: mark.bytes, next_position: mark.next.0 })
+}
+
+/// Asks nothing of the database, which may be what is wrong.
+fn diagnosis(registry: &Registry, operations: &dyn Operations) -> Result<Response, Refusal> {
+    let diagnosis = operations.diagnosis(registry.trouble()).ok_or(NOT_RUNNING)?;
+    Ok(Response::Diagnosis(Box::new(diagnosis)))
 }
 
 async fn owner_id(registry: &Registry, owner: Owner) -> Result<Option<OwnerId>, Refusal> {

@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::{LINE_LEN_MAX, Operations, Request, Response, perform};
 use crate::store::Registry;
 
-/// Commands under way at a time; more wait.
+/// Connections at a time; more wait.
+const CONNECTIONS_MAX: usize = 32;
+/// Commands under way at a time that ask the registry; more wait. Whoever asks how the server is does not wait for these.
 const AT_ONCE: usize = 8;
 /// How long a command may take to arrive, and its answer to be taken.
 const LINE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,8 +47,8 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Carries out commands from `listener` until `shutdown`.
 pub async fn serve(listener: UnixListener, registry: Registry, operations: Arc<dyn Operations>, shutdown: CancellationToken) {
-    let turns = Arc::new(Semaphore::new(AT_ONCE));
-    while let Some(Ok(turn)) = shutdown.run_until_cancelled(turns.clone().acquire_owned()).await {
+    let (room, turns) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Arc::new(Semaphore::new(AT_ONCE)));
+    while let Some(Ok(place)) = shutdown.run_until_cancelled(room.clone().acquire_owned()).await {
         let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await else { break };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -56,21 +58,27 @@ pub async fn serve(listener: UnixListener, registry: Registry, operations: Arc<d
                 continue;
             }
         };
-        let (registry, operations) = (registry.clone(), operations.clone());
+        let (registry, operations, turns) = (registry.clone(), operations.clone(), turns.clone());
         tokio::spawn(async move {
-            let _turn = turn;
-            if let Err(error) = command(stream, &registry, &*operations).await {
+            let _place = place;
+            if let Err(error) = command(stream, &registry, &*operations, &turns).await {
                 tracing::debug!(%error, "a command ended early");
             }
         });
     }
 }
 
-async fn command(stream: UnixStream, registry: &Registry, operations: &dyn Operations) -> io::Result<()> {
+async fn command(stream: UnixStream, registry: &Registry, operations: &dyn Operations, turns: &Semaphore) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut line = Vec::new();
     timeout(LINE_TIMEOUT, BufReader::new(reader).take(LINE_LEN_MAX).read_until(b'\n', &mut line)).await??;
     let response = match serde_json::from_slice::<Request>(&line) {
+        Ok(request) if request.asks_registry() => {
+            // What is not in memory yet would seem not to be there.
+            registry.filled().await;
+            let _turn = turns.acquire().await;
+            perform(registry, operations, request).await
+        }
         Ok(request) => perform(registry, operations, request).await,
         Err(error) => Response::Refused { error: format!("this server does not understand the command: {error}") },
     };

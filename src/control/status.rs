@@ -1,10 +1,12 @@
 //! How a running server is, as `holdfast status` tells it.
 
-use firmware_protocol::time::Millis;
+use firmware_protocol::time::{Now, UnixMillis};
 use router::event::Position;
 use router::verdict::{State, Verdict};
 use serde::{Deserialize, Serialize};
 
+use crate::about;
+use crate::dates::Iso;
 use crate::watchdog::Bulletin;
 
 /// How it is.
@@ -12,6 +14,15 @@ use crate::watchdog::Bulletin;
 pub struct Status {
     /// Which version runs.
     pub version: String,
+    /// What it was built from.
+    #[serde(default)]
+    pub revision: String,
+    /// The hash of its configuration.
+    #[serde(default)]
+    pub config: String,
+    /// When it started.
+    #[serde(default)]
+    pub started_at: String,
     /// For how long, in milliseconds.
     pub up_ms: u64,
     /// How long ago the watchdog judged, in milliseconds. More than a second is bad: it does so ten times a second.
@@ -39,9 +50,9 @@ pub struct PartLine {
 }
 
 impl Status {
-    /// Of a server that has been up until `now`, by what its watchdog said last.
-    pub fn new(now: Millis, bulletin: &Bulletin, next: Position) -> Self {
-        let ms_since = |moment| u64::try_from(now.since(moment).as_millis()).unwrap_or(u64::MAX);
+    /// Of a server that has been up until `now` with a configuration of this hash, by what its watchdog said last.
+    pub fn new(now: Now, config: &str, bulletin: &Bulletin, next: Position) -> Self {
+        let ms_since = |moment| u64::try_from(now.at.since(moment).as_millis()).unwrap_or(u64::MAX);
         let judgement = bulletin.judgement();
         let observers = |part| {
             let gray = judgement.gray.iter().find(|gray| gray.part == part);
@@ -55,8 +66,11 @@ impl Status {
             observers: observers(verdict.part),
         };
         Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            up_ms: now.0,
+            version: about::VERSION.to_owned(),
+            revision: about::REVISION.to_owned(),
+            config: config.to_owned(),
+            started_at: Iso(UnixMillis(now.unix.0.saturating_sub(now.at.0))).to_string(),
+            up_ms: now.at.0,
             judged_ms_ago: ms_since(bulletin.judged_at()),
             next_position: next.0,
             parts: judgement.verdicts.iter().map(line).collect(),

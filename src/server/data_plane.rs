@@ -26,6 +26,7 @@ use self::threads::Threads;
 use self::wiring::Wiring;
 use crate::config::Config;
 use crate::cursors::Cursors;
+use crate::diagnose::Witness;
 use crate::generation;
 use crate::generations::Generations;
 use crate::journal::{Journal, Options};
@@ -89,6 +90,7 @@ impl DataPlane {
             strangers: Arc::default(),
             orphans: Arc::default(),
             limits: Limits::new(&config.limits, random()),
+            noisy: Arc::default(),
             metrics: Arc::new(metrics.terminators()),
             watch: watch.clone(),
             backlog: Arc::default(),
@@ -102,6 +104,8 @@ impl DataPlane {
         let (replay, replayer) = Replay::new(journal.events(), Arc::clone(&stream_metrics));
         let (streams, strangers) = (Arc::new(Streams::new(journal.events(), replay, stream_metrics)), Arc::clone(&shared.strangers));
         let orphans = Arc::clone(&shared.orphans);
+        let (noisy, place) = (Arc::clone(&shared.noisy), data.path().to_owned());
+        let (witness, sampler) = Witness::new(&watch, metrics, noisy, &opened.changes, &opened.config_hash, place, *clock);
 
         // The journal first, which is so the last to end: what shards passed on is still written.
         let (restoring, mut restored_all) = mpsc::channel(1);
@@ -129,12 +133,14 @@ impl DataPlane {
             mark,
             bulletin: watch.bulletin.clone(),
             notes: watch.notes_of_api(),
+            witness,
             clock: *clock,
         });
         launch.key_changes(&handle, registry)?;
         let refused = takeovers.fenced("errands");
         launch.takeover(wiring.rewiring, shard_threads, &handle, takeovers)?;
         launch.watchdog(wiring.watchdog, wiring.api_heartbeats)?;
+        launch.sampler(sampler)?;
         drop(launch.restoring);
         tokio::spawn(recovery::forget(restored.former));
         let (registry, in_service) = (Registry::clone(registry), Arc::clone(&handle));

@@ -5,10 +5,13 @@ use std::time::Duration;
 use firmware_protocol::id::DeviceId;
 
 use super::DataPlaneHandle;
+use crate::changes::What;
 use crate::control::{Operations, Status, UnknownKey, Views};
+use crate::diagnose::Diagnosis;
 use crate::journal::Mark;
 use crate::orphans::Orphan;
 use crate::store::PublicKey;
+use crate::store::registry::Trouble;
 use crate::strangers::Stranger;
 
 impl Operations for DataPlaneHandle {
@@ -30,7 +33,17 @@ impl Operations for DataPlaneHandle {
     }
 
     fn status(&self) -> Option<Status> {
-        Some(Status::new(self.clock.now().at, &self.bulletin, self.mark.get().next))
+        Some(Status::new(self.clock.now(), self.witness.config_hash(), &self.bulletin, self.mark.get().next))
+    }
+
+    fn diagnosis(&self, registry: Option<Trouble>) -> Option<Diagnosis> {
+        let (now, evidence) = self.witness.evidence(registry);
+        let status = Status::new(now, self.witness.config_hash(), &self.bulletin, self.mark.get().next);
+        Some(Diagnosis::new(now, status, &evidence))
+    }
+
+    fn note(&self, what: What) {
+        self.witness.changes().note(self.clock.now().unix, what);
     }
 
     fn journal_mark(&self) -> Option<Mark> {

@@ -9,13 +9,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Server, StartError};
+use crate::about;
 use crate::allocator;
 use crate::config::Config;
 use crate::control::{self, Operations};
 use crate::dates;
 use crate::faults::{self, Injector};
 use crate::store::Registry;
-use crate::watchdog::Supervisor;
+use crate::watchdog::{Supervisor, last_words};
 
 /// How often expired tokens are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(6 * 3600);
@@ -28,6 +29,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     allocator::start();
     let server = Server::start(&config).await?;
+    if let Err(error) = last_words::keep_in(server.opened().data.path()) {
+        tracing::warn!(%error, "what this process says last will not be kept");
+    }
     let registry = Registry::clone(&server.opened().registry);
     let socket = server.opened().data.control_socket();
     let commands = match control::bind(&socket) {
@@ -39,17 +43,14 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     };
     let operations: Arc<dyn Operations> = server.plane().handle();
     let shutdown = CancellationToken::new();
-    let (known, stopping) = (registry.clone(), shutdown.clone());
-    let commands = tokio::spawn(async move {
-        if stopping.run_until_cancelled(known.filled()).await.is_some() {
-            control::serve(commands, known, operations, stopping).await;
-        }
-    });
+    let commands = tokio::spawn(control::serve(commands, registry.clone(), operations, shutdown.clone()));
     admit_faults(|| {
         let faults = server.plane().watch().faults.clone();
         Injector::new(faults, server.opened().metrics.roll().clone(), registry.clone())
     });
     let chores = tokio::spawn(forget_expired_tokens(registry, shutdown.clone()));
+    let (version, revision, config) = (about::VERSION, about::REVISION, &server.opened().config_hash);
+    tracing::info!(version, revision, config, "holdfast");
     tracing::info!(http = %server.http(), udp = %server.udp(), tcp = %server.tcp(), data_dir = %server.opened().data.path().display(), "serving");
     server.plane().watch().bulletin.arm();
     let supervisor = Supervisor::from_environment();

@@ -62,6 +62,8 @@ struct Inner {
     pool: SqlitePool,
     filled: watch::Sender<bool>,
     home: Home,
+    /// From which version to which it was brought when it was opened.
+    migrated: Option<(i64, i64)>,
     health: Health,
     /// Held from before a change's checks until memory has it, so that memory and database pass through the same states.
     changing: Mutex<()>,
@@ -101,12 +103,15 @@ impl Registry {
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("cache_size", CACHE);
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
+        let before = version_of(&pool).await;
         MIGRATIONS.run(&pool).await.map_err(|error| RegistryError::from_migration(error, &MIGRATIONS))?;
+        let migrated = before.zip(version_of(&pool).await).filter(|(before, now)| before != now);
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
                 filled: watch::Sender::new(false),
                 home,
+                migrated,
                 health: Health::new(metrics),
                 changing: Mutex::new(()),
                 passwords: Passwords::new(),
@@ -117,6 +122,11 @@ impl Registry {
             }),
             patience: PATIENCE,
         })
+    }
+
+    /// From which version of the database to which it was brought when it was opened, if it was; a new one was not.
+    pub fn migrated(&self) -> Option<(i64, i64)> {
+        self.inner.migrated
     }
 
     /// Fills memory with what the database says, and tells whoever follows the keys to look at all of them. To be called once, or until it succeeds.
@@ -216,6 +226,11 @@ impl Registry {
         self.inner.health.note(&answer, false);
         answer
     }
+}
+
+/// The newest migration that was made; `None` of a database that is new.
+async fn version_of(pool: &SqlitePool) -> Option<i64> {
+    sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(pool).await.ok().flatten()
 }
 
 /// Makes sure of a file that nobody else can read; SQLite gives its log and index the same mode.

@@ -41,7 +41,7 @@ use crate::shards::ToShards;
 use crate::terminators::attendance::Attendance;
 use crate::terminators::limits;
 use crate::terminators::timers::Timers;
-use crate::terminators::{Holder, Shared, StrangerSeen, ToTerminator};
+use crate::terminators::{Holder, Shared, StrangerSeen, ToTerminator, Who};
 
 use self::connection::{Connection, Half, Live, Read, Stage, Standing};
 
@@ -296,6 +296,7 @@ impl TcpWorker {
             Stage::Half(_) => self.drop_connection(serial, "early"),
             Stage::Live(live) => {
                 if !live.allowance.has_records(self.now.at, &self.shared.limits) {
+                    self.shared.noisy.refused(self.now.at, Who::Device(live.session.device()));
                     // A stream has no message that could be left out.
                     return self.drop_connection(serial, "record_limit");
                 }
@@ -460,7 +461,7 @@ impl TcpWorker {
                 if limits::is_event(&uplink)
                     && let Err(over) = live.allowance.take_event(now.at, owner, limits)
                 {
-                    self.shared.metrics.event_refused(over);
+                    self.shared.event_refused(now.at, over, device, owner);
                     return self.with_session(serial, |session, cx| session.acknowledge(cx, receipt, Code::TOO_MANY));
                 }
             }

@@ -42,7 +42,7 @@ use crate::terminators::newcomers::Newcomers;
 use crate::terminators::reserved::Reserved;
 use crate::terminators::sessions::{Sessions, Standing};
 use crate::terminators::udp::{Queue, Udp};
-use crate::terminators::{Shared, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, owner_of};
+use crate::terminators::{Shared, StrangerSeen, ToHandshakes, ToTerminator, Unlabelled, Who, owner_of};
 use crate::writer::{After, Append, ToWriter};
 
 /// Batches of datagrams of sessions that are read in one turn before the mailbox is looked at again.
@@ -294,6 +294,7 @@ impl Worker {
             return self.shared.metrics.dropped("opening");
         }
         if !entry.allowance.has_records(self.now.at, &self.shared.limits) {
+            self.shared.noisy.refused(self.now.at, Who::Device(entry.session.device()));
             return self.shared.metrics.dropped("record_limit");
         }
         match self.open_with(connection, datagram, path) {
@@ -423,8 +424,9 @@ impl Worker {
     /// Whether one more event of this session is within its limits.
     fn admits_event(&mut self, connection: ConnectionId) -> bool {
         let Some(entry) = self.sessions.entry(connection) else { return false };
-        let taken = entry.allowance.take_event(self.now.at, entry.session.owner(), &self.shared.limits);
-        taken.inspect_err(|over| self.shared.metrics.event_refused(*over)).is_ok()
+        let (device, owner) = (entry.session.device(), entry.session.owner());
+        let taken = entry.allowance.take_event(self.now.at, owner, &self.shared.limits);
+        taken.inspect_err(|over| self.shared.event_refused(self.now.at, *over, device, owner)).is_ok()
     }
 
     fn append(&mut self, record: Record, after: After) -> bool {

@@ -42,7 +42,7 @@ impl Shell {
         command
     }
 
-    fn run(&self, words: &[&str], input: &str) -> Output {
+    pub(crate) fn run(&self, words: &[&str], input: &str) -> Output {
         let mut child = self.command(words).spawn().unwrap();
         // A program that does not want its input may have ended already.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());

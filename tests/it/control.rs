@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
+use holdfast::changes::What;
 use holdfast::control::{
     self, ClientError, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, Status, UnknownKey, Views,
 };
+use holdfast::diagnose::Diagnosis;
 use holdfast::journal::Mark;
 use holdfast::orphans::Orphan;
+use holdfast::store::registry::Trouble;
 use holdfast::store::{KeyChange, PublicKey, TokenHash};
 use router::device::DeviceView;
 use router::event::Position;
@@ -32,6 +35,7 @@ struct FakeSessions {
     opened: Mutex<Option<Duration>>,
     keys: Mutex<Vec<UnknownKey>>,
     views: Mutex<HashMap<DeviceId, DeviceView>>,
+    noted: Mutex<Vec<What>>,
 }
 
 impl Operations for FakeSessions {
@@ -58,6 +62,14 @@ impl Operations for FakeSessions {
 
     fn status(&self) -> Option<Status> {
         None
+    }
+
+    fn diagnosis(&self, _: Option<Trouble>) -> Option<Diagnosis> {
+        None
+    }
+
+    fn note(&self, what: What) {
+        self.noted.lock().unwrap().push(what);
     }
 }
 
@@ -128,6 +140,7 @@ async fn a_registered_device_is_in_the_key_ring_with_the_answer() {
     assert_eq!(desk.ask(Request::RemoveDevice { device: NEW_DEVICE.into() }).await, Response::Done {});
     assert_eq!(desk.rig.registry.keys().identity(&key.hash()), None);
     assert_eq!(changes.next_change(), Some(KeyChange::Removed(id(NEW_DEVICE))));
+    assert_eq!(*desk.sessions.noted.lock().unwrap(), [What::DevicesAdded { count: 1 }, What::DevicesRemoved { count: 1 }]);
 }
 
 #[tokio::test]

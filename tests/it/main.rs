@@ -10,6 +10,7 @@ mod cli;
 mod client;
 mod control;
 mod device_driver;
+mod diagnose;
 mod drive;
 mod fake_gateway;
 mod fan_out;

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::door::{Door, Pass};
 use crate::clock::Clock;
+use crate::diagnose::Witness;
 use crate::evidence::{Notes, Question};
 use crate::history;
 use crate::journal::LatestMark;
@@ -42,6 +43,8 @@ pub struct DataPlaneHandle {
     pub bulletin: Bulletin,
     /// What the API notes of shards.
     pub notes: Arc<Notes>,
+    /// Who can say what is wrong.
+    pub witness: Witness,
     /// The clocks all deadlines are on.
     pub clock: Clock,
 }

@@ -23,6 +23,7 @@ use crate::admission::{Admission, HandshakeLimits};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::cursors::Cursors;
+use crate::diagnose::Sampler;
 use crate::entropy::SystemEntropy;
 use crate::fan_out::account::cursors_of_shards;
 use crate::fan_out::{FanOut, ToFanOut};
@@ -259,9 +260,10 @@ impl Launch<'_> {
         plane: &Arc<DataPlaneHandle>,
         metrics: TakeoverMetrics,
     ) -> Result<(), StartError> {
-        let Opened { data, registry, .. } = self.opened;
+        let Opened { data, registry, changes, .. } = self.opened;
+        let changes = changes.clone();
         let (plane, registry, journal, bell) = (Arc::clone(plane), Arc::clone(registry), data.journal_dir(), rewiring.orders.bell());
-        let thread = TakeoverThread { rewiring, outfit, places, plane, registry, journal, metrics };
+        let thread = TakeoverThread { rewiring, outfit, places, plane, registry, journal, metrics, changes };
         self.threads.spawn("takeover", bell, move |stop| thread.run(stop))?;
         Ok(())
     }
@@ -283,6 +285,15 @@ impl Launch<'_> {
         self.threads.spawn_plain("detector", move |stop| detector.run(clock, stop))?;
         self.threads.spawn("disk-probe", prober.bell(), move |stop| prober.run(stop))?;
         self.threads.spawn_plain("watchdog", move |stop| watchdog.run(stop))?;
+        Ok(())
+    }
+
+    /// Who takes samples of what is counted, for whoever asks later what is wrong.
+    pub(super) fn sampler(&mut self, sampler: Sampler) -> Result<(), StartError> {
+        self.threads.spawn_plain("samples", move |stop| {
+            yield_to_sessions();
+            sampler.run(stop);
+        })?;
         Ok(())
     }
 }

@@ -27,6 +27,7 @@ use super::heritage::{Book, Heritage};
 use super::launch::{Outfit, random};
 use super::rewiring::{Rewired, Rewiring};
 use super::threads::Place;
+use crate::changes::{Register, What};
 use crate::fan_out::ToFanOut;
 use crate::faults;
 use crate::journal::{Mark, OpenError, state_up_to};
@@ -53,6 +54,8 @@ pub(super) struct TakeoverThread {
     /// Where the journal is.
     pub(super) journal: PathBuf,
     pub(super) metrics: TakeoverMetrics,
+    /// Where it is noted.
+    pub(super) changes: Register,
 }
 
 /// A shard cannot be taken over. The watchdog finds that it was in vain.
@@ -101,6 +104,8 @@ impl TakeoverThread {
         let for_ms = clock.now().at.since(self.last_heard(part).unwrap_or(since)).as_millis();
         tracing::warn!(%part, stage = stage.map_or("", Stage::name), for_ms, %epoch, "stands still: another thread takes its devices over");
         self.metrics.began(clock.now().unix, shard, epoch);
+        let stage = stage.map_or("", Stage::name).to_owned();
+        self.changes.note(clock.now().unix, What::TakenOver { part: part.to_string(), stage });
         self.places[shard].clear();
 
         let Rewired { shard: (mailbox, lanes), api, watchdog, writer, fan_out, answers } = self.rewiring.anew(shard, &self.metrics)?;

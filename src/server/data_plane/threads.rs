@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::mailbox::{Bell, MailboxBuilder};
+use crate::watchdog::last_words;
 
 /// All threads, in the order they began.
 #[derive(Default)]
@@ -61,10 +62,11 @@ impl Place {
     /// Begins a thread in this place. Nobody asks any more for one that was in it.
     pub(super) fn spawn(&self, name: &str, bell: Arc<Bell>, body: impl FnOnce(&AtomicBool) + Send + 'static) -> io::Result<()> {
         let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
+        let (seen, whose) = (Arc::clone(&stop), name.to_owned());
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             let ended = catch_unwind(AssertUnwindSafe(|| body(&seen)));
             if ended.is_err() {
+                last_words::leave(format_args!("holdfast: {whose} panicked"));
                 std::process::abort();
             }
         })?;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
@@ -83,12 +84,14 @@ impl Trouble {
 pub(super) struct Health {
     metrics: RegistryMetrics,
     up: AtomicBool,
+    /// What was wrong last.
+    trouble: Mutex<Option<Trouble>>,
 }
 
 impl Health {
     pub(super) fn new(metrics: RegistryMetrics) -> Self {
         metrics.up.set(1);
-        Self { metrics, up: AtomicBool::new(true) }
+        Self { metrics, up: AtomicBool::new(true), trouble: Mutex::new(None) }
     }
 
     /// Notes how something ended. Only a change that was made says that all is well: a database that is locked can still be read.
@@ -104,6 +107,7 @@ impl Health {
             Err(error) => {
                 let Some(trouble) = error.trouble() else { return };
                 self.metrics.failed(trouble.word());
+                *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
                 if self.up.swap(false, Ordering::AcqRel) {
                     self.metrics.up.set(0);
                     tracing::error!(%error, trouble = trouble.word(), "the registry cannot be used; devices are served, changes are refused");
@@ -141,6 +145,12 @@ impl Registry {
     /// Whether the last attempt to change something failed because of the database.
     pub fn is_up(&self) -> bool {
         self.inner.health.up.load(Ordering::Acquire)
+    }
+
+    /// What is wrong with the database; `None` if the last attempt to change something succeeded.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let trouble = *self.inner.health.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.filter(|_| !self.is_up())
     }
 
     /// Tries now and then whether the database can be changed, until `shutdown`: so the metric is right when nobody else tries.
