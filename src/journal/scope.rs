@@ -59,13 +59,13 @@ impl Scope<'_> {
 fn subject(record: &Record) -> Option<DeviceId> {
     match record {
         Record::SessionOpened(stored) => Some(stored.identity.device),
-        Record::SessionRetired { device, .. }
-        | Record::Hello { device, .. }
+        Record::Hello { device, .. }
         | Record::Describe { device, .. }
         | Record::Subscribed { device, .. }
         | Record::Goodbye { device, .. } => Some(*device),
         Record::Event { event, .. } => announced(event).map(|(device, _)| device),
-        Record::SessionMoved { .. } | Record::Seen { .. } => None,
+        // These change what is there, and make nothing.
+        Record::SessionRetired { .. } | Record::SessionMoved { .. } | Record::Seen { .. } => None,
     }
 }
 
