@@ -203,6 +203,10 @@ impl From<&Cause> for CauseLine {
 
 /// What moved; what stands still at nothing is left out.
 fn rate(evidence: &Evidence, measure: Measure) -> Option<RateLine> {
+    if matches!(measure, Measure::Degraded | Measure::RegistryUp) {
+        // Yes or no, and told as a cause.
+        return None;
+    }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of a minute; what is negative becomes 0")]
     let whole = |value: f64| value.round() as u64;
     let trend = evidence.trend(measure);

@@ -15,6 +15,7 @@ const PROGRESS: &str = "holdfast_stage_last_progress_timestamp_seconds";
 const EXPECTED: &str = "holdfast_part_expected";
 const STATE: &str = "holdfast_part_state";
 const JUDGED: &str = "holdfast_watchdog_evaluation_timestamp_seconds";
+const CLOCK: &str = "holdfast_clock_timestamp_seconds";
 
 /// The series.
 #[derive(Clone, Debug)]
@@ -36,6 +37,7 @@ impl ProgressSeries {
             description(EXPECTED, "1 for each thread that there must be.", &["part"]),
             description(STATE, "1 for the state that a thread is in.", &["part", "state"]),
             description(JUDGED, "When the watchdog judged all threads last.", &[]),
+            description(CLOCK, "What the server's wall clock says: these moments are as old as they are before it, however wrong it is.", &[]),
         ];
         Self { watch: watch.clone(), clock, descriptions }
     }
@@ -65,7 +67,8 @@ impl Collector for ProgressSeries {
             })
         });
         let judged = gauge(&[], unix_seconds(now, self.watch.bulletin.judged_at()));
-        let families = [progress, expected, states.collect(), vec![judged]];
+        let clock = gauge(&[], unix_seconds(now, now.at));
+        let families = [progress, expected, states.collect(), vec![judged], vec![clock]];
         let families = self.descriptions.iter().zip(families).map(|(description, metrics)| family(description, metrics));
         // A family without series is no family.
         families.filter(|family| !family.get_metric().is_empty()).collect()

@@ -137,6 +137,7 @@ fn a_healthy_server_has_nothing_and_says_which_build_and_configuration_it_is() {
     let mut driver = world.device(1);
     world.shell.add_device(1, 1, OWNER);
     driver.connect();
+    world.is_diagnosed("nothing");
     let text = world.shell.text(&["diagnose"]);
     assert!(text.starts_with("Nothing is wrong") && text.contains("What changed in the last 24 hours"), "{text}");
     let (diagnosis, _) = world.diagnose();
