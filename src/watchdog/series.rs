@@ -37,7 +37,11 @@ impl ProgressSeries {
             description(EXPECTED, "1 for each thread that there must be.", &["part"]),
             description(STATE, "1 for the state that a thread is in.", &["part", "state"]),
             description(JUDGED, "When the watchdog judged all threads last.", &[]),
-            description(CLOCK, "What the server's wall clock says: these moments are as old as they are before it, however wrong it is.", &[]),
+            description(
+                CLOCK,
+                "What the server's wall clock says: these moments are as old as they are before it, however wrong it is.",
+                &[],
+            ),
         ];
         Self { watch: watch.clone(), clock, descriptions }
     }
