@@ -90,7 +90,9 @@ fn play(drill: &FrozenThreads, server: &mut Server, freezer: &Freezer, watch: &m
         watch.endure("well", Duration::from_millis(1 + entropy.below(BETWEEN_MS)), server)?;
         let name = drill.threads.next(&mut entropy);
         all.push(strike(freezer, server, &[&watch.fleet], &name)?);
-        server.check_alive()?;
+        // What it has delayed is over before the next: a device that meets one again and again would be right to make a new session.
+        watch.settle(server)?;
+        watch.fleet.work(true)?;
     }
     watch.settle(server)?;
     Ok(([connected.connected, connected.handshakes], all))

@@ -235,7 +235,7 @@ fn devices_on_tcp_handshake_or_ping_as_long_as_they_are_told_to() -> Result<()> 
     assert_eq!(scene.fleet.stop()?.tally.connected, 0);
     let scene = Scene::with(0, TCP_DEVICES, Work::Pings, 1, Fault::Nothing)?;
     scene.fleet.work(true)?;
-    scene.until(|moment| moment.pings_answered >= 500)?;
+    scene.until(|moment| moment.connected == u64::from(TCP_DEVICES) && moment.pings_answered >= 500)?;
     let tally = scene.fleet.stop()?.tally;
     assert_eq!((tally.connected, tally.handshakes), (u64::from(TCP_DEVICES), u64::from(TCP_DEVICES)));
     Ok(())
