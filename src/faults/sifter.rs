@@ -23,7 +23,7 @@ impl<M> Default for Sifter<M> {
 }
 
 impl<M: Message> Sifter<M> {
-    /// [`Sifter::sift`], if there is a reason for it.
+    /// Sifts them, if there is a reason for it.
     pub fn sift_if(&mut self, now: Millis, rule: Option<Rule>, messages: &mut Vec<M>) {
         if rule.is_some() || !self.held.is_empty() {
             self.sift(now, rule, messages);
