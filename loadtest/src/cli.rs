@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use firmware_protocol::id::DeviceId;
 use serde::Deserialize;
 
 /// Longest time for one command: seeding a million devices makes a key for each.
@@ -75,6 +76,11 @@ impl Cli {
     /// Registers the devices in the list at `keys`, with that owner.
     pub fn import_devices(&self, keys: &Path) -> Result<()> {
         self.run(&["device", "import", text(keys)?, "--owner", OWNER]).map(drop)
+    }
+
+    /// Takes a device out of the registry.
+    pub(crate) fn remove_device(&self, device: DeviceId) -> Result<()> {
+        self.run(&["device", "remove", &device.to_string()]).map(drop)
     }
 
     /// Writes the key that devices on a transport, `udp` or `tcp`, have pinned to `out`.

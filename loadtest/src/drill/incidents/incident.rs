@@ -5,7 +5,7 @@ use clap::ValueEnum;
 /// One of ten.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
 pub enum Incident {
-    /// A list is imported in which half of the devices have other keys.
+    /// Half of the devices are removed and imported again from a list in which they have other keys.
     BadKeys,
     /// A shard's thread stands still.
     FrozenShard,

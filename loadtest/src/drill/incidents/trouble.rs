@@ -134,14 +134,15 @@ impl Trouble {
         self.disk.as_ref().context("the server works on a disk that can be sick")
     }
 
-    /// As if somebody had taken an old list.
+    /// As if somebody had removed devices to bring them back from an old list: a key is not changed by an import.
     fn import_other_keys(&self, server: &Server, devices: &DeviceKeys) -> Result<()> {
         let half = devices.udp.len() / 2;
         let mut wrong = DeviceKeys::derive(u32::try_from(half)?, 0, self.seed + 1)?;
         wrong.udp.iter_mut().zip(&devices.udp).for_each(|(wrong, right)| wrong.id = right.id);
-        let list = server.dir().join("wrong.csv");
+        let (cli, list) = (server.cli(), server.dir().join("wrong.csv"));
         keys::write_public(&list, &wrong)?;
-        server.cli().import_devices(&list)
+        wrong.udp.iter().try_for_each(|wrong| cli.remove_device(wrong.id))?;
+        cli.import_devices(&list)
     }
 
     fn fill(&mut self, server: &Server) -> Result<()> {
