@@ -69,36 +69,33 @@ impl Server {
         ensure!(program.is_file(), "there is no server at {}: name one with --holdfast", program.display());
         let (dir, ports) = (tempfile::Builder::new().prefix("holdfast-load-").tempdir()?, Ports::free()?);
         let server = Self { program, dir, ports, child: None, cores: None, disk: None, faults: None };
-        std::fs::write(server.config_path(), server.config() + NO_LIMITS)?;
+        server.configure(NO_LIMITS, "")?;
         Ok(server)
     }
 
     /// Limits devices as a server does that nobody told otherwise. For its next start.
     pub fn limit_devices(&self) -> Result<()> {
-        Ok(std::fs::write(self.config_path(), self.config())?)
+        self.configure("", "")
     }
 
     /// Lets each device publish no more than so many events in a second. For its next start.
     pub(crate) fn limit_device_events(&self, per_second: u32) -> Result<()> {
-        Ok(std::fs::write(self.config_path(), self.config() + &format!("\n[limits]\ndevice_events_per_s = {per_second}\n"))?)
+        self.configure("", &format!("\n[limits]\ndevice_events_per_s = {per_second}\n"))
     }
 
     /// Lets it begin no more handshakes than so many in a second. For its next start.
     pub fn pace_handshakes(&self, per_second: u32) -> Result<()> {
-        let paced = format!("\n[handshakes]\nper_second = {per_second}\n");
-        Ok(std::fs::write(self.config_path(), self.config() + NO_LIMITS + &paced)?)
+        self.configure(NO_LIMITS, &format!("\n[handshakes]\nper_second = {per_second}\n"))
     }
 
     /// Lets it keep callers waiting for so long and no longer. For its next start.
     pub(crate) fn answer_within(&self, call_timeout_s: u64) -> Result<()> {
-        let calls = format!("\n[calls]\ntimeout_s = {call_timeout_s}\n");
-        Ok(std::fs::write(self.config_path(), self.config() + NO_LIMITS + &calls)?)
+        self.configure(NO_LIMITS, &format!("\n[calls]\ntimeout_s = {call_timeout_s}\n"))
     }
 
     /// Whether it takes a shard over that has stopped; it ends if not. For its next start.
     pub(crate) fn take_over(&self, takes_over: bool) -> Result<()> {
-        let watchdog = format!("\n[watchdog]\ntakeover = {takes_over}\n");
-        Ok(std::fs::write(self.config_path(), self.config() + NO_LIMITS + &watchdog)?)
+        self.configure(NO_LIMITS, &format!("\n[watchdog]\ntakeover = {takes_over}\n"))
     }
 
     /// Lets it work on a disk that can be made sick. For its next start.
@@ -116,8 +113,10 @@ impl Server {
         self.cores = Some(cores);
     }
 
-    fn config(&self) -> String {
-        config(&self.dir.path().join("data"), self.ports)
+    /// Writes its configuration: its addresses, `limits`, and what else is wanted.
+    fn configure(&self, limits: &str, more: &str) -> Result<()> {
+        let addresses = config(&self.dir.path().join("data"), self.ports);
+        Ok(std::fs::write(self.config_path(), addresses + limits + more)?)
     }
 
     /// Where devices on UDP find it.

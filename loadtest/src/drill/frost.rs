@@ -9,6 +9,8 @@ use crate::fleet::Fleet;
 use crate::freezer::{Freezer, Frozen};
 use crate::server::Server;
 
+/// Shards of a server that nobody told otherwise.
+pub(super) const SHARDS: u64 = 16;
 /// What is neither cured nor served by then is not.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Longest time until a thread whose place was taken is gone, once it goes on.

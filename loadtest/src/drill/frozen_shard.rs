@@ -9,7 +9,7 @@ use firmware_protocol::id::DeviceId;
 use serde_json::json;
 
 use super::bystanders::{Bystanders, RUN, Watch};
-use super::frost::{Cure, Struck, strike};
+use super::frost::{Cure, SHARDS, Struck, strike};
 use super::judge::{Verdict, judge};
 use super::{Ground, register};
 use crate::fleet::{Crew, FleetReport};
@@ -19,8 +19,6 @@ use crate::report::{Check, DrillReport};
 use crate::server::Server;
 use crate::stats::Latencies;
 
-/// Shards of a server that nobody told otherwise.
-const SHARDS: u64 = 16;
 /// How long the frost goes on after all are served again.
 const AFTER: Duration = Duration::from_secs(5);
 const NAMED_MOST_MS: u64 = 3_000;

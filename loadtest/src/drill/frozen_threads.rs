@@ -9,7 +9,7 @@ use firmware_protocol::entropy::SeededEntropy;
 use serde_json::json;
 
 use super::bystanders::{Bystanders, RUN, Watch};
-use super::frost::{Cure, Struck, strike};
+use super::frost::{Cure, SHARDS, Struck, strike};
 use super::judge::{Verdict, judge};
 use super::{Ground, register};
 use crate::fleet::FleetReport;
@@ -19,8 +19,6 @@ use crate::report::{Check, DrillReport};
 use crate::server::Server;
 use crate::stats::Latencies;
 
-/// Shards of a server that nobody told otherwise.
-const SHARDS: u64 = 16;
 /// Longest time from one to the next, in which all is well.
 const BETWEEN_MS: u64 = 1_500;
 const SERVED_MOST: Duration = Duration::from_secs(8);
@@ -87,14 +85,13 @@ fn play(drill: &FrozenThreads, server: &mut Server, freezer: &Freezer, watch: &m
     watch.work_in_peace(server, Duration::from_secs(3))?;
     let (mut entropy, mut all) = (SeededEntropy::new(drill.bystanders.seed), Vec::new());
     for _ in 0..drill.times {
+        watch.fleet.work(true)?;
         watch.endure("well", Duration::from_millis(1 + entropy.below(BETWEEN_MS)), server)?;
         let name = drill.threads.next(&mut entropy);
         all.push(strike(freezer, server, &[&watch.fleet], &name)?);
         // What it has delayed is over before the next: a device that meets one again and again would be right to make a new session.
         watch.settle(server)?;
-        watch.fleet.work(true)?;
     }
-    watch.settle(server)?;
     Ok(([connected.connected, connected.handshakes], all))
 }
 
