@@ -95,17 +95,19 @@ impl Register {
     }
 
     /// Notes a start with these settings, and which of them are others than before. `words` are the last ones of a process before, and when they were said.
-    pub fn started(&self, now: UnixMillis, settings: &Settings, words: Option<(UnixMillis, String)>) {
+    /// Returns how that ended.
+    pub fn started(&self, now: UnixMillis, settings: &Settings, words: Option<(UnixMillis, String)>) -> Before {
         let mut kept = lock(&self.0.kept);
         let before = before(&kept.changes, words);
         let previous = mem::replace(&mut kept.settings, settings.clone());
         let (version, revision) = (about::VERSION.to_owned(), about::REVISION.to_owned());
-        let start = What::Started { version, revision, config: config::hash(settings), before };
+        let start = What::Started { version, revision, config: config::hash(settings), before: before.clone() };
         for what in different(&previous, settings).into_iter().chain([start]) {
             kept.push(Change { at_ms: now.0, what });
         }
         drop(kept);
         let _ = self.0.wake.try_send(());
+        before
     }
 
     /// Notes that the process ends in order, and waits until that is on disk.

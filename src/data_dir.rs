@@ -156,11 +156,6 @@ impl DataDir {
         control_socket(&self.path)
     }
 
-    /// Whether the last server here ended without being told to: one that stops removes its socket.
-    pub fn was_abandoned(&self) -> bool {
-        self.control_socket().exists()
-    }
-
     /// Whether a server has worked here before, so that devices may rely on its keys.
     pub fn has_history(&self) -> bool {
         self.registry_file().exists() || self.has_journal()

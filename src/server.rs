@@ -117,7 +117,6 @@ impl Opened {
         let changes = Register::open(data.path())?;
         let (metrics, settings, now) = (Metrics::new(), config.settings(), clock.now().unix);
         let config_hash = config::hash(&settings);
-        metrics.process(now, data.was_abandoned());
         metrics.identity(&config_hash);
         let registry = Arc::new(Registry::open_unread(&data.registry_to_open()?, metrics.registry()).await?);
         changes.keep();
@@ -128,7 +127,8 @@ impl Opened {
             tracing::warn!(%error, "what the process before said last cannot be read");
             None
         });
-        changes.started(now, &settings, words);
+        let before = changes.started(now, &settings, words);
+        metrics.process(now, before.is_crash());
         Ok(Self { data, registry, keys, metrics, changes, config_hash, clock })
     }
 }

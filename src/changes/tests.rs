@@ -25,11 +25,6 @@ fn said(register: &Register) -> Vec<String> {
 }
 
 /// How the newest start says that the process before ended.
-fn ended(register: &Register) -> Before {
-    let mut starts = register.list().into_iter().rev();
-    starts.find_map(|change| if let What::Started { before, .. } = change.what { Some(before) } else { None }).unwrap()
-}
-
 #[test]
 fn changes_outlive_the_process_and_settings_are_compared_with_the_start_before() {
     let directory = tempfile::tempdir().unwrap();
@@ -52,9 +47,9 @@ fn a_start_knows_how_the_process_before_ended() {
     let words = |at: u64| Some((later(at), "holdfast: shard-3 has stalled".to_owned()));
     let start = |at: u64, words| {
         let register = reopened(&directory);
-        register.started(later(at), &settings(&[("a", "1")]), words);
+        let before = register.started(later(at), &settings(&[("a", "1")]), words);
         register.write().unwrap();
-        ended(&register)
+        before
     };
     assert_eq!(start(0, words(0)), Before::None, "words that somebody else left");
     assert_eq!(start(10, None), Before::Killed);

@@ -103,6 +103,13 @@ pub enum Before {
     },
 }
 
+impl Before {
+    /// Whether there was one that ended without being told to.
+    pub fn is_crash(&self) -> bool {
+        matches!(self, Self::Killed | Self::Died { .. })
+    }
+}
+
 impl What {
     /// Adds another change of the same kind to this one, if they can be one.
     pub(super) fn merge(&mut self, other: &What) -> bool {
