@@ -19,6 +19,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use router::takeover::Cure;
+
 pub use environment::VARIABLE_PREFIX;
 pub use error::{ConfigError, Problem};
 pub use limit::Limit;
@@ -201,8 +203,8 @@ impl History {
 /// What is done about threads that stall.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Watchdog {
-    /// A shard that stalls alone is taken over by another thread.
-    pub takeover: bool,
+    /// What is done about a thread that stalls.
+    pub cure: Cure,
 }
 
 /// Logs.

@@ -1,7 +1,7 @@
 //! Watches the threads that serve devices: sends heartbeats through them, judges what they pass on, and sees to a cure when one of them has stopped.
 //!
 //! A shard that stops alone is taken over by another thread (`src/takeover.rs`). A restart serves every session again within seconds and without a
-//! handshake, so it is the cure of whatever else stalls: the process ends. It would not cure a disk that does not answer: if the journal waits for the disk
+//! handshake, so it is the cure of whatever else stalls: the process ends, unless an operator wants nothing to be ended (`watchdog.cure`). It would not cure a disk that does not answer: if the journal waits for the disk
 //! and a probe beside it does too, the process goes on, and so do pings, calls and reads.
 //!
 //! It runs on a thread of its own and shares no lock with anything it watches. What it has to say is logged by others; what cannot wait is written as one
@@ -78,13 +78,15 @@ struct Inner {
     judged_at: AtomicU64,
     /// Whether the process is ended when something has stopped.
     armed: AtomicBool,
+    /// Whether nothing is ever ended, because nobody wants that.
+    only_tells: AtomicBool,
 }
 
 impl Bulletin {
     /// With nothing on it.
     pub fn new() -> Self {
         let judgement = ArcSwap::from_pointee(Judgement::default());
-        Self(Arc::new(Inner { judgement, judged_at: AtomicU64::new(0), armed: AtomicBool::new(false) }))
+        Self(Arc::new(Inner { judgement, judged_at: AtomicU64::new(0), armed: AtomicBool::new(false), only_tells: AtomicBool::new(false) }))
     }
 
     /// What was said last.
@@ -107,8 +109,17 @@ impl Bulletin {
         self.0.armed.store(false, Ordering::Relaxed);
     }
 
-    fn is_armed(&self) -> bool {
+    /// Whatever stops, nothing is ended: it is only told.
+    pub fn only_tell(&self) {
+        self.0.only_tells.store(true, Ordering::Relaxed);
+    }
+
+    fn serves(&self) -> bool {
         self.0.armed.load(Ordering::Relaxed)
+    }
+
+    fn is_armed(&self) -> bool {
+        self.serves() && !self.0.only_tells.load(Ordering::Relaxed)
     }
 
     fn post(&self, now: Millis, judgement: Judgement) {
@@ -242,7 +253,7 @@ impl Watchdog {
             }
             self.act(now, &judgement, &readings);
             self.watch.bulletin.post(now, judgement);
-            if now >= tell_at && self.watch.bulletin.is_armed() {
+            if now >= tell_at && self.watch.bulletin.serves() {
                 tell_at = now + TELL_EVERY;
                 self.supervisor.alive();
             }

@@ -47,6 +47,27 @@ pub struct Ports {
     pub admin: u16,
 }
 
+/// What a server does about a shard that has stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cure {
+    /// Another thread takes it over.
+    Takeover,
+    /// The process ends.
+    Restart,
+    /// Nothing.
+    None,
+}
+
+impl Cure {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Takeover => "takeover",
+            Self::Restart => "restart",
+            Self::None => "none",
+        }
+    }
+}
+
 /// A server that can be started and killed.
 #[derive(Debug)]
 pub struct Server {
@@ -93,9 +114,9 @@ impl Server {
         self.configure(NO_LIMITS, &format!("\n[calls]\ntimeout_s = {call_timeout_s}\n"))
     }
 
-    /// Whether it takes a shard over that has stopped; it ends if not. For its next start.
-    pub(crate) fn take_over(&self, takes_over: bool) -> Result<()> {
-        self.configure(NO_LIMITS, &format!("\n[watchdog]\ntakeover = {takes_over}\n"))
+    /// What it does about a shard that has stopped. For its next start.
+    pub(crate) fn cure_by(&self, cure: Cure) -> Result<()> {
+        self.configure(NO_LIMITS, &format!("\n[watchdog]\ncure = \"{}\"\n", cure.word()))
     }
 
     /// Lets it work on a disk that can be made sick. For its next start.

@@ -27,6 +27,17 @@ pub enum Remedy {
     End(Verdict, Reason),
 }
 
+/// What an operator wants to be done about parts that stall.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cure {
+    /// One shard alone is taken over by another thread; for anything else, the process ends.
+    Takeover,
+    /// The process ends, whatever stalls.
+    Restart,
+    /// Nothing: it is only told.
+    None,
+}
+
 /// Why a restart is the cure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
@@ -43,7 +54,7 @@ pub enum Reason {
 /// The takeovers of a process.
 #[derive(Debug)]
 pub struct Takeovers {
-    are_wanted: bool,
+    cure: Cure,
     /// When those of the last while began.
     begun: VecDeque<Millis>,
     under_way: Option<UnderWay>,
@@ -58,9 +69,9 @@ struct UnderWay {
 }
 
 impl Takeovers {
-    /// None so far. If they are not wanted, the process ends instead.
-    pub fn new(are_wanted: bool) -> Self {
-        Self { are_wanted, begun: VecDeque::new(), under_way: None }
+    /// None so far, of a process for which this cure is wanted.
+    pub fn new(cure: Cure) -> Self {
+        Self { cure, begun: VecDeque::new(), under_way: None }
     }
 
     /// Another thread has the shard now. Whether that helps is seen by the next judgements.
@@ -72,6 +83,9 @@ impl Takeovers {
 
     /// What is to be done by this judgement, which was made of these readings. `stuck` are the parts that have stalled and are to be cured.
     pub fn remedy(&mut self, now: Millis, judgement: &Judgement, readings: &[Reading], stuck: &[Verdict]) -> Remedy {
+        if self.cure == Cure::None {
+            return Remedy::Nothing;
+        }
         if let Some(under_way) = &mut self.under_way {
             let own = judgement.verdicts.iter().find(|verdict| verdict.part == Part::Shard(under_way.shard));
             match own {
@@ -86,7 +100,7 @@ impl Takeovers {
         let Some(stuck) = stuck.iter().copied().find(|verdict| Some(verdict.part) != own) else { return Remedy::Nothing };
         match (stuck.part, own) {
             _ if judgement.is_shared => Remedy::End(stuck, Reason::Shared),
-            (Part::Shard(shard), None) if self.are_wanted && is_alone(judgement) && has_run(readings, stuck.part) => {
+            (Part::Shard(shard), None) if self.cure == Cure::Takeover && is_alone(judgement) && has_run(readings, stuck.part) => {
                 while self.begun.front().is_some_and(|begun| now.since(*begun) >= WHILE) {
                     self.begun.pop_front();
                 }
@@ -125,7 +139,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self { takeovers: Takeovers::new(true), now: Millis(100_000) }
+            Self { takeovers: Takeovers::new(Cure::Takeover), now: Millis(100_000) }
         }
 
         fn verdict(part: Part, state: State) -> Verdict {
@@ -177,8 +191,17 @@ mod tests {
         }
         let two = [(ONE, State::Stalled), (Part::Shard(2), State::Stalled)];
         assert_eq!(ends(World::new().see(100, &two)), Some((ONE, Reason::NoShardAlone)));
-        let unwanted = &mut World { takeovers: Takeovers::new(false), ..World::new() };
+        let unwanted = &mut World { takeovers: Takeovers::new(Cure::Restart), ..World::new() };
         assert_eq!(ends(unwanted.see(100, &[(ONE, State::Stalled)])), Some((ONE, Reason::NoShardAlone)));
+    }
+
+    #[test]
+    fn without_a_cure_nothing_is_done_about_anything() {
+        let mut world = World { takeovers: Takeovers::new(Cure::None), ..World::new() };
+        for sick in [vec![ONE], vec![Part::Journal], vec![ONE, Part::Shard(2), Part::FanOut]] {
+            let sick: Vec<_> = sick.into_iter().map(|part| (part, State::Stalled)).collect();
+            assert_eq!(world.see(60_000, &sick), Remedy::Nothing);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use axum::http::Uri;
+use router::takeover::Cure;
 use tracing_subscriber::EnvFilter;
 
 use super::file::{File, HttpSection, TlsSection, Workers};
@@ -23,6 +24,7 @@ const SHARDS: RangeInclusive<i64> = 1..=256;
 const CALL_TIMEOUT_S: RangeInclusive<i64> = 1..=300;
 const HISTORY_DAYS: RangeInclusive<i64> = 1..=3_660;
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const CURES: [(&str, Cure); 3] = [("takeover", Cure::Takeover), ("restart", Cure::Restart), ("none", Cure::None)];
 const HALF_OPEN_LIFE_S: RangeInclusive<i64> = 5..=600;
 
 /// Turns `file` into a configuration, or into the list of everything that is wrong with it.
@@ -53,7 +55,7 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
         },
         journal: Journal { keep_for_s: file.journal.keep_for_s, keep_bytes: file.journal.keep_bytes },
         history: History { age: DAY * days(&mut problems, file.history.days), bytes: file.history.bytes },
-        watchdog: Watchdog { takeover: file.watchdog.takeover },
+        watchdog: Watchdog { cure: word(&mut problems, "watchdog.cure", &file.watchdog.cure, &CURES) },
         log: Log {
             format: word(&mut problems, "log.format", &file.log.format, &[("text", LogFormat::Text), ("json", LogFormat::Json)]),
             filter: filter(&mut problems, file.log.filter),

@@ -54,7 +54,7 @@ pub(super) const KEYS: [(&[&str], Takes); 32] = [
     (&["journal", "keep_bytes"], Takes::NumberOrWord),
     (&["history", "days"], Takes::Number),
     (&["history", "bytes"], Takes::NumberOrWord),
-    (&["watchdog", "takeover"], Takes::Flag),
+    (&["watchdog", "cure"], Takes::Text),
     (&["log", "format"], Takes::Text),
     (&["log", "filter"], Takes::Text),
 ];

@@ -237,12 +237,12 @@ impl Default for HistorySection {
 #[derive(Deserialize, Debug)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct WatchdogSection {
-    pub(super) takeover: bool,
+    pub(super) cure: String,
 }
 
 impl Default for WatchdogSection {
     fn default() -> Self {
-        Self { takeover: true }
+        Self { cure: "takeover".into() }
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use openssl::sha::sha256;
+use router::takeover::Cure;
 
 use super::{
     Accounts, Admin, Calls, Config, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Shards, SignUp, Tcp, Udp, Watchdog,
@@ -27,13 +28,18 @@ impl Config {
         let Accounts { sign_up, failed_logins } = accounts;
         let Handshakes { half_open_per_address, half_open, half_open_life, per_second } = handshakes;
         let Limits { device_events_per_s, owner_events_per_s, device_records_per_s } = limits;
-        let Watchdog { takeover } = watchdog;
+        let Watchdog { cure } = watchdog;
         let (Journal { keep_for_s, keep_bytes }, History { age, bytes }, Log { format, filter }) = (journal, history, log);
         let file = |path: Option<&std::path::PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
         let proxies: Vec<String> = trusted_proxies.iter().map(ToString::to_string).collect();
         let sign_up = match sign_up {
             SignUp::Closed => "closed",
             SignUp::Open => "open",
+        };
+        let cure = match cure {
+            Cure::Takeover => "takeover",
+            Cure::Restart => "restart",
+            Cure::None => "none",
         };
         let format = match format {
             LogFormat::Text => "text",
@@ -69,7 +75,7 @@ impl Config {
             ("journal.keep_bytes", keep_bytes.to_string()),
             ("history.days", (age.as_secs() / 86_400).to_string()),
             ("history.bytes", bytes.to_string()),
-            ("watchdog.takeover", takeover.to_string()),
+            ("watchdog.cure", cure.to_owned()),
             ("log.format", format.to_owned()),
             ("log.filter", filter.clone()),
         ]

@@ -77,6 +77,7 @@ fn each_check_names_its_key() {
         ("handshakes.half_open = 0", "half_open"),
         ("handshakes.half_open_per_address = -1", "half_open_per_address"),
         ("handshakes.half_open_life_s = 4", "handshakes.half_open_life_s"),
+        ("watchdog.cure = 'prayer'", "watchdog.cure"),
         ("log.format = 'xml'", "log.format"),
         ("log.filter = 'info,=='", "log.filter"),
     ] {

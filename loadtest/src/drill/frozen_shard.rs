@@ -16,7 +16,7 @@ use crate::fleet::{Crew, FleetReport};
 use crate::freezer::Freezer;
 use crate::keys::DeviceKeys;
 use crate::report::{Check, DrillReport};
-use crate::server::Server;
+use crate::server::{Cure, Server};
 use crate::stats::Latencies;
 
 /// How long the frost goes on after all are served again.
@@ -57,7 +57,7 @@ pub fn frozen_shard(drill: &FrozenShard) -> Result<DrillReport> {
 
 fn run(drill: &FrozenShard, server: &mut Server) -> Result<DrillReport> {
     let freezer = Freezer::new()?;
-    server.take_over(drill.takeover)?;
+    server.cure_by(if drill.takeover { Cure::Takeover } else { Cure::Restart })?;
     let keys = DeviceKeys::derive(drill.bystanders.devices, 0, drill.bystanders.seed)?;
     server.start()?;
     let (own, others) = part(register(server, keys)?, drill.shard);

@@ -88,7 +88,7 @@ fn run(drill: &PageDrill, case: Case, server: &mut Server) -> Result<Told> {
     let socket = server.admit_faults();
     let disk = (case == Case::DiskHangs).then(|| SickDisk::build(server.dir())).transpose()?;
     disk.iter().for_each(|disk| server.work_on(disk.clone()));
-    server.take_over(case == Case::TakenOver)?;
+    server.cure_by(case.cure())?;
     server.start()?;
     server.cli().add_owner()?;
     let receiver = Receiver::start()?;
@@ -104,7 +104,7 @@ fn run(drill: &PageDrill, case: Case, server: &mut Server) -> Result<Told> {
 
     let begun = Instant::now();
     match case {
-        Case::TakenOver | Case::Stalled => faults::inject(&socket, "freeze shard-3 apply")?,
+        Case::TakenOver | Case::Stalled | Case::Uncured => faults::inject(&socket, "freeze shard-3 apply")?,
         Case::DiskHangs => disk.iter().try_for_each(|disk| disk.be(Sickness::Hangs))?,
         Case::Frozen => server.signal(Signal::SIGSTOP)?,
         Case::Killed => server.kill()?,

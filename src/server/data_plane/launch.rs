@@ -11,7 +11,7 @@ use prometheus::IntCounter;
 use router::epoch::Epoch;
 use router::progress::{Heartbeat, Part};
 use router::shard::{Input, Shard};
-use router::takeover::Takeovers;
+use router::takeover::{Cure, Takeovers};
 use tokio::sync::mpsc;
 
 use super::DataPlaneHandle;
@@ -277,7 +277,12 @@ impl Launch<'_> {
         let (watch, clock) = (&self.shared.watch, self.shared.clock);
         self.opened.metrics.watchdog(watch, clock);
         let (probe, prober) = DiskProbe::new(self.opened.data.path())?;
-        let takeovers = Takeovers::new(self.config.watchdog.takeover);
+        let cure = self.config.watchdog.cure;
+        if cure == Cure::None {
+            tracing::warn!("whatever stalls is only told, as watchdog.cure says: nothing cures it");
+            watch.bulletin.only_tell();
+        }
+        let takeovers = Takeovers::new(cure);
         let (watchdog, news) = Watchdog::new(watch, ends, takeovers, probe, clock);
         tokio::spawn(watchdog::log(news, clock));
         tokio::spawn(watchdog::answer_for_api(api_heartbeats, watch.board.clone()));

@@ -2,6 +2,8 @@
 
 use clap::ValueEnum;
 
+use crate::server::Cure;
+
 /// One fault.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
 pub enum Case {
@@ -9,6 +11,8 @@ pub enum Case {
     TakenOver,
     /// A shard's thread stands still; nobody takes over, so that the process ends, and is started again.
     Stalled,
+    /// A shard's thread stands still; nobody takes over, and the process goes on.
+    Uncured,
     /// The journal's disk does not answer; the process goes on.
     DiskHangs,
     /// The process stands still.
@@ -19,13 +23,14 @@ pub enum Case {
 
 impl Case {
     /// All there are.
-    pub const ALL: [Self; 5] = [Self::TakenOver, Self::Stalled, Self::DiskHangs, Self::Frozen, Self::Killed];
+    pub const ALL: [Self; 6] = [Self::TakenOver, Self::Stalled, Self::Uncured, Self::DiskHangs, Self::Frozen, Self::Killed];
 
     /// What it is called.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::TakenOver => "taken-over",
             Self::Stalled => "stalled",
+            Self::Uncured => "uncured",
             Self::DiskHangs => "disk-hangs",
             Self::Frozen => "frozen",
             Self::Killed => "killed",
@@ -37,8 +42,18 @@ impl Case {
         match self {
             Self::TakenOver => &["HoldfastTakeover"],
             Self::Stalled => &["HoldfastRestarted"],
+            Self::Uncured => &["HoldfastHeartbeatStale"],
             Self::DiskHangs => &["HoldfastHeartbeatStale", "HoldfastPartStalled"],
             Self::Frozen | Self::Killed => &["HoldfastDown"],
+        }
+    }
+
+    /// What the server does about a shard that has stopped.
+    pub(super) fn cure(self) -> Cure {
+        match self {
+            Self::TakenOver => Cure::Takeover,
+            Self::Uncured => Cure::None,
+            Self::Stalled | Self::DiskHangs | Self::Frozen | Self::Killed => Cure::Restart,
         }
     }
 
@@ -52,6 +67,7 @@ impl Case {
         match self {
             Self::TakenOver => "taken_over_paged_ms",
             Self::Stalled => "stalled_paged_ms",
+            Self::Uncured => "uncured_paged_ms",
             Self::DiskHangs => "disk_hangs_paged_ms",
             Self::Frozen => "frozen_paged_ms",
             Self::Killed => "killed_paged_ms",
@@ -63,6 +79,7 @@ impl Case {
         match self {
             Self::TakenOver => "taken_over_pages_in_peace",
             Self::Stalled => "stalled_pages_in_peace",
+            Self::Uncured => "uncured_pages_in_peace",
             Self::DiskHangs => "disk_hangs_pages_in_peace",
             Self::Frozen => "frozen_pages_in_peace",
             Self::Killed => "killed_pages_in_peace",
@@ -74,6 +91,7 @@ impl Case {
         match self {
             Self::TakenOver => "taken_over_dead_man_told",
             Self::Stalled => "stalled_dead_man_told",
+            Self::Uncured => "uncured_dead_man_told",
             Self::DiskHangs => "disk_hangs_dead_man_told",
             Self::Frozen => "frozen_dead_man_told",
             Self::Killed => "killed_dead_man_told",
