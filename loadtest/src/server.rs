@@ -49,7 +49,7 @@ pub struct Ports {
 
 /// What a server does about a shard that has stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cure {
+pub enum WantedCure {
     /// Another thread takes it over.
     Takeover,
     /// The process ends.
@@ -58,7 +58,7 @@ pub enum Cure {
     None,
 }
 
-impl Cure {
+impl WantedCure {
     fn word(self) -> &'static str {
         match self {
             Self::Takeover => "takeover",
@@ -115,7 +115,7 @@ impl Server {
     }
 
     /// What it does about a shard that has stopped. For its next start.
-    pub(crate) fn cure_by(&self, cure: Cure) -> Result<()> {
+    pub(crate) fn cure_by(&self, cure: WantedCure) -> Result<()> {
         self.configure(NO_LIMITS, &format!("\n[watchdog]\ncure = \"{}\"\n", cure.word()))
     }
 

@@ -3,7 +3,7 @@
 use firmware_protocol::coap::Code;
 use firmware_protocol::dtls::demux::Junk;
 use firmware_protocol::session::{Dropped, Unkept};
-use prometheus::{Counter, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::Metrics;
 use crate::stale::{Pulse, Source};

@@ -16,7 +16,7 @@ use crate::fleet::{Crew, FleetReport};
 use crate::freezer::Freezer;
 use crate::keys::DeviceKeys;
 use crate::report::{Check, DrillReport};
-use crate::server::{Cure, Server};
+use crate::server::{Server, WantedCure};
 use crate::stats::Latencies;
 
 /// How long the frost goes on after all are served again.
@@ -57,7 +57,7 @@ pub fn frozen_shard(drill: &FrozenShard) -> Result<DrillReport> {
 
 fn run(drill: &FrozenShard, server: &mut Server) -> Result<DrillReport> {
     let freezer = Freezer::new()?;
-    server.cure_by(if drill.takeover { Cure::Takeover } else { Cure::Restart })?;
+    server.cure_by(if drill.takeover { WantedCure::Takeover } else { WantedCure::Restart })?;
     let keys = DeviceKeys::derive(drill.bystanders.devices, 0, drill.bystanders.seed)?;
     server.start()?;
     let (own, others) = part(register(server, keys)?, drill.shard);
@@ -105,7 +105,7 @@ fn play(drill: &FrozenShard, server: &mut Server, freezer: &Freezer, [own, other
 fn conclude(drill: &FrozenShard, story: &Story, [own, others]: [&FleetReport; 2], verdict: Verdict) -> DrillReport {
     let Story { connected, handshakes, calm, others: disturbed, struck } = story;
     let ms = |span: Option<Duration>| span.map_or(u64::MAX, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-    let wanted = if drill.takeover { Cure::Takeover } else { Cure::Restart };
+    let wanted = if drill.takeover { WantedCure::Takeover } else { WantedCure::Restart };
     let [calm_ms, disturbed_ms] = [calm, disturbed].map(|latencies| latencies.p99_whole_ms().unwrap_or(u64::MAX));
     let sum = |of: fn(&FleetReport) -> u64| of(own) + of(others);
     let mut checks = vec![

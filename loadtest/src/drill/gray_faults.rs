@@ -28,7 +28,7 @@ use crate::herald::{Herald, HeraldPlan};
 use crate::keys::DeviceKeys;
 use crate::progress::Progress;
 use crate::report::{Check, DrillReport};
-use crate::server::{Cure, Server};
+use crate::server::{Server, WantedCure};
 use crate::sick_disk::{SickDisk, Sickness};
 
 /// How often the server is looked at.
@@ -106,7 +106,7 @@ fn run(drill: &GrayFaults, server: &mut Server) -> Result<DrillReport> {
     let (disk, socket) = (SickDisk::build(server.dir())?, server.admit_faults());
     server.work_on(disk.clone());
     // This is about what is found, and after three takeovers in a while the fourth would be none.
-    server.cure_by(Cure::Restart)?;
+    server.cure_by(WantedCure::Restart)?;
     let keys = DeviceKeys::derive(drill.devices, 0, drill.seed)?;
     let ids: Vec<_> = keys.udp.iter().map(|key| key.id).collect();
     server.start()?;

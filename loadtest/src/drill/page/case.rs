@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::server::Cure;
+use crate::server::WantedCure;
 
 /// One fault.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
@@ -49,11 +49,11 @@ impl Case {
     }
 
     /// What the server does about a shard that has stopped.
-    pub(super) fn cure(self) -> Cure {
+    pub(super) fn cure(self) -> WantedCure {
         match self {
-            Self::TakenOver => Cure::Takeover,
-            Self::Uncured => Cure::None,
-            Self::Stalled | Self::DiskHangs | Self::Frozen | Self::Killed => Cure::Restart,
+            Self::TakenOver => WantedCure::Takeover,
+            Self::Uncured => WantedCure::None,
+            Self::Stalled | Self::DiskHangs | Self::Frozen | Self::Killed => WantedCure::Restart,
         }
     }
 
