@@ -105,7 +105,7 @@ fn play(drill: &FrozenShard, server: &mut Server, freezer: &Freezer, [own, other
 fn conclude(drill: &FrozenShard, story: &Story, [own, others]: [&FleetReport; 2], verdict: Verdict) -> DrillReport {
     let Story { connected, handshakes, calm, others: disturbed, struck } = story;
     let ms = |span: Option<Duration>| span.map_or(u64::MAX, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-    let wanted = if drill.takeover { WantedCure::Takeover } else { WantedCure::Restart };
+    let wanted = if drill.takeover { Cure::Takeover } else { Cure::Restart };
     let [calm_ms, disturbed_ms] = [calm, disturbed].map(|latencies| latencies.p99_whole_ms().unwrap_or(u64::MAX));
     let sum = |of: fn(&FleetReport) -> u64| of(own) + of(others);
     let mut checks = vec![
