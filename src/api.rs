@@ -3,11 +3,13 @@
 //! It knows users and devices from the registry's memory and reaches devices through a [`Gateway`] only. [`Api`] answers requests; `serve`
 //! brings them from a socket.
 
+mod access;
 mod access_tokens;
 mod address;
 pub mod content;
 mod context;
 mod counters;
+mod description;
 mod device_claims;
 mod device_object;
 mod devices;
@@ -26,6 +28,7 @@ mod platform;
 mod products;
 mod publish;
 mod request;
+mod routes;
 mod series;
 mod serve;
 mod sse;
@@ -45,12 +48,12 @@ use axum::extract::Request;
 use axum::http::{HeaderName, Method, header};
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::{delete, get, post, put};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::store::Registry;
+use access::Needs;
 use context::{Context, Peer};
 
 pub use context::Settings;
@@ -72,8 +75,11 @@ pub struct Api {
 impl Api {
     /// Puts it together. When `shutdown` is cancelled, event streams end.
     pub fn new(registry: Registry, gateway: Arc<dyn Gateway>, settings: Settings, shutdown: CancellationToken) -> Self {
-        let context = Context::new(registry, gateway, settings, shutdown);
-        Self { router: router(context.clone()), context }
+        let (routes, description) = routes::all();
+        let context = Context::new(registry, gateway, settings, Needs::of(&description), shutdown);
+        let text = description::finish(description).to_json().expect("a description is texts and numbers");
+        let router = routes.merge(routes::description(text)).layer(middleware::from_fn(wrap::wrap)).layer(cors());
+        Self { router: router.with_state(context.clone()), context }
     }
 
     /// What was refused so far.
@@ -93,36 +99,6 @@ impl Api {
         self.counters().answered(answer.status(), began.elapsed());
         answer
     }
-}
-
-/// Every route. Literal words are matched before names.
-fn router(context: Context) -> Router {
-    Router::new()
-        .route("/oauth/token", post(oauth::token))
-        .route("/v1/access_tokens/current", get(access_tokens::current).delete(access_tokens::revoke_current))
-        .route("/v1/access_tokens/{token}", delete(access_tokens::revoke))
-        .route("/v1/user", get(users::show))
-        .route("/v1/users", post(users::create))
-        .route("/v1/user/products", get(products::list))
-        .route("/v1/products", get(products::list))
-        .route("/v1/orgs", get(products::organizations))
-        .route("/v1/device_claims", post(device_claims::create))
-        .route("/v1/devices", get(devices::list))
-        .route("/v1/devices/events", get(events::all).post(publish::publish))
-        .route("/v1/devices/events/{*prefix}", get(events::all_with_prefix))
-        .route("/v1/devices/{device}", get(devices::show).put(devices::update))
-        .route("/v1/devices/{device}/ping", put(devices::ping))
-        .route("/v1/devices/{device}/events", get(events::of_device))
-        .route("/v1/devices/{device}/events/{*prefix}", get(events::of_device_with_prefix))
-        .route("/v1/devices/{device}/{name}", get(variables::read).post(functions::call))
-        .route("/v1/diagnostics/{device}", get(diagnostics::history))
-        .route("/v1/diagnostics/{device}/last", get(diagnostics::last))
-        .route("/v1/diagnostics/{device}/update", post(diagnostics::update))
-        .route("/v1/events", get(events::prefix_required))
-        .route("/v1/events/{*prefix}", get(events::all_with_prefix))
-        .layer(middleware::from_fn(wrap::wrap))
-        .layer(cors())
-        .with_state(context)
 }
 
 /// Any page may use the API: what it needs is a token, which no page has by itself.

@@ -17,6 +17,7 @@ use crate::dates::Iso;
 use crate::store::TokenHash;
 
 /// `GET /v1/access_tokens/current`
+#[utoipa::path(get, path = "/v1/access_tokens/current", tag = "accounts", security(("token" = [])), responses((status = 200, description = "What the token is good for.", body = Object)))]
 pub(super) async fn current(call: Call) -> Response {
     let record = &call.caller.record;
     ok(&json!({
@@ -29,12 +30,14 @@ pub(super) async fn current(call: Call) -> Response {
 }
 
 /// `DELETE /v1/access_tokens/current`
+#[utoipa::path(delete, path = "/v1/access_tokens/current", tag = "accounts", security(("token" = [])), responses((status = 200, description = "It is good no more.", body = Object)))]
 pub(super) async fn revoke_current(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     context.registry().revoke_token(call.caller.token).await?;
     Ok(ok(&json!({ "ok": true })))
 }
 
 /// `DELETE /v1/access_tokens/{token}`: who knows a token may end it, without any other proof. Basic credentials are checked if they are sent.
+#[utoipa::path(delete, path = "/v1/access_tokens/{token}", tag = "accounts", security(()), responses((status = 200, description = "It is good no more.", body = Object)))]
 pub(super) async fn revoke(
     State(context): State<Context>,
     Extension(Peer(peer)): Extension<Peer>,

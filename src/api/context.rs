@@ -6,12 +6,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use firmware_protocol::id::DeviceId;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
+use super::access::Needs;
 use super::counters::Counters;
 use super::error::ApiError;
 use super::gateway::{CallError, Gateway, Later, Presence};
-use super::request::Caller;
+use super::request::Call;
 use super::throttle::Throttle;
 use crate::config::{Config, Limit, Network, SignUp};
 use crate::store::{Device, Registry};
@@ -76,15 +78,22 @@ struct Inner {
     throttle: Throttle,
     open_streams: Arc<AtomicU64>,
     counters: Arc<Counters>,
+    needs: Needs,
     shutdown: CancellationToken,
 }
 
 impl Context {
-    pub(super) fn new(registry: Registry, gateway: Arc<dyn Gateway>, settings: Settings, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(
+        registry: Registry,
+        gateway: Arc<dyn Gateway>,
+        settings: Settings,
+        needs: Needs,
+        shutdown: CancellationToken,
+    ) -> Self {
         let throttle = Throttle::new(settings.failed_logins);
         let (open_streams, counters) = Default::default();
         let registry = registry.with_patience(REGISTRY_PATIENCE);
-        Self { inner: Arc::new(Inner { registry, gateway, settings, throttle, open_streams, counters, shutdown }) }
+        Self { inner: Arc::new(Inner { registry, gateway, settings, throttle, open_streams, counters, needs, shutdown }) }
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -111,14 +120,19 @@ impl Context {
         &self.inner.counters
     }
 
+    /// What each route wants of its caller.
+    pub(super) fn needs(&self) -> &Needs {
+        &self.inner.needs
+    }
+
     /// Cancelled when the server wants to stop.
     pub(super) fn shutdown(&self) -> &CancellationToken {
         &self.inner.shutdown
     }
 
     /// The caller's device with this id or name.
-    pub(super) fn device(&self, caller: &Caller, id_or_name: &str) -> Result<Arc<Device>, ApiError> {
-        let found = self.registry().devices().find_owned(caller.user, id_or_name);
+    pub(super) fn device(&self, call: &Call, id_or_name: &str) -> Result<Arc<Device>, ApiError> {
+        let found = self.registry().devices().find_owned(call.caller.user, id_or_name);
         found.ok_or_else(|| ApiError::unknown_device(&self.settings().public_url))
     }
 
@@ -127,13 +141,8 @@ impl Context {
         self.gateway().presences(vec![device]).await.pop().unwrap_or_default()
     }
 
-    /// When a request to a device that begins now has to be answered.
-    pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.settings().call_timeout
-    }
-
-    /// Waits for an answer of the gateway, but not for ever, should it break its word.
-    pub(super) async fn answer<T>(&self, answer: Later<'_, Result<T, CallError>>) -> Result<T, CallError> {
-        tokio::time::timeout(self.settings().call_timeout + GRACE, answer).await.unwrap_or(Err(CallError::Unavailable))
+    /// Waits for an answer that the gateway owes by `deadline`, but not for ever, should it break its word.
+    pub(super) async fn answer<T>(&self, deadline: Instant, answer: Later<'_, Result<T, CallError>>) -> Result<T, CallError> {
+        timeout_at((deadline + GRACE).into(), answer).await.unwrap_or(Err(CallError::Unavailable))
     }
 }

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use firmware_protocol::time::UnixMillis;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::gateway::{Presence, Record, VariableType};
 use super::platform;
 use crate::dates::Iso;
 use crate::store::Device;
 
-#[derive(Serialize)]
+/// A device.
+#[derive(Serialize, ToSchema)]
 pub(super) struct DeviceObject<'a> {
     id: String,
     name: Option<&'a str>,
@@ -24,7 +26,9 @@ pub(super) struct DeviceObject<'a> {
     platform_id: Option<u16>,
     cellular: bool,
     notes: Option<&'a str>,
+    #[schema(value_type = Option<Vec<String>>)]
     functions: Option<&'a [String]>,
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     variables: Option<BTreeMap<&'a str, &'static str>>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]

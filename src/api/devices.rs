@@ -8,24 +8,41 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use firmware_protocol::id::DeviceId;
 use futures_util::stream;
+use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
+use utoipa::ToSchema;
 
 use super::Context;
 use super::device_object::DeviceObject;
 use super::error::ApiError;
 use super::gateway::{Presence, Record};
 use super::json::{ok, ok_written};
+use super::path::OfDevice;
 use super::request::Call;
 use crate::dates::{self, Iso};
 use crate::store::Device;
 use crate::store::registry::DeviceEdit;
 
+/// What to change about a device. One of these at least.
+#[derive(Deserialize, ToSchema, Default)]
+#[serde(default)]
+pub(super) struct DeviceChange {
+    /// Its name, unique among its owner's devices.
+    name: Option<String>,
+    /// Free text; null takes it away.
+    #[schema(value_type = Option<String>)]
+    notes: Option<Json>,
+    /// Whether it shall show itself by its light.
+    #[schema(value_type = Option<bool>)]
+    signal: Option<Json>,
+}
+
 /// Devices written at a time, so that a long list never stands in memory as a whole.
 const LIST_CHUNK: usize = 256;
 
 /// `GET /v1/devices`: a bare array, the latest handshake first.
+#[utoipa::path(get, path = "/v1/devices", tag = "devices", security(("token" = ["devices:list"])), responses((status = 200, description = "The latest handshake first.", body = [DeviceObject])))]
 pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    call.caller.require("devices:list")?;
     let ids = context.registry().devices().owned_by(call.caller.user);
     let presences = context.gateway().presences(ids.clone()).await;
     let resets = context.gateway().last_resets(call.caller.user, ids.clone()).await;
@@ -61,22 +78,31 @@ fn objects(context: &Context, known: &[Known], first: bool) -> Vec<u8> {
 }
 
 /// `GET /v1/devices/{device}`: from what is known, so that it never waits for the device.
-pub(super) async fn show(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
-    call.caller.require("devices:get")?;
-    let device = context.device(&call.caller, &device)?;
+#[utoipa::path(get, path = "/v1/devices/{device}", tag = "devices", security(("token" = ["devices:get"])), responses((status = 200, description = "What is known of it.", body = DeviceObject)))]
+pub(super) async fn show(
+    State(context): State<Context>,
+    Path(OfDevice { device }): Path<OfDevice>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let device = context.device(&call, &device)?;
     let presence = context.presence(device.id()).await;
     let reset = context.gateway().last_resets(call.caller.user, vec![device.id()]).await.pop().flatten();
     Ok(ok(&DeviceObject::new(&device, &presence, reset.as_ref())))
 }
 
 /// `PUT /v1/devices/{device}`: what it means depends on the fields.
-pub(super) async fn update(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
-    call.caller.require("devices:update")?;
-    let device = context.device(&call.caller, &device)?;
+#[utoipa::path(put, path = "/v1/devices/{device}", tag = "devices", request_body = DeviceChange, security(("token" = ["devices:update"])), responses((status = 200, description = "What was changed.", body = Object)))]
+pub(super) async fn update(
+    State(context): State<Context>,
+    Path(OfDevice { device }): Path<OfDevice>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let device = context.device(&call, &device)?;
     if let Some(on) = call.body.flag("signal") {
-        return signal(&context, device.id(), on).await;
+        return signal(&context, &call, device.id(), on).await;
     }
-    let edit = DeviceEdit { name: call.body.text("name"), notes: call.body.get("notes").map(|_| call.body.text("notes")) };
+    let DeviceChange { name, .. } = call.body.read()?;
+    let edit = DeviceEdit { name, notes: call.body.get("notes").map(|_| call.body.text("notes")) };
     if edit == DeviceEdit::default() {
         return Err(ApiError::nothing_to_do());
     }
@@ -97,18 +123,22 @@ fn edited(device: &Device, edit: &DeviceEdit) -> Json {
     answer.into()
 }
 
-async fn signal(context: &Context, device: DeviceId, on: bool) -> Result<Response, ApiError> {
-    let answer = context.gateway().signal(device, on, context.deadline());
-    context.answer(answer).await.map_err(ApiError::signal)?;
+async fn signal(context: &Context, call: &Call, device: DeviceId, on: bool) -> Result<Response, ApiError> {
+    let answer = context.gateway().signal(device, on, call.deadline);
+    context.answer(call.deadline, answer).await.map_err(ApiError::signal)?;
     Ok(ok(&json!({ "id": device.to_string(), "connected": true, "signaling": on })))
 }
 
 /// `PUT /v1/devices/{device}/ping`: really asks the device.
-pub(super) async fn ping(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
-    call.caller.require("devices:ping")?;
-    let device = context.device(&call.caller, &device)?;
+#[utoipa::path(put, path = "/v1/devices/{device}/ping", tag = "devices", security(("token" = ["devices:ping"])), responses((status = 200, description = "Whether it answered.", body = Object)))]
+pub(super) async fn ping(
+    State(context): State<Context>,
+    Path(OfDevice { device }): Path<OfDevice>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let device = context.device(&call, &device)?;
     let gateway = context.gateway();
-    let answer = Box::pin(async { Ok(gateway.ping(device.id(), context.deadline()).await) });
-    let online = context.answer(answer).await.unwrap_or(false);
+    let answer = Box::pin(async { Ok(gateway.ping(device.id(), call.deadline).await) });
+    let online = context.answer(call.deadline, answer).await.unwrap_or(false);
     Ok(ok(&json!({ "online": online, "ok": true })))
 }

@@ -12,6 +12,7 @@ use super::Context;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::json::{csv, json_response, ok};
+use super::path::OfDevice;
 use super::request::Call;
 use crate::dates::{self, Iso};
 use crate::history::Record;
@@ -21,27 +22,39 @@ use crate::store::Device;
 const RECORDS_MAX: usize = 2_000;
 
 /// `POST /v1/diagnostics/{device}/update`: answered when the device is being asked. What it says comes as an event.
-pub(super) async fn update(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
-    call.caller.require("devices.diagnostics:update")?;
-    let device = context.device(&call.caller, &device)?;
-    let answer = context.gateway().ask_vitals(device.id(), context.deadline());
-    context.answer(answer).await.map_err(|error| ApiError::call(error, "Not found"))?;
+#[utoipa::path(post, path = "/v1/diagnostics/{device}/update", tag = "diagnostics", security(("token" = ["devices.diagnostics:update"])), responses((status = 202, description = "The device is being asked.", body = Object)))]
+pub(super) async fn update(
+    State(context): State<Context>,
+    Path(OfDevice { device }): Path<OfDevice>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let device = context.device(&call, &device)?;
+    let answer = context.gateway().ask_vitals(device.id(), call.deadline);
+    context.answer(call.deadline, answer).await.map_err(|error| ApiError::call(error, "Not found"))?;
     Ok(json_response(StatusCode::ACCEPTED, &json!({ "ok": true })))
 }
 
 /// `GET /v1/diagnostics/{device}/last`
-pub(super) async fn last(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
-    call.caller.require("devices.diagnostics:get")?;
-    let device = context.device(&call.caller, &device)?;
+#[utoipa::path(get, path = "/v1/diagnostics/{device}/last", tag = "diagnostics", security(("token" = ["devices.diagnostics:get"])), responses((status = 200, description = "The last vitals.", body = Object)))]
+pub(super) async fn last(
+    State(context): State<Context>,
+    Path(OfDevice { device }): Path<OfDevice>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let device = context.device(&call, &device)?;
     let record = context.gateway().last_vitals(call.caller.user, device.id()).await?;
     let record = record.ok_or_else(|| ApiError::api(StatusCode::NOT_FOUND, "The device has not reported any vitals"))?;
     Ok(ok(&json!({ "diagnostics": shown(&device, &record) })))
 }
 
 /// `GET /v1/diagnostics/{device}`: the newest first, as JSON or, if the client wants that, as CSV.
-pub(super) async fn history(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
-    call.caller.require("devices.diagnostics:get")?;
-    let device = context.device(&call.caller, &device)?;
+#[utoipa::path(get, path = "/v1/diagnostics/{device}", tag = "diagnostics", params(("start_date" = Option<String>, Query, description = "The first moment, as 2026-11-21T10:00:00Z."), ("end_date" = Option<String>, Query, description = "The last moment.")), security(("token" = ["devices.diagnostics:get"])), responses((status = 200, description = "The newest first; a table if the client accepts text/csv.", body = Object)))]
+pub(super) async fn history(
+    State(context): State<Context>,
+    Path(OfDevice { device }): Path<OfDevice>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let device = context.device(&call, &device)?;
     let span = date(&call.query, "start_date")?.unwrap_or(UnixMillis(0))..=date(&call.query, "end_date")?.unwrap_or(UnixMillis(u64::MAX));
     let records = context.gateway().vitals(call.caller.user, device.id(), span, RECORDS_MAX).await?;
     if wants_csv(&call.headers) {

@@ -101,7 +101,7 @@ impl ApiError {
     /// A function or variable that was not called or read. `missing` is what to say when the device has no such thing.
     pub(super) fn call(error: CallError, missing: &str) -> Self {
         let timed_out = |info: &str| Self::new(StatusCode::REQUEST_TIMEOUT, json!({ "ok": false, "error": "Timed out.", "info": info }));
-        match error {
+        let mut refusal = match error {
             CallError::Offline => timed_out("The device is offline."),
             CallError::AsleepUntil(time) => timed_out(&format!("The device is asleep until {}.", Iso(time))),
             CallError::TimedOut { delivered: true } => timed_out("The device received the request and did not answer in time."),
@@ -112,15 +112,22 @@ impl ApiError {
             CallError::TooLarge => Self::bad_request("The name or the argument is longer than the device takes"),
             CallError::NotSupported => Self::bad_request("The firmware of this device cannot do that"),
             CallError::Unavailable => Self::unavailable("The server cannot reach the device now"),
+        };
+        refusal.body["outcome"] = error.outcome().into();
+        if let CallError::AsleepUntil(time) = error {
+            refusal.body["asleep_until"] = Iso(time).to_string().into();
         }
+        refusal
     }
 
     /// A device that did not take a signal.
     pub(super) fn signal(error: CallError) -> Self {
+        let outcome = error.outcome();
         match error {
             CallError::Offline | CallError::AsleepUntil(_) | CallError::TimedOut { .. } | CallError::Interrupted => {
                 let error = json!({ "error": "Timed out, didn't hear back from device service" });
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, json!({ "ok": false, "code": 500, "errors": [error] }))
+                let body = json!({ "ok": false, "code": 500, "errors": [error], "outcome": outcome });
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, body)
             }
             other => Self::call(other, "Not found"),
         }

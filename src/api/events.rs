@@ -15,6 +15,7 @@ use router::event::Position;
 use super::counters::count;
 use super::error::ApiError;
 use super::gateway::{EventStream, Item, StreamFilter};
+use super::path::{OfDevice, OfDeviceWithPrefix, WithPrefix};
 use super::publish::EVENT_NAME_LEN_MAX;
 use super::request::{Call, Caller};
 use super::{Context, sse};
@@ -24,38 +25,60 @@ use crate::dates;
 const STREAMS_RETRY_AFTER_S: u32 = 30;
 
 /// `GET /v1/devices/events`
+#[utoipa::path(get, path = "/v1/devices/events", tag = "events", security(("token" = ["events:get"])), responses((status = 200, description = "Events as they come.", body = String, content_type = "text/event-stream")))]
 pub(super) async fn all(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     open(context, call, None, String::new())
 }
 
-/// `GET /v1/devices/events/{prefix}` and `GET /v1/events/{prefix}`: here all events are one's own.
-pub(super) async fn all_with_prefix(State(context): State<Context>, Path(prefix): Path<String>, call: Call) -> Result<Response, ApiError> {
+/// `GET /v1/devices/events/{prefix}`
+#[utoipa::path(get, path = "/v1/devices/events/{*prefix}", tag = "events", security(("token" = ["events:get"])), responses((status = 200, description = "Events as they come.", body = String, content_type = "text/event-stream")))]
+pub(super) async fn all_with_prefix(
+    State(context): State<Context>,
+    Path(WithPrefix { prefix }): Path<WithPrefix>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    open(context, call, None, prefix)
+}
+
+/// `GET /v1/events/{prefix}`: here all events are one's own.
+#[utoipa::path(get, path = "/v1/events/{*prefix}", tag = "events", security(("token" = ["events:get"])), responses((status = 200, description = "Events as they come.", body = String, content_type = "text/event-stream")))]
+pub(super) async fn own_with_prefix(
+    State(context): State<Context>,
+    Path(WithPrefix { prefix }): Path<WithPrefix>,
+    call: Call,
+) -> Result<Response, ApiError> {
     open(context, call, None, prefix)
 }
 
 /// `GET /v1/devices/{device}/events`
-pub(super) async fn of_device(State(context): State<Context>, Path(device): Path<String>, call: Call) -> Result<Response, ApiError> {
-    let device = context.device(&call.caller, &device)?.id();
+#[utoipa::path(get, path = "/v1/devices/{device}/events", tag = "events", security(("token" = ["events:get"])), responses((status = 200, description = "Events as they come.", body = String, content_type = "text/event-stream")))]
+pub(super) async fn of_device(
+    State(context): State<Context>,
+    Path(OfDevice { device }): Path<OfDevice>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let device = context.device(&call, &device)?.id();
     open(context, call, Some(device), String::new())
 }
 
 /// `GET /v1/devices/{device}/events/{prefix}`
+#[utoipa::path(get, path = "/v1/devices/{device}/events/{*prefix}", tag = "events", security(("token" = ["events:get"])), responses((status = 200, description = "Events as they come.", body = String, content_type = "text/event-stream")))]
 pub(super) async fn of_device_with_prefix(
     State(context): State<Context>,
-    Path((device, prefix)): Path<(String, String)>,
+    Path(OfDeviceWithPrefix { device, prefix }): Path<OfDeviceWithPrefix>,
     call: Call,
 ) -> Result<Response, ApiError> {
-    let device = context.device(&call.caller, &device)?.id();
+    let device = context.device(&call, &device)?.id();
     open(context, call, Some(device), prefix)
 }
 
 /// `GET /v1/events`
+#[utoipa::path(get, path = "/v1/events", tag = "events", security(("token" = ["events:get"])), responses((status = 400, description = "There is no stream without a prefix here.")))]
 pub(super) async fn prefix_required(_: Call) -> ApiError {
     ApiError::bad_request("event prefix filter is required")
 }
 
 fn open(context: Context, call: Call, device: Option<DeviceId>, prefix: String) -> Result<Response, ApiError> {
-    call.caller.require("events:get")?;
     if prefix.len() > EVENT_NAME_LEN_MAX {
         return Err(ApiError::bad_request("An event prefix has at most 64 bytes"));
     }

@@ -3,7 +3,12 @@
 //! Forms and queries say everything in text, so whoever reads a field takes `"1"` for 1 and `"true"` for true. Bracketed names nest one
 //! level: `groups[]=a&groups[]=b` and `groups[0]=a` are lists, `account_info[first_name]=X` is an object.
 
+mod typed;
+
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
+
+pub(super) use self::typed::Misfit;
 
 /// Fields in one request.
 const FIELDS_MAX: usize = 256;
@@ -59,6 +64,14 @@ impl Fields {
         }
     }
 
+    /// All of them as a type.
+    ///
+    /// # Errors
+    /// One is missing, or not what the type wants.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Misfit> {
+        typed::read(&self.0)
+    }
+
     /// The field as it is, if it is there.
     pub(super) fn get(&self, name: &str) -> Option<&Json> {
         self.0.get(name)
@@ -71,11 +84,7 @@ impl Fields {
 
     /// The field as text: strings as they are, numbers and truth values as they are written, and structures as JSON. Null counts as absent.
     pub(super) fn text(&self, name: &str) -> Option<String> {
-        match self.get(name)? {
-            Json::Null => None,
-            Json::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
-        }
+        text(self.get(name)?.clone())
     }
 
     /// The field as a truth value: `true`, `1`, and the same in quotes. Anything else is none.
@@ -86,10 +95,14 @@ impl Fields {
             _ => None,
         }
     }
+}
 
-    /// The field as a whole number that is not negative.
-    pub(super) fn number(&self, name: &str) -> Option<u64> {
-        self.text(name)?.parse().ok()
+/// A value as text.
+pub(super) fn text(value: Json) -> Option<String> {
+    match value {
+        Json::Null => None,
+        Json::String(text) => Some(text),
+        other => Some(other.to_string()),
     }
 }
 
@@ -116,7 +129,7 @@ mod tests {
     #[test]
     fn json_bodies_are_objects() {
         assert_eq!(Fields::from_json(b"  ").expect("nothing"), Fields::default());
-        assert_eq!(Fields::from_json(b"{\"a\":1}").expect("an object").number("a"), Some(1));
+        assert_eq!(Fields::from_json(b"{\"a\":1}").expect("an object").text("a").as_deref(), Some("1"));
         for bad in ["[1]", "\"x\"", "null", "{", "{\"a\":}", &"[".repeat(10_000)] {
             assert!(Fields::from_json(bad.as_bytes()).is_err(), "{bad:.20}");
         }
@@ -125,17 +138,17 @@ mod tests {
     #[test]
     fn values_are_taken_for_what_they_mean() {
         let fields = Fields::from_json(br#"{"s":"1","n":1,"f":1.5,"t":true,"o":{"a":[1]},"z":null,"m":-1}"#).expect("an object");
-        for (name, text, flag, number) in [
-            ("s", Some("1"), Some(true), Some(1)),
-            ("n", Some("1"), Some(true), Some(1)),
-            ("f", Some("1.5"), None, None),
-            ("t", Some("true"), Some(true), None),
-            ("o", Some("{\"a\":[1]}"), None, None),
-            ("z", None, None, None),
-            ("m", Some("-1"), None, None),
-            ("missing", None, None, None),
+        for (name, text, flag) in [
+            ("s", Some("1"), Some(true)),
+            ("n", Some("1"), Some(true)),
+            ("f", Some("1.5"), None),
+            ("t", Some("true"), Some(true)),
+            ("o", Some("{\"a\":[1]}"), None),
+            ("z", None, None),
+            ("m", Some("-1"), None),
+            ("missing", None, None),
         ] {
-            assert_eq!((fields.text(name).as_deref(), fields.flag(name), fields.number(name)), (text, flag, number), "{name}");
+            assert_eq!((fields.text(name).as_deref(), fields.flag(name)), (text, flag), "{name}");
         }
     }
 

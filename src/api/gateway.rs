@@ -134,6 +134,25 @@ pub enum CallError {
     Unavailable,
 }
 
+impl CallError {
+    /// What became of the request, in a word that programs can rely on.
+    pub fn outcome(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::AsleepUntil(_) => "asleep",
+            Self::NoSuchFunction => "no_such_function",
+            Self::NoSuchVariable => "no_such_variable",
+            Self::TimedOut { delivered: true } => "delivered_without_reply",
+            Self::TimedOut { delivered: false } => "not_delivered",
+            Self::Interrupted => "may_have_run",
+            Self::NotSupported => "not_supported",
+            Self::Busy => "busy",
+            Self::TooLarge => "too_large",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// The history cannot be read now. Everything else is served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[error("the history cannot be read now")]

@@ -11,12 +11,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::context::Peer;
 use super::counters::count;
 use super::error::ApiError;
-use super::fields::Fields;
 use super::json::ok;
 use super::request::{Input, credentials, is_form};
 use super::{Context, address};
@@ -39,7 +40,30 @@ const KNOWN_CLIENTS: [(&str, &str); 5] = [
 /// Who asks when nobody says who asks.
 const DEFAULT_CLIENT: &str = "particle";
 
+/// What a client asks a token for, and with what.
+#[derive(Deserialize, ToSchema, Default)]
+#[serde(default)]
+pub(super) struct TokenRequest {
+    /// `password` or `refresh_token`.
+    grant_type: Option<String>,
+    /// Of an account.
+    username: Option<String>,
+    /// Of that account.
+    password: Option<String>,
+    /// The refresh token that came with a token.
+    refresh_token: Option<String>,
+    /// The program that asks; Basic credentials say the same.
+    client_id: Option<String>,
+    /// What it is known by.
+    client_secret: Option<String>,
+    /// Seconds; 0 is for ever.
+    expires_in: Option<String>,
+    /// When it ends, instead.
+    expires_at: Option<String>,
+}
+
 /// `POST /oauth/token`
+#[utoipa::path(post, path = "/oauth/token", tag = "accounts", request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"), security(()), responses((status = 200, description = "A token. `expires_in` is 0 if it never ends.", body = Object)))]
 pub(super) async fn token(
     State(context): State<Context>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -48,13 +72,14 @@ pub(super) async fn token(
     if !is_form(&headers) {
         return Err(invalid_request("The body must be application/x-www-form-urlencoded"));
     }
-    let client = client(&headers, &body)?;
-    let issued = match body.text("grant_type").as_deref() {
+    let asked: TokenRequest = body.read()?;
+    let client = client(&headers, &asked)?;
+    let issued = match asked.grant_type.as_deref() {
         Some("password") => {
             let caller = address::of_caller(peer.ip(), &headers, &context.settings().trusted_proxies);
-            from_password(&context, caller, client, &body).await?
+            from_password(&context, caller, client, &asked).await?
         }
-        Some("refresh_token") => from_refresh_token(&context, &body).await?,
+        Some("refresh_token") => from_refresh_token(&context, &asked).await?,
         Some("client_credentials") => return Err(invalid_client()),
         Some(_) => return Err(oauth("unsupported_grant_type", "This grant type is not supported")),
         None => return Err(invalid_request("Missing grant_type parameter")),
@@ -62,13 +87,13 @@ pub(super) async fn token(
     Ok(answer(&issued))
 }
 
-async fn from_password(context: &Context, caller: IpAddr, client: String, fields: &Fields) -> Result<IssuedToken, ApiError> {
-    let (Some(username), Some(password)) = (fields.text("username"), fields.text("password")) else {
+async fn from_password(context: &Context, caller: IpAddr, client: String, asked: &TokenRequest) -> Result<IssuedToken, ApiError> {
+    let (Some(username), Some(password)) = (&asked.username, &asked.password) else {
         return Err(invalid_request("Missing parameters. \"username\" and \"password\" are required"));
     };
-    let life_ms = life_ms(fields)?;
+    let life_ms = life_ms(asked)?;
     admit(context, caller)?;
-    let Some(user) = context.registry().log_in(&username, &password).await? else {
+    let Some(user) = context.registry().log_in(username, password).await? else {
         context.throttle().failed(Instant::now(), caller);
         count(&context.counters().failed_logins);
         return Err(oauth("invalid_grant", "User credentials are invalid"));
@@ -81,9 +106,9 @@ async fn from_password(context: &Context, caller: IpAddr, client: String, fields
     })
 }
 
-async fn from_refresh_token(context: &Context, fields: &Fields) -> Result<IssuedToken, ApiError> {
-    let text = fields.text("refresh_token").ok_or_else(|| invalid_request("Missing refresh_token parameter"))?;
-    let issued = match TokenHash::of(&text) {
+async fn from_refresh_token(context: &Context, asked: &TokenRequest) -> Result<IssuedToken, ApiError> {
+    let text = asked.refresh_token.as_deref().ok_or_else(|| invalid_request("Missing refresh_token parameter"))?;
+    let issued = match TokenHash::of(text) {
         Some(hash) => context.registry().refresh_token(hash).await?,
         None => None,
     };
@@ -101,13 +126,13 @@ pub(super) fn admit(context: &Context, caller: IpAddr) -> Result<(), ApiError> {
 }
 
 /// The lifetime a client asks for; `None` is for ever.
-fn life_ms(fields: &Fields) -> Result<Option<u64>, ApiError> {
-    if let Some(text) = fields.text("expires_in") {
+fn life_ms(asked: &TokenRequest) -> Result<Option<u64>, ApiError> {
+    if let Some(text) = &asked.expires_in {
         let seconds: u64 = text.parse().map_err(|_| invalid_request("expires_in must be a number of seconds"))?;
         return Ok((seconds > 0).then(|| seconds.min(LIFE_S_MAX) * 1000));
     }
-    if let Some(text) = fields.text("expires_at") {
-        let end = dates::parse(&text).filter(|end| *end > dates::now());
+    if let Some(text) = &asked.expires_at {
+        let end = dates::parse(text).filter(|end| *end > dates::now());
         let end = end.ok_or_else(|| invalid_request("expires_at must be a date to come"))?;
         return Ok(Some(end.0 - dates::now().0));
     }
@@ -115,8 +140,8 @@ fn life_ms(fields: &Fields) -> Result<Option<u64>, ApiError> {
 }
 
 /// The program that asks, from Basic credentials or from fields. A well-known name with another secret than the known one is refused.
-fn client(headers: &HeaderMap, fields: &Fields) -> Result<String, ApiError> {
-    let given = basic(headers).or_else(|| Some((fields.text("client_id")?, fields.text("client_secret").unwrap_or_default())));
+fn client(headers: &HeaderMap, asked: &TokenRequest) -> Result<String, ApiError> {
+    let given = basic(headers).or_else(|| Some((asked.client_id.clone()?, asked.client_secret.clone().unwrap_or_default())));
     let Some((id, secret)) = given else {
         return Ok(DEFAULT_CLIENT.to_owned());
     };

@@ -1,7 +1,34 @@
-//! Paths as clients write them → as routes expect them: repeated slashes count as one, and one at the end as none.
+//! Paths: what stands in them for handlers, and how clients write them → as routes expect them: repeated slashes count as one, and one at the end as none.
 
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
+use serde::Deserialize;
+
+/// A path with a device in it. Names and not positions: the same handler serves the path below a product.
+#[derive(Deserialize)]
+pub(super) struct OfDevice {
+    pub(super) device: String,
+}
+
+/// A path with a device, and a function or variable of it.
+#[derive(Deserialize)]
+pub(super) struct OnDevice {
+    pub(super) device: String,
+    pub(super) name: String,
+}
+
+/// A path that ends with the prefix of event names.
+#[derive(Deserialize)]
+pub(super) struct WithPrefix {
+    pub(super) prefix: String,
+}
+
+/// The same with a device in it.
+#[derive(Deserialize)]
+pub(super) struct OfDeviceWithPrefix {
+    pub(super) device: String,
+    pub(super) prefix: String,
+}
 
 /// What follows this is the prefix of event names, and stays as it is.
 const EVENTS: &str = "/events/";

@@ -6,12 +6,20 @@ use serde_json::json;
 use super::json::ok;
 use super::request::Call;
 
-/// `GET /v1/products`, `GET /v1/user/products`
+/// `GET /v1/products`
+#[utoipa::path(get, path = "/v1/products", tag = "products", security(("token" = ["products:list"])), responses((status = 200, description = "None.", body = Object)))]
 pub(super) async fn list(_: Call) -> Response {
     ok(&json!({ "products": [] }))
 }
 
+/// `GET /v1/user/products`
+#[utoipa::path(get, path = "/v1/user/products", tag = "products", security(("token" = ["products:list"])), responses((status = 200, description = "None.", body = Object)))]
+pub(super) async fn of_user(_: Call) -> Response {
+    ok(&json!({ "products": [] }))
+}
+
 /// `GET /v1/orgs`
+#[utoipa::path(get, path = "/v1/orgs", tag = "products", security(("token" = [])), responses((status = 200, description = "None.", body = Object)))]
 pub(super) async fn organizations(_: Call) -> Response {
     ok(&json!({ "organizations": [] }))
 }

@@ -5,14 +5,17 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use firmware_protocol::session::publish::{TTL_DEFAULT_S, is_system_name};
 use router::event::Source;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use tokio::time::timeout_at;
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::fields::Fields;
 use super::gateway::{NewEvent, PublishError};
 use super::json::ok;
 use super::request::{Call, Caller};
-use super::{Context, content};
+use super::{Context, content, fields};
 
 /// Longest name of an event.
 pub(super) const EVENT_NAME_LEN_MAX: usize = 64;
@@ -22,27 +25,43 @@ const DATA_LEN_MAX: usize = 16_384;
 const TTL_S_MAX: u64 = 16_777_215;
 
 /// `POST /v1/devices/events`: answered when the event is durable.
+#[utoipa::path(post, path = "/v1/devices/events", tag = "events", request_body = EventToPublish, security(("token" = ["events:send"])), responses((status = 200, description = "It is durable.", body = Object)))]
 pub(super) async fn publish(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    call.caller.require("events:send")?;
     let event = event(&call.caller, &call.body)?;
-    let accepted = tokio::time::timeout(context.settings().call_timeout, context.gateway().publish(event)).await;
+    let accepted = timeout_at(call.deadline.into(), context.gateway().publish(event)).await;
     accepted.unwrap_or(Err(PublishError::Unavailable))?;
     Ok(ok(&json!({ "ok": true })))
 }
 
+/// An event to be.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct EventToPublish {
+    /// 1 to 64 bytes.
+    #[serde(default)]
+    name: String,
+    /// Text, or anything else as a data URL; at most 16384 bytes.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    data: Option<Json>,
+    /// Seconds, 60 if it is not said.
+    #[serde(default)]
+    ttl: Option<u64>,
+    /// Accepted and ignored: all events are private.
+    #[serde(default)]
+    #[expect(dead_code, reason = "older clients say it")]
+    private: Option<bool>,
+}
+
 fn event(caller: &Caller, fields: &Fields) -> Result<NewEvent, ApiError> {
-    let name = fields.text("name").unwrap_or_default();
+    let EventToPublish { name, data, ttl, .. } = fields.read()?;
     if name.is_empty() || name.len() > EVENT_NAME_LEN_MAX || name.contains(char::is_control) {
         return Err(ApiError::bad_request("An event has a name of 1 to 64 bytes"));
     }
     if is_system_name(&name) {
         return Err(ApiError::bad_request("Event names that begin with spark or particle are reserved"));
     }
-    let ttl_s = match fields.text("ttl") {
-        None => u64::from(TTL_DEFAULT_S),
-        Some(_) => fields.number("ttl").ok_or_else(|| ApiError::bad_request("The ttl is a number of seconds"))?,
-    };
-    let (content_format, data) = match fields.text("data") {
+    let ttl_s = ttl.unwrap_or(u64::from(TTL_DEFAULT_S));
+    let (content_format, data) = match data.and_then(fields::text) {
         Some(text) => {
             let (content_format, data) = content::from_text(text);
             (content_format, Some(data))

@@ -1,17 +1,18 @@
 //! What a request brings: its fields, from query and body, and its caller, from the token wherever that stands.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::extract::{FromRequest, MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use firmware_protocol::id::OwnerId;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::Context;
+use super::access::Need;
 use super::error::ApiError;
-use super::fields::{Fields, Malformed};
+use super::fields::{Fields, Malformed, Misfit};
 use crate::dates;
 use crate::store::{TokenCache, TokenHash, TokenRecord};
 
@@ -19,6 +20,9 @@ use crate::store::{TokenCache, TokenHash, TokenRecord};
 const BODY_LEN_MAX: usize = 64 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long any caller may wait for a device.
+const PATIENCE_MAX: Duration = Duration::from_secs(300);
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
 const TOKEN_FIELD: &str = "access_token";
 
 /// The fields of a request, whoever sent it.
@@ -34,6 +38,8 @@ pub(super) struct Call {
     pub(super) query: Fields,
     pub(super) body: Fields,
     pub(super) headers: HeaderMap,
+    /// When the caller wants to be answered at the latest.
+    pub(super) deadline: Instant,
 }
 
 /// Who holds the token that came with a request.
@@ -54,9 +60,12 @@ impl Caller {
         Ok(Self { user: record.user, token, record })
     }
 
-    /// Makes sure that the token may be used for this.
-    pub(super) fn require(&self, scope: &str) -> Result<(), ApiError> {
-        if self.record.scopes.allow(scope) { Ok(()) } else { Err(ApiError::scope_missing(scope)) }
+    /// Makes sure that the token may be used for what needs this.
+    fn require(&self, need: &Need) -> Result<(), ApiError> {
+        match need {
+            Need::Scope(scope) if !self.record.scopes.allow(scope) => Err(ApiError::scope_missing(scope)),
+            Need::Nothing | Need::Account | Need::Scope(_) => Ok(()),
+        }
     }
 
     /// Whether the token would still be accepted: for requests that last.
@@ -90,14 +99,26 @@ impl FromRequest<Context> for Call {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, Self::Rejection> {
+        let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let need = context.needs().at(request.method(), route);
+        let deadline = Instant::now() + patience(request.headers(), context.settings().call_timeout)?;
         let Input { headers, mut query, mut body } = Input::from_request(request, context).await?;
         // Taken out wherever it stands, so that it is never mistaken for a field of the request.
         let elsewhere = [query.take(TOKEN_FIELD), body.take(TOKEN_FIELD)];
         let elsewhere = elsewhere.iter().flatten().find_map(|token| token.as_str());
         let token = bearer(&headers).or(elsewhere).ok_or_else(ApiError::token_missing)?;
         let caller = Caller::find(context.registry().tokens(), token)?;
-        Ok(Self { caller, query, body, headers })
+        caller.require(&need)?;
+        Ok(Self { caller, query, body, headers, deadline })
     }
+}
+
+/// How long the caller waits: as the header `Request-Timeout` says, in seconds, but no longer than anybody may; else as is configured.
+fn patience(headers: &HeaderMap, configured: Duration) -> Result<Duration, ApiError> {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(configured) };
+    let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<u32>().ok()).filter(|seconds| *seconds > 0);
+    let seconds = seconds.ok_or_else(|| ApiError::bad_request("Request-Timeout must be a number of seconds"))?;
+    Ok(Duration::from_secs(seconds.into()).min(PATIENCE_MAX))
 }
 
 /// What the body is said to be.
@@ -157,6 +178,12 @@ fn no_uploads(method: &Method) -> ApiError {
     match *method {
         Method::PUT => ApiError::api(StatusCode::NOT_IMPLEMENTED, "This server cannot update firmware over the air"),
         _ => ApiError::api(StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON or a form"),
+    }
+}
+
+impl From<Misfit> for ApiError {
+    fn from(Misfit(text): Misfit) -> Self {
+        Self::bad_request(&text)
     }
 }
 

@@ -10,21 +10,22 @@ use super::error::ApiError;
 use super::functions::NAME_LEN_MAX;
 use super::gateway::{CallError, Value};
 use super::json::{ok, raw};
+use super::path::OnDevice;
 use super::request::Call;
 
 /// `GET /v1/devices/{device}/{variable}`
+#[utoipa::path(get, path = "/v1/devices/{device}/{name}", tag = "devices", params(("format" = Option<String>, Query, description = "`raw` for the bare value as text.")), security(("token" = ["devices.variable:get"])), responses((status = 200, description = "The value, as `result`.", body = Object)))]
 pub(super) async fn read(
     State(context): State<Context>,
-    Path((device, variable)): Path<(String, String)>,
+    Path(OnDevice { device, name: variable }): Path<OnDevice>,
     call: Call,
 ) -> Result<Response, ApiError> {
-    call.caller.require("devices.variable:get")?;
-    let device = context.device(&call.caller, &device)?;
+    let device = context.device(&call, &device)?;
     let result = if variable.len() > NAME_LEN_MAX {
         Err(CallError::NoSuchVariable)
     } else {
-        let answer = context.gateway().read(device.id(), &variable, context.deadline());
-        context.answer(answer).await
+        let answer = context.gateway().read(device.id(), &variable, call.deadline);
+        context.answer(call.deadline, answer).await
     };
     let value = result.map_err(|error| ApiError::call(error, "Variable not found"))?;
     if wants_raw(&call) {
@@ -49,7 +50,7 @@ pub(super) async fn read(
 
 /// Whether the caller wants the bare value instead of JSON.
 pub(super) fn wants_raw(call: &Call) -> bool {
-    [&call.query, &call.body].iter().any(|fields| fields.text("format").as_deref() == Some("raw"))
+    call.query.text("format").as_deref() == Some("raw")
 }
 
 /// Doubles that JSON cannot write become null.

@@ -23,7 +23,7 @@ async fn an_argument_is_found_under_each_of_its_names() {
         (json!({}), ""),
     ] {
         let answer = rig.json("POST", &path, &body).await;
-        let expected = json!({ "id": DEVICE, "name": "kitchen light", "last_app": "", "connected": true, "return_value": argument.len() });
+        let expected = json!({ "id": DEVICE, "name": "kitchen light", "last_app": "", "connected": true, "return_value": argument.len(), "outcome": "done" });
         assert_eq!((answer.status, answer.json()), (200, expected), "{body}");
         assert_eq!(rig.gateway.touches().last(), Some(&format!("call led({argument})")));
     }
@@ -77,9 +77,15 @@ async fn a_variable_has_its_type_in_json() {
 async fn what_the_device_does_not_have_is_not_asked_of_it() {
     let rig = Rig::start_online().await;
     let function = rig.json("POST", &format!("/v1/devices/{DEVICE}/fly"), &json!({ "args": "" })).await;
-    assert_eq!((function.status, function.json()), (404, json!({ "ok": false, "error": "Function fly not found" })));
+    assert_eq!(
+        (function.status, function.json()),
+        (404, json!({ "ok": false, "error": "Function fly not found", "outcome": "no_such_function" }))
+    );
     let variable = rig.get(&format!("/v1/devices/{DEVICE}/height")).await;
-    assert_eq!((variable.status, variable.json()), (404, json!({ "ok": false, "error": "Variable not found" })));
+    assert_eq!(
+        (variable.status, variable.json()),
+        (404, json!({ "ok": false, "error": "Variable not found", "outcome": "no_such_variable" }))
+    );
     let long = "x".repeat(65);
     assert_eq!(rig.get(&format!("/v1/devices/{DEVICE}/{long}")).await.status, 404);
     assert_eq!(rig.json("POST", &format!("/v1/devices/{DEVICE}/{long}"), &json!({})).await.status, 404);
@@ -93,7 +99,7 @@ async fn a_device_that_is_offline_is_told_at_once() {
     let call = rig.json("POST", &format!("/v1/devices/{DEVICE}/led"), &json!({ "args": "on" })).await;
     let read = rig.get(&format!("/v1/devices/{DEVICE}/temp")).await;
     for answer in [call, read] {
-        let expected = json!({ "ok": false, "error": "Timed out.", "info": "The device is offline." });
+        let expected = json!({ "ok": false, "error": "Timed out.", "info": "The device is offline.", "outcome": "offline" });
         assert_eq!((answer.status, answer.json()), (408, expected));
     }
     assert!(begun.elapsed().as_secs() < 30, "nobody waited for a timeout");
@@ -103,21 +109,36 @@ async fn a_device_that_is_offline_is_told_at_once() {
 #[tokio::test]
 async fn each_way_to_fail_has_its_status() {
     let rig = Rig::start_online().await;
-    for (error, status, text) in [
-        (CallError::TimedOut { delivered: true }, 408, "Timed out."),
-        (CallError::TimedOut { delivered: false }, 408, "Timed out."),
-        (CallError::AsleepUntil(UnixMillis(1_795_000_000_000)), 408, "Timed out."),
-        (CallError::Busy, 429, "Too many requests to this device are waiting"),
-        (CallError::TooLarge, 400, "The name or the argument is longer than the device takes"),
-        (CallError::Unavailable, 503, "The server cannot reach the device now"),
+    for (error, status, outcome, text) in [
+        (CallError::TimedOut { delivered: true }, 408, "delivered_without_reply", "Timed out."),
+        (CallError::TimedOut { delivered: false }, 408, "not_delivered", "Timed out."),
+        (CallError::Interrupted, 408, "may_have_run", "Timed out."),
+        (CallError::AsleepUntil(UnixMillis(1_795_000_000_000)), 408, "asleep", "Timed out."),
+        (CallError::Busy, 429, "busy", "Too many requests to this device are waiting"),
+        (CallError::TooLarge, 400, "too_large", "The name or the argument is longer than the device takes"),
+        (CallError::Unavailable, 503, "unavailable", "The server cannot reach the device now"),
     ] {
         rig.gateway.fail_with(error);
         for answer in
             [rig.json("POST", &format!("/v1/devices/{DEVICE}/led"), &json!({})).await, rig.get(&format!("/v1/devices/{DEVICE}/temp")).await]
         {
             assert_eq!((answer.status, &answer.json()["ok"], &answer.json()["error"]), (status, &json!(false), &json!(text)), "{error:?}");
+            assert_eq!(answer.json()["outcome"], outcome, "{error:?}");
             assert_eq!(answer.header("retry-after").is_some(), matches!(status, 429 | 503), "{error:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_says_how_long_it_waits() {
+    let rig = Rig::start_online().await;
+    rig.gateway.hang();
+    let begun = Instant::now();
+    let head = |seconds: &str| format!("POST /v1/devices/{DEVICE}/led?access_token={} HTTP/1.1\r\nRequest-Timeout: {seconds}", rig.token);
+    assert_eq!(rig.raw(&head("1"), b"").await.status, 503);
+    assert!((1..20).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    for bad in ["0", "soon", "-1", "1.5", ""] {
+        assert_eq!(rig.raw(&head(bad), b"").await.status, 400, "{bad}");
     }
 }
 

@@ -120,7 +120,7 @@ async fn a_signal_is_taken_in_every_spelling() {
     assert_eq!(rig.gateway.touches().len(), 7);
     rig.gateway.fail_with(CallError::TimedOut { delivered: false });
     let late = rig.json("PUT", &path, &json!({ "signal": "1" })).await;
-    let expected = json!({ "ok": false, "code": 500, "errors": [{ "error": "Timed out, didn't hear back from device service" }] });
+    let expected = json!({ "ok": false, "code": 500, "errors": [{ "error": "Timed out, didn't hear back from device service" }], "outcome": "not_delivered" });
     assert_eq!((late.status, late.json()), (500, expected));
 }
 

@@ -1,0 +1,83 @@
+//! What each route wants of its caller, taken from the API's description: what is written there is what is enforced, and there is no other place.
+
+use std::collections::HashMap;
+
+use axum::http::Method;
+use utoipa::openapi::OpenApi;
+
+/// The security scheme of tokens, as the description calls it.
+pub(super) const TOKEN: &str = "token";
+
+/// What a route wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Need {
+    /// Nothing, or what its handler looks at by itself: a password, a claim of one's own token.
+    Nothing,
+    /// A token of an account, with whatever scopes.
+    Account,
+    /// A token with this scope.
+    Scope(String),
+}
+
+/// The needs of all routes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Needs(HashMap<String, Vec<(Method, Need)>>);
+
+impl Needs {
+    /// Those that `description` speaks of, whose paths are still written as the router has them.
+    pub(super) fn of(description: &OpenApi) -> Self {
+        let mut needs = Self::default();
+        for (path, item) in &description.paths.paths {
+            let operations = [
+                (Method::GET, &item.get),
+                (Method::PUT, &item.put),
+                (Method::POST, &item.post),
+                (Method::DELETE, &item.delete),
+                (Method::PATCH, &item.patch),
+            ];
+            let here = operations.into_iter().filter_map(|(method, operation)| {
+                let security = serde_json::to_value(&operation.as_ref()?.security).unwrap_or_default();
+                Some((method, need(&security)))
+            });
+            needs.0.entry(path.clone()).or_default().extend(here);
+        }
+        needs
+    }
+
+    /// What the route at `path` wants, as the router has that written. One that the description does not know wants an account.
+    pub(super) fn at(&self, method: &Method, path: &str) -> Need {
+        // What is asked by HEAD is what GET tells.
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        let here = self.0.get(path).into_iter().flatten();
+        here.clone().find(|(other, _)| other == method).map_or(Need::Account, |(_, need)| need.clone())
+    }
+}
+
+/// Of alternatives as OpenAPI has them, of which ours are one at most.
+fn need(security: &serde_json::Value) -> Need {
+    match security[0][TOKEN].as_array().map(Vec::as_slice) {
+        None => Need::Nothing,
+        Some([]) => Need::Account,
+        Some([scope, ..]) => Need::Scope(scope.as_str().unwrap_or_default().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_described_is_what_is_needed() {
+        for (security, expected) in [
+            (json!([{}]), Need::Nothing),
+            (json!(null), Need::Nothing),
+            (json!([{"token": []}]), Need::Account),
+            (json!([{"token": ["devices:list"]}]), Need::Scope("devices:list".into())),
+        ] {
+            assert_eq!(need(&security), expected, "{security}");
+        }
+        assert_eq!(Needs::default().at(&Method::GET, "/v1/unknown"), Need::Account);
+    }
+}
