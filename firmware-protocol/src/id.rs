@@ -71,6 +71,13 @@ pub struct OwnerId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ProductId(pub u32);
 
+impl ProductId {
+    /// Where the numbers of products begin: those of kinds of hardware, which devices say in their place, end below.
+    pub const FIRST: Self = Self(10_001);
+    /// Where they end: a Hello has sixteen bits for one, all of them set being none.
+    pub const LAST: Self = Self(65_534);
+}
+
 /// What the registry says about the holder of a key: who the device is and whose.
 ///
 /// It travels with the session, so that resuming one asks no registry.

@@ -13,7 +13,7 @@ use super::{
 use crate::changes::What;
 use crate::dates::Iso;
 use crate::store::registry::{NewDevice, NewToken};
-use crate::store::{Device, PublicKey, Registry, RegistryError, Scopes, TokenHash};
+use crate::store::{Actor, Device, PublicKey, Registry, RegistryError, Scopes, TokenHash};
 
 /// Why a command was not carried out, to be read by the operator.
 type Refusal = String;
@@ -22,6 +22,7 @@ const NOT_RUNNING: &str = "no server is running in this data directory any more;
 
 /// Does it. A refusal is an answer like any other.
 pub async fn perform(registry: &Registry, operations: &dyn Operations, request: Request) -> Response {
+    let registry = &registry.by(Actor::OPERATOR);
     let done = match request {
         Request::AddDevices { devices, owner } => add_devices(registry, operations, devices, owner).await,
         Request::ListDevices { owner } => list_devices(registry, operations, owner).await,
@@ -186,7 +187,7 @@ async fn list_tokens(registry: &Registry, email: Option<String>) -> Result<Respo
 }
 
 async fn revoke_token(registry: &Registry, token: &Secret) -> Result<Response, Refusal> {
-    let by_id = registry.revoke_token_named(&token.0).await.map_err(words)?;
+    let by_id = registry.revoke_any_token_named(&token.0).await.map_err(words)?;
     let found = match TokenHash::of(&token.0).filter(|_| !by_id) {
         Some(hash) => registry.revoke_token(hash).await.map_err(words)?,
         None => by_id,

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
 use router::table::Table;
 
 use super::Device;
-use super::shelf::Shelf;
+use super::shelf::{Roll, Shelf};
 
-/// The devices, by id and by owner.
+/// The devices, by id, by owner and by product.
 #[derive(Default)]
 pub struct DeviceBook {
     pages: RwLock<Pages>,
@@ -22,6 +22,7 @@ pub struct DeviceBook {
 struct Pages {
     rows: Table<Arc<Device>>,
     owners: HashMap<OwnerId, Shelf>,
+    products: HashMap<ProductId, Roll>,
 }
 
 impl DeviceBook {
@@ -47,6 +48,21 @@ impl DeviceBook {
     /// The ids of all devices of `owner`, in order.
     pub fn owned_by(&self, owner: OwnerId) -> Vec<DeviceId> {
         self.read().owners.get(&owner).map_or_else(Vec::new, |shelf| shelf.ids().collect())
+    }
+
+    /// The device of `product` with this id, whether or not it belongs there.
+    pub fn find_in_product(&self, product: ProductId, id: DeviceId) -> Option<Arc<Device>> {
+        self.read().rows.get(&id).filter(|device| device.product() == Some(product)).cloned()
+    }
+
+    /// The devices of `product`, in order of their ids, whether or not they belong there.
+    pub fn in_product(&self, product: ProductId) -> Vec<Arc<Device>> {
+        self.read().products.get(&product).map_or_else(Vec::new, |roll| roll.rows().cloned().collect())
+    }
+
+    /// How many devices `product` has, whether or not they belong there.
+    pub fn count_in_product(&self, product: ProductId) -> usize {
+        self.read().products.get(&product).map_or(0, Roll::len)
     }
 
     /// All devices, in order of their ids.
@@ -76,6 +92,13 @@ impl DeviceBook {
                 pages.owners.entry(owner).or_default().put_all(together);
             }
         }
+        let mut of_products: Vec<_> = devices.iter().filter(|device| device.product().is_some()).cloned().collect();
+        of_products.sort_by_cached_key(|device| (device.product(), device.id()));
+        for together in of_products.chunk_by(|one, next| one.product() == next.product()) {
+            if let Some(product) = together[0].product() {
+                pages.products.entry(product).or_default().put_all(together);
+            }
+        }
         for device in devices {
             pages.rows.insert(device);
         }
@@ -87,6 +110,9 @@ impl DeviceBook {
         let before = pages.rows.insert(Arc::clone(&device));
         if let Some(before) = &before {
             pages.unshelve(before);
+        }
+        if let Some(product) = device.product() {
+            pages.products.entry(product).or_default().put(Arc::clone(&device));
         }
         if let Some(owner) = device.owner() {
             pages.owners.entry(owner).or_default().put(device);
@@ -116,12 +142,17 @@ impl Pages {
     }
 
     fn unshelve(&mut self, device: &Arc<Device>) {
-        let Some((owner, shelf)) = device.owner().and_then(|owner| Some((owner, self.owners.get_mut(&owner)?))) else {
-            return;
-        };
-        shelf.remove(device);
-        if shelf.is_empty() {
-            self.owners.remove(&owner);
+        if let Some((owner, shelf)) = device.owner().and_then(|owner| Some((owner, self.owners.get_mut(&owner)?))) {
+            shelf.remove(device);
+            if shelf.is_empty() {
+                self.owners.remove(&owner);
+            }
+        }
+        if let Some((product, roll)) = device.product().and_then(|product| Some((product, self.products.get_mut(&product)?))) {
+            roll.remove(device);
+            if roll.is_empty() {
+                self.products.remove(&product);
+            }
         }
     }
 }
@@ -131,7 +162,7 @@ mod tests {
     use firmware_protocol::time::UnixMillis;
 
     use super::*;
-    use crate::store::DeviceRecord;
+    use crate::store::{DeviceRecord, Membership};
 
     fn device(number: u8, owner: Option<u64>, name: Option<&str>) -> Arc<Device> {
         let record = DeviceRecord {
@@ -144,6 +175,9 @@ mod tests {
             key: None,
             rsa_key: None,
             created_at: UnixMillis(0),
+            serial_number: None,
+            membership: Membership::default(),
+            product_owner: None,
         };
         Arc::new(record.into())
     }
@@ -174,6 +208,27 @@ mod tests {
         book.remove(DeviceId([1; 12]));
         assert!(book.is_empty());
         assert!(book.read().owners.is_empty());
+    }
+
+    #[test]
+    fn devices_are_found_by_product_and_leave_it_without_a_trace() {
+        let of = |number: u8, product: Option<u32>| {
+            let record = DeviceRecord { product: product.map(ProductId), ..device(number, Some(1), None).record() };
+            Arc::new(Device::from(record))
+        };
+        let (product, book) = (ProductId(10_001), DeviceBook::default());
+        book.fill(vec![of(2, Some(10_001)), of(3, Some(10_002)), of(4, None)]);
+        book.put(of(1, Some(10_001)));
+        let listed = || book.in_product(product).iter().map(|device| device.id().0[0]).collect::<Vec<_>>();
+        assert_eq!((listed(), book.count_in_product(product)), (vec![1, 2], 2));
+        assert!(book.find_in_product(product, DeviceId([1; 12])).is_some());
+        assert!(book.find_in_product(product, DeviceId([3; 12])).is_none());
+        assert!(book.find_in_product(product, DeviceId([4; 12])).is_none());
+        book.put(of(1, None));
+        book.remove(DeviceId([2; 12]));
+        assert!(listed().is_empty());
+        book.remove(DeviceId([3; 12]));
+        assert!(book.read().products.is_empty());
     }
 
     #[test]

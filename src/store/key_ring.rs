@@ -137,7 +137,7 @@ mod tests {
     use firmware_protocol::time::UnixMillis;
 
     use super::*;
-    use crate::store::DeviceRecord;
+    use crate::store::{DeviceRecord, Membership};
 
     fn record(device: u8, key: u8, owner: Option<u64>) -> DeviceRecord {
         DeviceRecord {
@@ -150,6 +150,9 @@ mod tests {
             key: Some(KeyHash([key; 32])),
             rsa_key: None,
             created_at: UnixMillis(0),
+            serial_number: None,
+            membership: Membership::default(),
+            product_owner: None,
         }
     }
 

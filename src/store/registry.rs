@@ -1,13 +1,23 @@
-//! The registry: users, their tokens, devices and their keys, in a database on disk.
+//! The registry: users, their tokens, products, devices and their keys, in a database on disk.
 //!
 //! All SQL of the server stands in this module and its parts, in the subset that SQLite and PostgreSQL share. A change is written to the
-//! database first and to memory after, one change at a time, and runs to its end even when its caller goes away.
+//! database first and to memory after, one change at a time, and runs to its end even when its caller goes away. Whoever makes one says who they are
+//! ([`Registry::by`]), and the log of acts has it in the same transaction.
 
+mod api_users;
+mod arrivals;
+mod audit;
 mod claims;
 mod copy;
 mod devices;
 mod error;
+mod groups;
 mod health;
+mod imports;
+mod memberships;
+mod product_devices;
+mod products;
+mod team;
 mod tokens;
 mod users;
 
@@ -28,14 +38,21 @@ use self::health::{Health, Home};
 use super::claim_code::ClaimRecord;
 use super::digest_map::{Digest, DigestMap};
 use super::passwords::Passwords;
-use super::{DeviceBook, KeyRing, TokenCache};
+use super::{Actor, DeviceBook, KeyRing, ProductBook, TokenCache};
 use crate::durable;
 use crate::metrics::{Metrics, RegistryMetrics};
 
+pub use api_users::{ApiUser, IssuedApiUser};
+pub use arrivals::Arrival;
+pub use audit::{AUDIT_PAGE_MAX, AuditRow, AuditVerdict};
 pub use claims::Claimed;
 pub use devices::{Added, DeviceEdit, NewDevice};
 pub use error::RegistryError;
+pub use groups::{GroupEdit, NewGroup};
 pub use health::Trouble;
+pub use imports::{Imported, KnownDevice};
+pub use product_devices::{DeviceChange, DeviceFilter, GroupsChange};
+pub use products::{NewProduct, ProductEdit};
 pub use tokens::{IssuedToken, NewToken, TokenInfo};
 pub use users::User;
 
@@ -56,6 +73,8 @@ pub struct Registry {
     inner: Arc<Inner>,
     /// How long the holder of this handle waits for an answer.
     patience: Duration,
+    /// Who it is, for the log of acts.
+    actor: Actor,
 }
 
 struct Inner {
@@ -70,6 +89,7 @@ struct Inner {
     passwords: Passwords,
     keys: Arc<KeyRing>,
     tokens: TokenCache,
+    products: ProductBook,
     devices: DeviceBook,
     claims: DigestMap<(Digest, ClaimRecord)>,
 }
@@ -117,10 +137,12 @@ impl Registry {
                 passwords: Passwords::new(),
                 keys: Arc::new(KeyRing::new()),
                 tokens: TokenCache::default(),
+                products: ProductBook::default(),
                 devices: DeviceBook::default(),
                 claims: DigestMap::default(),
             }),
             patience: PATIENCE,
+            actor: Actor::SERVER,
         })
     }
 
@@ -134,6 +156,8 @@ impl Registry {
     /// # Errors
     /// The database cannot be read, or says what cannot be.
     pub async fn fill(&self) -> Result<(), RegistryError> {
+        // Devices act for the owners of their products.
+        self.fill_products().await?;
         self.fill_devices().await?;
         self.fill_tokens().await?;
         self.fill_claims().await
@@ -158,7 +182,12 @@ impl Registry {
 
     /// The same registry for somebody who waits no longer than this for an answer. What has begun by then runs to its end all the same.
     pub fn with_patience(&self, patience: Duration) -> Self {
-        Self { inner: Arc::clone(&self.inner), patience }
+        Self { patience, ..self.clone() }
+    }
+
+    /// The same registry for somebody by whom its changes are, as the log of acts will say.
+    pub fn by(&self, actor: impl Into<Actor>) -> Self {
+        Self { actor: actor.into(), ..self.clone() }
     }
 
     /// The keys of all devices, for the terminators.
@@ -169,6 +198,11 @@ impl Registry {
     /// All tokens.
     pub fn tokens(&self) -> &TokenCache {
         &self.inner.tokens
+    }
+
+    /// All products.
+    pub fn products(&self) -> &ProductBook {
+        &self.inner.products
     }
 
     /// All devices.

@@ -9,8 +9,8 @@ use openssl::error::ErrorStack;
 use openssl::rand::rand_bytes;
 use openssl::sha::sha256;
 
-use super::Scopes;
 use super::digest_map::{Digest, DigestMap};
+use super::{Holder, Scopes};
 
 /// Bits of a token that nobody can guess.
 const TOKEN_BYTES: usize = 20;
@@ -71,8 +71,10 @@ impl fmt::Debug for TokenHash {
 pub struct TokenRecord {
     /// Its public name, by which it can be listed and revoked.
     pub id: String,
-    /// Whose it is.
+    /// The account behind it: that of its holder or, if that is a program of a product, the product's owner. What the token reaches is what the holder says.
     pub user: OwnerId,
+    /// Who holds it.
+    pub holder: Holder,
     /// The program that asked for it.
     pub client: String,
     /// What it may be used for.
@@ -145,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_token_without_an_end_never_expires() {
-        let mut record = TokenRecord { id: "a".into(), user: OwnerId(1), client: "particle".into(), scopes: Scopes::All, expires_at: None };
+        let (user, client) = (OwnerId(1), "particle".into());
+        let mut record = TokenRecord { id: "a".into(), user, holder: Holder::User(user), client, scopes: Scopes::All, expires_at: None };
         assert!(!record.is_expired(UnixMillis(u64::MAX)));
         record.expires_at = Some(UnixMillis(10));
         assert!(!record.is_expired(UnixMillis(9)));

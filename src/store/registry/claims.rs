@@ -5,23 +5,25 @@ use std::sync::Arc;
 use firmware_protocol::id::{DeviceId, OwnerId};
 use firmware_protocol::time::UnixMillis;
 
+use super::audit::Act;
+use super::devices::object;
 use super::users::{owner_id, to_i64, to_u64};
 use super::{Registry, RegistryError};
 use crate::dates;
 use crate::store::claim_code::{ClaimRecord, LIFE_MS};
-use crate::store::{ClaimCode, ClaimHash, Device, DeviceRecord};
+use crate::store::{ClaimCode, ClaimHash, Device, DeviceRecord, Standing, Who};
 
 /// Codes of one account that are good at the same time.
 const CODES_PER_USER_MAX: i64 = 100;
 
-/// What became of a device that presented a claim code.
+/// What became of a device that was claimed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Claimed {
     /// It belonged to nobody and is the account's now.
     Now(Arc<Device>),
     /// It was the account's before.
     Before(Arc<Device>),
-    /// There is no such code, or the device is somebody else's and stays so.
+    /// There is no such code; or the device is somebody else's and stays so, or does not belong to the product it says it is of.
     Refused,
 }
 
@@ -63,32 +65,62 @@ impl Registry {
         if self.good_claim(&code).is_none() {
             return Ok(Claimed::Refused);
         }
-        self.change(move |registry| async move {
-            let before = registry.known(id)?;
-            let Some(record) = registry.good_claim(&code) else { return Ok(Claimed::Refused) };
-            let owner = before.owner().unwrap_or(record.user);
-            if owner != record.user {
-                return Ok(Claimed::Refused);
-            }
-            let mut transaction = registry.pool().begin().await?;
-            sqlx::query("DELETE FROM claim_codes WHERE code_hash = $1").bind(&code.0[..]).execute(&mut *transaction).await?;
-            if before.owner().is_some() {
+        // Whoever has the code put it into the device, which now acts.
+        self.by(Who::Device(id))
+            .change(move |registry| async move {
+                let before = registry.known(id)?;
+                let Some(record) = registry.good_claim(&code) else { return Ok(Claimed::Refused) };
+                let owner = before.owner().unwrap_or(record.user);
+                if owner != record.user || before.standing() != Standing::Accepted {
+                    return Ok(Claimed::Refused);
+                }
+                let mut transaction = registry.pool().begin().await?;
+                sqlx::query("DELETE FROM claim_codes WHERE code_hash = $1").bind(&code.0[..]).execute(&mut *transaction).await?;
+                if before.owner().is_some() {
+                    transaction.commit().await?;
+                    registry.claims().remove(&code.0);
+                    return Ok(Claimed::Before(before));
+                }
+                let name = registry.name_with(owner, &before);
+                sqlx::query("UPDATE devices SET owner = $1, name = $2 WHERE id = $3 AND owner IS NULL")
+                    .bind(to_i64(owner.0))
+                    .bind(&name)
+                    .bind(id.to_string())
+                    .execute(&mut *transaction)
+                    .await?;
+                registry.write_down(&mut transaction, claimed(id, owner)).await?;
                 transaction.commit().await?;
                 registry.claims().remove(&code.0);
+                Ok(Claimed::Now(registry.remember(DeviceRecord { owner: Some(owner), name, ..before.record() })))
+            })
+            .await
+    }
+
+    /// Makes a device that belongs to nobody an account's, by its id alone. A device that has an owner is never moved, and one of a product is left to those
+    /// who look after that. It loses its name if the account has another device of that name.
+    ///
+    /// # Errors
+    /// There is no such device, or the database failed.
+    pub async fn claim_device_of_nobody(&self, user: OwnerId, id: DeviceId) -> Result<Claimed, RegistryError> {
+        self.change(move |registry| async move {
+            let before = registry.known(id)?;
+            if before.owner() == Some(user) {
                 return Ok(Claimed::Before(before));
             }
-            let name = before.name().filter(|name| registry.devices().find_named(owner, name).is_none()).map(str::to_owned);
-            sqlx::query("UPDATE devices SET owner = $1, name = $2 WHERE id = $3 AND owner IS NULL")
-                .bind(to_i64(owner.0))
-                .bind(&name)
-                .bind(id.to_string())
-                .execute(&mut *transaction)
-                .await?;
-            transaction.commit().await?;
-            registry.claims().remove(&code.0);
-            Ok(Claimed::Now(registry.remember(DeviceRecord { owner: Some(owner), name, ..before.record() })))
+            let product = before.product().and_then(|product| registry.products().find(product));
+            let is_theirs = product.is_none_or(|product| product.role_of(user).is_some());
+            if before.owner().is_some() || before.standing() != Standing::Accepted || !is_theirs {
+                return Ok(Claimed::Refused);
+            }
+            let name = registry.name_with(user, &before);
+            Ok(Claimed::Now(registry.hand_over(&before, Some(user), name).await?))
         })
         .await
+    }
+
+    /// The name that a device keeps with another owner.
+    pub(super) fn name_with(&self, owner: OwnerId, device: &Device) -> Option<String> {
+        device.name().filter(|name| self.devices().find_named(owner, name).is_none()).map(str::to_owned)
     }
 
     /// Forgets claim codes that are no longer good. Says how many.
@@ -122,6 +154,10 @@ impl Registry {
         }
         Ok(count)
     }
+}
+
+fn claimed(id: DeviceId, owner: OwnerId) -> Act {
+    Act::new("device.owner", object(id)).with(format!("from nobody to user:{}", owner.0))
 }
 
 fn digest(bytes: Vec<u8>) -> Result<[u8; 32], RegistryError> {

@@ -8,15 +8,17 @@ use firmware_protocol::time::UnixMillis;
 use futures_util::TryStreamExt;
 use sqlx::{FromRow, SqliteConnection};
 
+use super::audit::Act;
+use super::memberships::Said;
 use super::users::{is_taken, owner_id, to_i64, to_u64};
 use super::{Registry, RegistryError};
 use crate::dates;
-use crate::store::{Device, DeviceRecord, PublicKey};
+use crate::store::{Device, DeviceRecord, Membership, PublicKey};
 
 /// Longest name of a device.
 const NAME_LEN_MAX: usize = 64;
 /// Longest notes about a device.
-const NOTES_LEN_MAX: usize = 4096;
+pub(super) const NOTES_LEN_MAX: usize = 4096;
 /// Words that mean something else where a device's name may stand.
 const RESERVED_NAMES: [&str; 2] = ["events", "null"];
 
@@ -29,7 +31,7 @@ pub struct NewDevice {
     pub key: PublicKey,
     /// Whose it shall be.
     pub owner: Option<OwnerId>,
-    /// The product it belongs to.
+    /// The product it belongs to. Without one it goes into the product that it was imported into, if its owner looks after that or it has no owner.
     pub product: Option<ProductId>,
     /// The kind of hardware, if known.
     pub platform_id: Option<u16>,
@@ -49,6 +51,9 @@ impl NewDevice {
             key: Some(self.key.hash()),
             rsa_key: self.key.rsa(),
             created_at: dates::now(),
+            serial_number: None,
+            membership: Membership::default(),
+            product_owner: None,
         }
     }
 }
@@ -97,14 +102,21 @@ impl Registry {
             let mut transaction = registry.pool().begin().await?;
             let mut new = Vec::with_capacity(devices.len());
             let mut unchanged = 0;
+            let some_known = registry.knows_some(&mut transaction).await?;
             for device in devices {
                 if registry.is_there(&device)? {
                     unchanged += 1;
                 } else {
-                    let record = device.record();
+                    let mut record = device.record();
+                    if some_known {
+                        record.product = registry.product_of_new(&mut transaction, &record).await?;
+                    }
                     insert(&mut transaction, &record, &device.key).await?;
                     new.push(record);
                 }
+            }
+            if let Some(act) = added(&new) {
+                registry.write_down(&mut transaction, act).await?;
             }
             transaction.commit().await?;
             let added = new.len();
@@ -126,6 +138,7 @@ impl Registry {
             let mut transaction = registry.pool().begin().await?;
             sqlx::query("DELETE FROM device_keys WHERE device = $1").bind(id.to_string()).execute(&mut *transaction).await?;
             sqlx::query("DELETE FROM devices WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
+            registry.write_down(&mut transaction, Act::new("device.remove", object(id))).await?;
             transaction.commit().await?;
             registry.devices().remove(id);
             registry.keys().replace(Some(&before), None);
@@ -145,6 +158,7 @@ impl Registry {
             let mut transaction = registry.pool().begin().await?;
             sqlx::query("DELETE FROM device_keys WHERE device = $1").bind(id.to_string()).execute(&mut *transaction).await?;
             insert_key(&mut transaction, id, &key).await?;
+            registry.write_down(&mut transaction, Act::new("device.key", object(id)).with(key.hash())).await?;
             transaction.commit().await?;
             registry.remember(DeviceRecord { key: Some(key.hash()), rsa_key: key.rsa(), ..before.record() });
             Ok(())
@@ -159,15 +173,12 @@ impl Registry {
     pub async fn set_device_owner(&self, id: DeviceId, owner: Option<OwnerId>) -> Result<(), RegistryError> {
         self.change(move |registry| async move {
             let before = registry.known(id)?;
-            let update = sqlx::query("UPDATE devices SET owner = $1 WHERE id = $2").bind(owner.map(|owner| to_i64(owner.0)));
-            written(update.bind(id.to_string()).execute(registry.pool()).await)?;
-            registry.remember(DeviceRecord { owner, ..before.record() });
-            Ok(())
+            registry.hand_over(&before, owner, before.name().map(str::to_owned)).await.map(drop)
         })
         .await
     }
 
-    /// Changes what its owner says about a device.
+    /// Changes what its owner says about a device, whoever that is: for operators. Callers use [`Registry::change_device`], which says whose it has to be.
     ///
     /// # Errors
     /// There is no such device, the name is in use or no name, the notes are too long, or the database failed.
@@ -181,8 +192,10 @@ impl Registry {
             let mut record = before.record();
             record.name = edit.name.or(record.name);
             record.notes = edit.notes.unwrap_or(record.notes);
-            let update = sqlx::query("UPDATE devices SET name = $1, notes = $2 WHERE id = $3");
-            written(update.bind(&record.name).bind(&record.notes).bind(id.to_string()).execute(registry.pool()).await)?;
+            let mut transaction = registry.pool().begin().await?;
+            write_texts(&mut transaction, &record).await?;
+            registry.write_down(&mut transaction, Act::new("device.edit", object(id))).await?;
+            transaction.commit().await?;
             Ok(registry.remember(record))
         })
         .await
@@ -202,11 +215,18 @@ impl Registry {
         let select = "SELECT d.id, d.owner, d.product, d.platform_id, d.name, d.notes, d.created_at, k.key_hash, \
                       CASE k.algorithm WHEN 'rsa' THEN k.spki END AS rsa_spki \
                       FROM devices d LEFT JOIN device_keys k ON k.device = d.id";
+        let mut said = self.load_memberships().await?;
         // One at a time, so that what a million of them bring never stands in memory together.
         let mut rows = sqlx::query_as::<_, Row>(select).fetch(self.pool());
         let mut devices = Vec::new();
         while let Some(row) = rows.try_next().await? {
-            devices.push(Arc::new(Device::from(DeviceRecord::try_from(row)?)));
+            let mut record = DeviceRecord::try_from(row)?;
+            if !said.is_empty() {
+                let (serial_number, membership): Said = said.remove(&record.id).unwrap_or_default();
+                (record.serial_number, record.membership) = (serial_number, membership);
+            }
+            record.product_owner = self.product_owner(&record);
+            devices.push(Arc::new(Device::from(record)));
         }
         self.keys().fill(&devices);
         self.devices().fill(devices);
@@ -214,11 +234,35 @@ impl Registry {
     }
 
     /// Puts what the database now says about a device into memory.
-    pub(super) fn remember(&self, record: DeviceRecord) -> Arc<Device> {
+    pub(super) fn remember(&self, mut record: DeviceRecord) -> Arc<Device> {
+        record.product_owner = self.product_owner(&record);
         let device = Arc::new(Device::from(record));
         let before = self.devices().put(Arc::clone(&device));
         self.keys().replace(before.as_deref(), Some(&device));
         device
+    }
+
+    /// For whom a device acts that nobody has claimed.
+    fn product_owner(&self, record: &DeviceRecord) -> Option<OwnerId> {
+        let product = record.product.filter(|_| record.owner.is_none())?;
+        self.products().find(product).map(|product| product.owner)
+    }
+
+    /// Gives a device to an account, or to nobody, under a name that its new owner has not given already.
+    pub(super) async fn hand_over(
+        &self,
+        before: &Device,
+        owner: Option<OwnerId>,
+        name: Option<String>,
+    ) -> Result<Arc<Device>, RegistryError> {
+        let mut transaction = self.pool().begin().await?;
+        let update = sqlx::query("UPDATE devices SET owner = $1, name = $2 WHERE id = $3").bind(owner.map(|owner| to_i64(owner.0)));
+        written(update.bind(&name).bind(before.id().to_string()).execute(&mut *transaction).await)?;
+        let whose = |owner: Option<OwnerId>| owner.map_or_else(|| "nobody".to_owned(), |owner| format!("user:{}", owner.0));
+        let detail = format!("from {} to {}", whose(before.owner()), whose(owner));
+        self.write_down(&mut transaction, Act::new("device.owner", object(before.id())).with(detail)).await?;
+        transaction.commit().await?;
+        Ok(self.remember(DeviceRecord { owner, name, ..before.record() }))
     }
 
     pub(super) fn known(&self, id: DeviceId) -> Result<Arc<Device>, RegistryError> {
@@ -270,12 +314,30 @@ async fn insert_key(connection: &mut SqliteConnection, device: DeviceId, key: &P
     Ok(())
 }
 
+/// That devices were registered, unless none was.
+fn added(devices: &[DeviceRecord]) -> Option<Act> {
+    let (first, rest) = devices.split_first()?;
+    let act = Act::new("device.add", object(first.id));
+    Some(if rest.is_empty() { act } else { act.with(format!("and {} more", rest.len())) })
+}
+
+/// A device, as the log of acts has it.
+pub(super) fn object(id: DeviceId) -> String {
+    format!("device:{id}")
+}
+
+/// Writes the name and the notes of a device.
+pub(super) async fn write_texts(connection: &mut SqliteConnection, record: &DeviceRecord) -> Result<(), RegistryError> {
+    let update = sqlx::query("UPDATE devices SET name = $1, notes = $2 WHERE id = $3");
+    written(update.bind(&record.name).bind(&record.notes).bind(record.id.to_string()).execute(connection).await).map(drop)
+}
+
 /// The only value besides ids and keys that can collide is a name.
 fn written<T>(result: Result<T, sqlx::Error>) -> Result<T, RegistryError> {
     result.map_err(|error| if is_taken(&error) { RegistryError::NameTaken } else { error.into() })
 }
 
-fn check_name(name: &str) -> Result<(), RegistryError> {
+pub(super) fn check_name(name: &str) -> Result<(), RegistryError> {
     let bad = |c: char| c.is_control() || c == '/';
     let ambiguous = name.parse::<DeviceId>().is_ok() || RESERVED_NAMES.contains(&name);
     if name.is_empty() || name.len() > NAME_LEN_MAX || name.contains(bad) || name.trim() != name || ambiguous {
@@ -301,6 +363,9 @@ impl TryFrom<Row> for DeviceRecord {
             key: key.map(KeyHash),
             rsa_key: row.rsa_spki.and_then(|spki| DevicePublicKey::from_spki(&spki)),
             created_at: UnixMillis(to_u64(row.created_at)?),
+            serial_number: None,
+            membership: Membership::default(),
+            product_owner: None,
         })
     }
 }

@@ -100,6 +100,24 @@ pub enum RegistryError {
     /// A client's name that is too long or not printable.
     #[error("the name of a client has from 1 to 64 printable characters")]
     BadClient,
+    /// Nothing of this kind is where it was looked for.
+    #[error("there is no such {0}")]
+    NoSuch(&'static str),
+    /// There are as many of this kind as there may be.
+    #[error("there are too many {0}")]
+    TooMany(&'static str),
+    /// Something else of this kind has the name, or the number.
+    #[error("this {0} is in use already")]
+    Taken(&'static str),
+    /// It is not something we would keep. The text says what would be.
+    #[error("{0}")]
+    Unfit(&'static str),
+    /// What is there stands against it. The text says what.
+    #[error("{0}")]
+    Refused(&'static str),
+    /// Not the password of the account.
+    #[error("the current password is wrong")]
+    WrongPassword,
 }
 
 impl RegistryError {
@@ -125,8 +143,8 @@ impl RegistryError {
     /// Whether what was asked is at fault, so that asking the same again will fail again. Otherwise it is us.
     pub fn is_callers_fault(&self) -> bool {
         use RegistryError::{
-            BadClient, BadEmail, BadKey, BadName, BadNotes, BadPassword, DeviceExists, EmailTaken, KeyTaken, NameTaken, NoSuchDevice,
-            NoSuchUser, TooManyClaimCodes, TooManyTokens,
+            BadClient, BadEmail, BadKey, BadName, BadNotes, BadPassword, DeviceExists, EmailTaken, KeyTaken, NameTaken, NoSuch,
+            NoSuchDevice, NoSuchUser, Refused, Taken, TooMany, TooManyClaimCodes, TooManyTokens, Unfit, WrongPassword,
         };
         matches!(
             self,
@@ -140,10 +158,16 @@ impl RegistryError {
                 | EmailTaken
                 | KeyTaken { .. }
                 | NameTaken
+                | NoSuch(_)
                 | NoSuchDevice(_)
                 | NoSuchUser(_)
+                | Refused(_)
+                | Taken(_)
+                | TooMany(_)
                 | TooManyClaimCodes
                 | TooManyTokens
+                | Unfit(_)
+                | WrongPassword
         )
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
 use firmware_protocol::time::UnixMillis;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
@@ -12,31 +12,49 @@ use tempfile::TempDir;
 use super::*;
 use crate::store::{KeyChange, PublicKey, Scopes};
 
-async fn registry() -> (TempDir, Registry) {
+pub(super) async fn registry() -> (TempDir, Registry) {
     let directory = tempfile::tempdir().expect("a directory");
     let registry = open(&directory).await;
     (directory, registry)
 }
 
-async fn open(directory: &TempDir) -> Registry {
+pub(super) async fn open(directory: &TempDir) -> Registry {
     Registry::open(&directory.path().join("registry.db")).await.expect("a registry")
 }
 
-fn key() -> PublicKey {
+pub(super) fn key() -> PublicKey {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).expect("a known curve");
     let pair = PKey::from_ec_key(EcKey::generate(&group).expect("a key")).expect("a key");
     PublicKey::from_spki(&pair.public_key_to_der().expect("DER")).expect("a public key")
 }
 
-fn device(number: u8, key: PublicKey) -> NewDevice {
+pub(super) fn device(number: u8, key: PublicKey) -> NewDevice {
     NewDevice { id: DeviceId([number; 12]), key, owner: None, product: None, platform_id: Some(12), name: None }
 }
 
-fn owned(number: u8, owner: OwnerId, name: &str) -> NewDevice {
+pub(super) fn owned(number: u8, owner: OwnerId, name: &str) -> NewDevice {
     NewDevice { owner: Some(owner), name: Some(name.into()), ..device(number, key()) }
 }
 
-fn token(user: OwnerId) -> NewToken {
+/// An account.
+pub(super) async fn account(registry: &Registry, name: &str) -> OwnerId {
+    registry.add_user(&format!("{name}@example.com"), "password").await.expect("a user").id
+}
+
+/// A product of an account.
+pub(super) async fn product(registry: &Registry, owner: OwnerId, name: &str) -> ProductId {
+    let new = NewProduct { name: name.into(), description: None, platform_id: 13, settings: Default::default() };
+    registry.create_product(owner, new).await.expect("a product").id
+}
+
+/// What the key ring says of a device: for whom it acts, and in which product.
+pub(super) fn acts(registry: &Registry, number: u8) -> (Option<OwnerId>, Option<ProductId>) {
+    let key = registry.devices().find(DeviceId([number; 12])).expect("a device").key().expect("a key");
+    let identity = registry.keys().identity(&key).expect("it has a key");
+    (identity.owner, identity.product)
+}
+
+pub(super) fn token(user: OwnerId) -> NewToken {
     NewToken { user, client: "particle".into(), scopes: Scopes::All, life_ms: Some(60_000), refreshable: true }
 }
 
@@ -170,8 +188,9 @@ async fn a_revoked_token_is_gone_at_once() {
 
     assert!(registry.revoke_token(one.access.hash()).await.expect("an answer"));
     assert!(!registry.revoke_token(one.access.hash()).await.expect("an answer"));
-    assert!(registry.revoke_token_named(&two.id).await.expect("an answer"));
-    assert!(!registry.revoke_token_named("nothing").await.expect("an answer"));
+    assert!(!registry.revoke_token_named(OwnerId(99), &two.id).await.expect("an answer"), "it is somebody else's");
+    assert!(registry.revoke_token_named(user, &two.id).await.expect("an answer"));
+    assert!(!registry.revoke_any_token_named("nothing").await.expect("an answer"));
     assert!(registry.tokens().is_empty());
     assert_eq!(registry.list_tokens(None).await.expect("a list").len(), 0);
 }
@@ -325,13 +344,13 @@ async fn a_newer_database_is_refused_in_words() {
     sqlx::query(insert).execute(registry.pool()).await.expect("inserted");
     registry.close().await;
     let error = Registry::open(&directory.path().join("registry.db")).await.err().expect("refused").to_string();
-    assert!(error.contains("of version 99") && error.contains("up to 2") && error.contains("Start"), "{error}");
+    assert!(error.contains("of version 99") && error.contains("up to 3") && error.contains("Start"), "{error}");
 }
 
 /// The databases of all versions, with an account of the password "correct horse", a token and a device.
 #[tokio::test]
 async fn every_version_keeps_opening() {
-    for version in ["v1", "v2"] {
+    for version in ["v1", "v2", "v3"] {
         let directory = tempfile::tempdir().expect("a directory");
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/registry").join(version).with_extension("db");
         std::fs::copy(golden, directory.path().join("registry.db")).expect("copied");

@@ -3,10 +3,14 @@
 use firmware_protocol::id::OwnerId;
 use firmware_protocol::time::UnixMillis;
 
+use super::audit::Act;
 use super::{Registry, RegistryError};
 use crate::dates;
+use crate::store::Realm;
 
 const EMAIL_LEN_MAX: usize = 254;
+/// Where programs have their names, and no account has its address.
+pub(super) const API_USERS_DOMAIN: &str = "api.holdfast";
 const PASSWORD_LEN_MIN: usize = 8;
 const PASSWORD_LEN_MAX: usize = 1024;
 
@@ -37,13 +41,13 @@ impl Registry {
         self.change(|registry| async move {
             let created_at = dates::now();
             let insert = "INSERT INTO users (email, password_hash, created_at) VALUES ($1, $2, $3) RETURNING id";
+            let mut transaction = registry.pool().begin().await?;
             let row: Result<i64, _> =
-                sqlx::query_scalar(insert).bind(&email).bind(hash).bind(to_i64(created_at.0)).fetch_one(registry.pool()).await;
-            match row {
-                Ok(id) => Ok(User { id: owner_id(id)?, email, created_at }),
-                Err(error) if is_taken(&error) => Err(RegistryError::EmailTaken),
-                Err(error) => Err(error.into()),
-            }
+                sqlx::query_scalar(insert).bind(&email).bind(hash).bind(to_i64(created_at.0)).fetch_one(&mut *transaction).await;
+            let id = owner_id(row.map_err(|error| if is_taken(&error) { RegistryError::EmailTaken } else { error.into() })?)?;
+            registry.write_down(&mut transaction, Act::new("user.add", Realm::User(id)).with(&email)).await?;
+            transaction.commit().await?;
+            Ok(User { id, email, created_at })
         })
         .await
     }
@@ -109,7 +113,13 @@ fn checked_email(text: &str) -> Result<&str, RegistryError> {
     let text = text.trim();
     let (name, domain) = text.split_once('@').ok_or(RegistryError::BadEmail)?;
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == '@';
-    if name.is_empty() || domain.is_empty() || text.len() > EMAIL_LEN_MAX || name.contains(bad) || domain.contains(bad) {
+    if domain.eq_ignore_ascii_case(API_USERS_DOMAIN)
+        || name.is_empty()
+        || domain.is_empty()
+        || text.len() > EMAIL_LEN_MAX
+        || name.contains(bad)
+        || domain.contains(bad)
+    {
         return Err(RegistryError::BadEmail);
     }
     Ok(text)
