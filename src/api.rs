@@ -24,6 +24,7 @@ mod oauth;
 pub mod offline;
 mod path;
 mod patience;
+mod place;
 mod platform;
 mod products;
 mod publish;

@@ -13,6 +13,7 @@ use super::access::Needs;
 use super::counters::Counters;
 use super::error::ApiError;
 use super::gateway::{CallError, Gateway, Later, Presence};
+use super::place::Place;
 use super::request::Call;
 use super::throttle::Throttle;
 use crate::config::{Config, Limit, Network, SignUp};
@@ -130,9 +131,13 @@ impl Context {
         &self.inner.shutdown
     }
 
-    /// The caller's device with this id or name.
+    /// The device with this id or name in the place that the call is about; in a product, by its id only.
     pub(super) fn device(&self, call: &Call, id_or_name: &str) -> Result<Arc<Device>, ApiError> {
-        let found = self.registry().devices().find_owned(call.caller.user, id_or_name);
+        let devices = self.registry().devices();
+        let found = match &call.place {
+            Place::Own(user) => devices.find_owned(*user, id_or_name),
+            Place::Product(product) => id_or_name.parse().ok().and_then(|id| devices.find_in_product(product.id, id)),
+        };
         found.ok_or_else(|| ApiError::unknown_device(&self.settings().public_url))
     }
 

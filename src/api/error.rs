@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::gateway::{CallError, HistoryUnavailable, PublishError};
 use super::json::json_response;
 use crate::dates::Iso;
-use crate::store::RegistryError;
+use crate::store::{RegistryError, Role};
 
 /// Seconds after which a caller may try again, where we say so.
 const RETRY_AFTER_S: u32 = 2;
@@ -65,6 +65,21 @@ impl ApiError {
     pub(super) fn unknown_device(public_url: &str) -> Self {
         let info = format!("I didn't recognize that device name or ID, try opening {public_url}/v1/devices?access_token=…");
         Self::new(StatusCode::FORBIDDEN, json!({ "error": "Permission Denied", "info": info }))
+    }
+
+    /// No product of this number or slug that the caller has something to do with.
+    pub(super) fn unknown_product() -> Self {
+        Self::api(StatusCode::NOT_FOUND, "Product not found.")
+    }
+
+    /// The caller looks after the product, but not so far.
+    pub(super) fn role_missing(role: Role) -> Self {
+        Self::oauth(StatusCode::FORBIDDEN, "insufficient_role", &format!("The role {} does not allow this request", role.word()))
+    }
+
+    /// A program that acts for a product wants something outside of it.
+    pub(super) fn not_for_programs() -> Self {
+        Self::oauth(StatusCode::BAD_REQUEST, "unauthorized", "API users are not allowed to call this endpoint")
     }
 
     /// A change of a device that changes nothing.

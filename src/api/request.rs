@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::RequestExt;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, MatchedPath, Request};
+use axum::extract::{FromRequest, MatchedPath, RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use firmware_protocol::id::OwnerId;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -13,6 +14,7 @@ use super::Context;
 use super::access::Need;
 use super::error::ApiError;
 use super::fields::{Fields, Malformed, Misfit};
+use super::place::Place;
 use crate::dates;
 use crate::store::{TokenCache, TokenHash, TokenRecord};
 
@@ -35,6 +37,8 @@ pub(super) struct Input {
 /// A request whose caller is known.
 pub(super) struct Call {
     pub(super) caller: Caller,
+    /// Where it acts.
+    pub(super) place: Place,
     pub(super) query: Fields,
     pub(super) body: Fields,
     pub(super) headers: HeaderMap,
@@ -98,7 +102,8 @@ impl FromRequest<Context> for Input {
 impl FromRequest<Context> for Call {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, context: &Context) -> Result<Self, Self::Rejection> {
+    async fn from_request(mut request: Request, context: &Context) -> Result<Self, Self::Rejection> {
+        let parameters = parameters(&mut request, context).await?;
         let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let need = context.needs().at(request.method(), route);
         let deadline = Instant::now() + patience(request.headers(), context.settings().call_timeout)?;
@@ -109,8 +114,14 @@ impl FromRequest<Context> for Call {
         let token = bearer(&headers).or(elsewhere).ok_or_else(ApiError::token_missing)?;
         let caller = Caller::find(context.registry().tokens(), token)?;
         caller.require(&need)?;
-        Ok(Self { caller, query, body, headers, deadline })
+        let place = Place::find(context.registry().products(), &caller, &need, &parameters)?;
+        Ok(Self { caller, place, query, body, headers, deadline })
     }
+}
+
+async fn parameters(request: &mut Request, context: &Context) -> Result<RawPathParams, ApiError> {
+    let parameters = request.extract_parts_with_state::<RawPathParams, _>(context).await;
+    parameters.map_err(|_| ApiError::bad_request("The path is not UTF-8"))
 }
 
 /// How long the caller waits: as the header `Request-Timeout` says, in seconds, but no longer than anybody may; else as is configured.
