@@ -28,7 +28,7 @@ pub use device::{Device, DeviceRecord, Membership, Standing};
 pub use device_book::DeviceBook;
 pub use holder::{ApiUserId, ClientNumber, Holder};
 pub use key_ring::{KeyChange, KeyChanges, KeyRing};
-pub use product::{Group, GroupId, GroupName, Member, OptIn, Product, ProductKey, ProductSettings, Protection, Role};
+pub use product::{BadGroupName, Group, GroupId, GroupName, Member, OptIn, Product, ProductKey, ProductSettings, Protection, Role};
 pub use product_book::ProductBook;
 pub use public_key::{Algorithm, PublicKey, PublicKeyError};
 pub use realm::Realm;

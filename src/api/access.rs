@@ -8,7 +8,10 @@ use utoipa::openapi::OpenApi;
 /// The security scheme of tokens, as the description calls it.
 pub(super) const TOKEN: &str = "token";
 
-/// What a route wants.
+/// The kind of body that has files in it.
+const FILES: &str = "multipart/form-data";
+
+/// What a route wants of its caller.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Need {
     /// Nothing, or what its handler looks at by itself: a password, a claim of one's own token.
@@ -19,9 +22,16 @@ pub(super) enum Need {
     Scope(String),
 }
 
+/// What a route wants, and whether its body may have files in it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Wants {
+    pub(super) need: Need,
+    pub(super) takes_files: bool,
+}
+
 /// The needs of all routes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Needs(HashMap<String, Vec<(Method, Need)>>);
+pub(super) struct Needs(HashMap<String, Vec<(Method, Wants)>>);
 
 impl Needs {
     /// Those that `description` speaks of, whose paths are still written as the router has them.
@@ -36,8 +46,10 @@ impl Needs {
                 (Method::PATCH, &item.patch),
             ];
             let here = operations.into_iter().filter_map(|(method, operation)| {
-                let security = serde_json::to_value(&operation.as_ref()?.security).unwrap_or_default();
-                Some((method, need(&security)))
+                let operation = operation.as_ref()?;
+                let security = serde_json::to_value(&operation.security).unwrap_or_default();
+                let body = serde_json::to_value(&operation.request_body).unwrap_or_default();
+                Some((method, Wants { need: need(&security), takes_files: body["content"].get(FILES).is_some() }))
             });
             needs.0.entry(path.clone()).or_default().extend(here);
         }
@@ -45,11 +57,13 @@ impl Needs {
     }
 
     /// What the route at `path` wants, as the router has that written. One that the description does not know wants an account.
-    pub(super) fn at(&self, method: &Method, path: &str) -> Need {
+    pub(super) fn at(&self, method: &Method, path: &str) -> Wants {
         // What is asked by HEAD is what GET tells.
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         let here = self.0.get(path).into_iter().flatten();
-        here.clone().find(|(other, _)| other == method).map_or(Need::Account, |(_, need)| need.clone())
+        here.clone()
+            .find(|(other, _)| other == method)
+            .map_or(Wants { need: Need::Account, takes_files: false }, |(_, wants)| wants.clone())
     }
 }
 
@@ -78,6 +92,6 @@ mod tests {
         ] {
             assert_eq!(need(&security), expected, "{security}");
         }
-        assert_eq!(Needs::default().at(&Method::GET, "/v1/unknown"), Need::Account);
+        assert_eq!(Needs::default().at(&Method::GET, "/v1/unknown").need, Need::Account);
     }
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::gateway::{Presence, Record, VariableType};
 use super::platform;
 use crate::dates::Iso;
-use crate::store::Device;
+use crate::store::{Device, Product, Standing};
 
 /// A device.
 #[derive(Serialize, ToSchema)]
@@ -45,11 +45,46 @@ pub(super) struct DeviceObject<'a> {
     current_build_target: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     firmware_version: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial_number: Option<&'a str>,
+    firmware_updates_enabled: bool,
+    firmware_updates_forced: bool,
+    #[serde(flatten)]
+    in_product: Option<InProduct<'a>>,
+}
+
+/// What is said of a device within its product.
+#[derive(Serialize, ToSchema)]
+struct InProduct<'a> {
+    firmware_product_id: u32,
+    desired_firmware_version: Option<u16>,
+    #[schema(value_type = Vec<String>)]
+    groups: Vec<&'a str>,
+    development: bool,
+    quarantined: bool,
+    denied: bool,
+    /// The number of the account that claimed it.
+    owner: Option<String>,
+}
+
+impl<'a> InProduct<'a> {
+    fn new(device: &Device, product: &'a Product) -> Self {
+        let membership = device.membership();
+        Self {
+            firmware_product_id: product.id.0,
+            desired_firmware_version: membership.desired_firmware_version,
+            groups: product.names_of(&membership.groups),
+            development: membership.development,
+            quarantined: membership.standing == Standing::Quarantined,
+            denied: membership.standing == Standing::Denied,
+            owner: device.owner().map(|owner| owner.0.to_string()),
+        }
+    }
 }
 
 impl<'a> DeviceObject<'a> {
-    /// `reset` is why the device started last.
-    pub(super) fn new(device: &'a Device, presence: &'a Presence, reset: Option<&Record>) -> Self {
+    /// `reset` is why the device started last, `product` where it is looked at, if that is in a product.
+    pub(super) fn new(device: &'a Device, presence: &'a Presence, reset: Option<&Record>, product: Option<&'a Product>) -> Self {
         let platform_id = platform_id(device, presence);
         Self {
             id: device.id().to_string(),
@@ -73,6 +108,10 @@ impl<'a> DeviceObject<'a> {
             system_firmware_version: presence.system_version.as_deref(),
             current_build_target: presence.system_version.as_deref(),
             firmware_version: presence.firmware_version,
+            serial_number: device.serial_number(),
+            firmware_updates_enabled: true,
+            firmware_updates_forced: device.membership().firmware_updates_forced,
+            in_product: product.map(|product| InProduct::new(device, product)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Devices: list, look, change, ping.
+//! Devices: list, look, ping.
 
 use std::cmp::Reverse;
 use std::convert::Infallible;
@@ -8,9 +8,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use firmware_protocol::id::DeviceId;
 use futures_util::stream;
-use serde::Deserialize;
-use serde_json::{Map, Value as Json, json};
-use utoipa::ToSchema;
+use serde_json::json;
 
 use super::Context;
 use super::device_object::DeviceObject;
@@ -19,23 +17,6 @@ use super::gateway::{Presence, Record};
 use super::json::{ok, ok_written};
 use super::path::OfDevice;
 use super::request::Call;
-use crate::dates::{self, Iso};
-use crate::store::Device;
-use crate::store::registry::DeviceEdit;
-
-/// What to change about a device. One of these at least.
-#[derive(Deserialize, ToSchema, Default)]
-#[serde(default)]
-pub(super) struct DeviceChange {
-    /// Its name, unique among its owner's devices.
-    name: Option<String>,
-    /// Free text; null takes it away.
-    #[schema(value_type = Option<String>)]
-    notes: Option<Json>,
-    /// Whether it shall show itself by its light.
-    #[schema(value_type = Option<bool>)]
-    signal: Option<Json>,
-}
 
 /// Devices written at a time, so that a long list never stands in memory as a whole.
 const LIST_CHUNK: usize = 256;
@@ -43,9 +24,10 @@ const LIST_CHUNK: usize = 256;
 /// `GET /v1/devices`: a bare array, the latest handshake first.
 #[utoipa::path(get, path = "/v1/devices", tag = "devices", security(("token" = ["devices:list"])), responses((status = 200, description = "The latest handshake first.", body = [DeviceObject])))]
 pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    let ids = context.registry().devices().owned_by(call.caller.user);
+    let owner = call.account()?;
+    let ids = context.registry().devices().owned_by(owner);
     let presences = context.gateway().presences(ids.clone()).await;
-    let resets = context.gateway().last_resets(call.caller.user, ids.clone()).await;
+    let resets = context.gateway().last_resets(owner, ids.clone()).await;
     let mut known: Vec<Known> = ids.into_iter().zip(presences).zip(resets).map(|((id, presence), reset)| (id, presence, reset)).collect();
     known.sort_by_key(|(id, presence, _)| (Reverse(presence.last_handshake_at), *id));
     if known.len() <= LIST_CHUNK {
@@ -71,7 +53,7 @@ fn objects(context: &Context, known: &[Known], first: bool) -> Vec<u8> {
         if !(first && text.is_empty()) {
             text.push(b',');
         }
-        serde_json::to_writer(&mut text, &DeviceObject::new(&device, presence, reset.as_ref()))
+        serde_json::to_writer(&mut text, &DeviceObject::new(&device, presence, reset.as_ref(), None))
             .expect("strings and numbers go into a vector");
     }
     text
@@ -87,46 +69,7 @@ pub(super) async fn show(
     let device = context.device(&call, &device)?;
     let presence = context.presence(device.id()).await;
     let reset = context.gateway().last_resets(call.caller.user, vec![device.id()]).await.pop().flatten();
-    Ok(ok(&DeviceObject::new(&device, &presence, reset.as_ref())))
-}
-
-/// `PUT /v1/devices/{device}`: what it means depends on the fields.
-#[utoipa::path(put, path = "/v1/devices/{device}", tag = "devices", request_body = DeviceChange, security(("token" = ["devices:update"])), responses((status = 200, description = "What was changed.", body = Object)))]
-pub(super) async fn update(
-    State(context): State<Context>,
-    Path(OfDevice { device }): Path<OfDevice>,
-    call: Call,
-) -> Result<Response, ApiError> {
-    let device = context.device(&call, &device)?;
-    if let Some(on) = call.body.flag("signal") {
-        return signal(&context, &call, device.id(), on).await;
-    }
-    let DeviceChange { name, .. } = call.body.read()?;
-    let edit = DeviceEdit { name, notes: call.body.get("notes").map(|_| call.body.text("notes")) };
-    if edit == DeviceEdit::default() {
-        return Err(ApiError::nothing_to_do());
-    }
-    let device = context.registry().edit_device(device.id(), edit.clone()).await?;
-    Ok(ok(&edited(&device, &edit)))
-}
-
-/// The fields that were changed, as they are now. Older clients want the very name they sent.
-fn edited(device: &Device, edit: &DeviceEdit) -> Json {
-    let mut answer = Map::from_iter([("id".to_owned(), device.id().to_string().into())]);
-    if edit.name.is_some() {
-        answer.insert("name".into(), device.name().into());
-    }
-    if edit.notes.is_some() {
-        answer.insert("notes".into(), device.notes().into());
-    }
-    answer.insert("updated_at".into(), Iso(dates::now()).to_string().into());
-    answer.into()
-}
-
-async fn signal(context: &Context, call: &Call, device: DeviceId, on: bool) -> Result<Response, ApiError> {
-    let answer = context.gateway().signal(device, on, call.deadline);
-    context.answer(call.deadline, answer).await.map_err(ApiError::signal)?;
-    Ok(ok(&json!({ "id": device.to_string(), "connected": true, "signaling": on })))
+    Ok(ok(&DeviceObject::new(&device, &presence, reset.as_ref(), call.place.product().ok().map(AsRef::as_ref))))
 }
 
 /// `PUT /v1/devices/{device}/ping`: really asks the device.

@@ -82,6 +82,14 @@ impl ApiError {
         Self::oauth(StatusCode::BAD_REQUEST, "unauthorized", "API users are not allowed to call this endpoint")
     }
 
+    /// What the registry did not do with a device: one that is not there is answered like any that is unknown.
+    pub(super) fn of_device(error: RegistryError, public_url: &str) -> Self {
+        match error {
+            RegistryError::NoSuchDevice(_) => Self::unknown_device(public_url),
+            error => error.into(),
+        }
+    }
+
     /// A change of a device that changes nothing.
     pub(super) fn nothing_to_do() -> Self {
         Self::list(StatusCode::BAD_REQUEST, json!({ "error": "Nothing to do?" }))

@@ -46,7 +46,8 @@ impl Fields {
         Ok(fields)
     }
 
-    fn put(&mut self, name: &str, value: String) {
+    /// Adds a field of a form.
+    pub(super) fn put(&mut self, name: &str, value: String) {
         let nested = name.strip_suffix(']').and_then(|name| name.split_once('[')).filter(|(name, _)| !name.is_empty());
         let Some((name, key)) = nested else {
             self.0.insert(name.to_owned(), value.into());
@@ -75,6 +76,11 @@ impl Fields {
     /// The field as it is, if it is there.
     pub(super) fn get(&self, name: &str) -> Option<&Json> {
         self.0.get(name)
+    }
+
+    /// The fields of an object that is a field.
+    pub(super) fn inner(&self, name: &str) -> Option<Fields> {
+        self.get(name)?.as_object().cloned().map(Self)
     }
 
     /// Takes the field out.

@@ -1,5 +1,6 @@
 //! What a request brings: its fields, from query and body, and its caller, from the token wherever that stands.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,16 +11,20 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use firmware_protocol::id::OwnerId;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::Context;
-use super::access::Need;
+use super::access::{Need, Wants};
+use super::context::Peer;
 use super::error::ApiError;
 use super::fields::{Fields, Malformed, Misfit};
 use super::place::Place;
+use super::upload::{self, File};
+use super::{Context, address};
 use crate::dates;
-use crate::store::{TokenCache, TokenHash, TokenRecord};
+use crate::store::{Actor, Registry, TokenCache, TokenHash, TokenRecord, Who};
 
 /// Bytes of a request's body: an event of the largest size in Base64, and room.
 const BODY_LEN_MAX: usize = 64 * 1024;
+/// Bytes of a body with files in it.
+const UPLOAD_LEN_MAX: usize = 3 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long any caller may wait for a device.
@@ -32,6 +37,7 @@ pub(super) struct Input {
     pub(super) headers: HeaderMap,
     pub(super) query: Fields,
     pub(super) body: Fields,
+    pub(super) files: Vec<File>,
 }
 
 /// A request whose caller is known.
@@ -42,6 +48,9 @@ pub(super) struct Call {
     pub(super) query: Fields,
     pub(super) body: Fields,
     pub(super) headers: HeaderMap,
+    pub(super) files: Vec<File>,
+    /// Where it came from.
+    pub(super) address: IpAddr,
     /// When the caller wants to be answered at the latest.
     pub(super) deadline: Instant,
 }
@@ -78,24 +87,46 @@ impl Caller {
     }
 }
 
+impl Call {
+    /// The account of a person who calls; programs have none.
+    ///
+    /// # Errors
+    /// It is a program that calls.
+    pub(super) fn account(&self) -> Result<OwnerId, ApiError> {
+        self.caller.record.holder.user().ok_or_else(ApiError::not_for_programs)
+    }
+
+    /// The registry, for changes that are the caller's.
+    pub(super) fn registry(&self, context: &Context) -> Registry {
+        context.registry().by(Actor::at(Who::from(&self.caller.record.holder), self.address))
+    }
+}
+
 impl FromRequest<Context> for Input {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &Context) -> Result<Self, Self::Rejection> {
+    async fn from_request(request: Request, context: &Context) -> Result<Self, Self::Rejection> {
+        let takes_files = wants(&request, context).takes_files;
         let (parts, body) = request.into_parts();
         let query = Fields::from_form(parts.uri.query().unwrap_or_default().as_bytes())?;
         let kind = Kind::of(&parts.headers);
         if kind == Kind::Multipart {
-            return Err(no_uploads(&parts.method));
+            if !takes_files {
+                return Err(no_uploads(&parts.method));
+            }
+            let bytes = read(&parts.headers, body, UPLOAD_LEN_MAX).await?;
+            let headers = parts.headers.clone();
+            let (body, files) = upload::read(Request::from_parts(parts, Body::from(bytes))).await?;
+            return Ok(Self { headers, query, body, files });
         }
-        let bytes = read(&parts.headers, body).await?;
+        let bytes = read(&parts.headers, body, BODY_LEN_MAX).await?;
         let body = match kind {
             Kind::Json => Fields::from_json(&bytes)?,
             Kind::Form => Fields::from_form(&bytes)?,
             _ if bytes.trim_ascii_start().starts_with(b"{") => Fields::from_json(&bytes)?,
             _ => Fields::from_form(&bytes)?,
         };
-        Ok(Self { headers: parts.headers, query, body })
+        Ok(Self { headers: parts.headers, query, body, files: Vec::new() })
     }
 }
 
@@ -104,19 +135,25 @@ impl FromRequest<Context> for Call {
 
     async fn from_request(mut request: Request, context: &Context) -> Result<Self, Self::Rejection> {
         let parameters = parameters(&mut request, context).await?;
-        let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let need = context.needs().at(request.method(), route);
+        let need = wants(&request, context).need;
+        let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
         let deadline = Instant::now() + patience(request.headers(), context.settings().call_timeout)?;
-        let Input { headers, mut query, mut body } = Input::from_request(request, context).await?;
+        let Input { headers, mut query, mut body, files } = Input::from_request(request, context).await?;
         // Taken out wherever it stands, so that it is never mistaken for a field of the request.
         let elsewhere = [query.take(TOKEN_FIELD), body.take(TOKEN_FIELD)];
         let elsewhere = elsewhere.iter().flatten().find_map(|token| token.as_str());
         let token = bearer(&headers).or(elsewhere).ok_or_else(ApiError::token_missing)?;
         let caller = Caller::find(context.registry().tokens(), token)?;
         caller.require(&need)?;
+        let address = address::of_caller(peer, &headers, &context.settings().trusted_proxies);
         let place = Place::find(context.registry().products(), &caller, &need, &parameters)?;
-        Ok(Self { caller, place, query, body, headers, deadline })
+        Ok(Self { caller, place, query, body, headers, files, address, deadline })
     }
+}
+
+fn wants(request: &Request, context: &Context) -> Wants {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    context.needs().at(request.method(), route)
 }
 
 async fn parameters(request: &mut Request, context: &Context) -> Result<RawPathParams, ApiError> {
@@ -160,13 +197,13 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
     Kind::of(headers) == Kind::Form
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+async fn read(headers: &HeaderMap, body: Body, len_max: usize) -> Result<Bytes, ApiError> {
     let too_large = || ApiError::api(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large");
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|len| len > BODY_LEN_MAX as u64) {
+    if announced.is_some_and(|len| len > len_max as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LEN_MAX).collect()).await {
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, len_max).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(ApiError::bad_request("The body could not be read")),

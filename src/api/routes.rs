@@ -2,17 +2,41 @@
 
 use axum::Router;
 use axum::routing::get;
-use utoipa::openapi::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa::openapi::{OpenApi, Paths};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::{
-    Context, access_tokens, description, device_claims, devices, diagnostics, events, functions, oauth, products, publish, users, variables,
+    Context, access_tokens, description, device_change, device_claims, devices, diagnostics, events, functions, groups, oauth,
+    product_devices, products, publish, team, users, variables,
 };
+
+/// What stands before a path within a product.
+const BELOW_PRODUCT: &str = "/v1/products/{product}/";
 
 /// The routes, and what is said of them. The paths in that are written as the router has them.
 pub(super) fn all() -> (Router<Context>, OpenApi) {
-    OpenApiRouter::with_openapi(description::opening())
+    let mut all = of_accounts().merge(of_products());
+    // One of a product's devices is shown and changed like any other, and removed in another way.
+    all = all.routes(routes!(devices::show, device_change::update));
+    all = all.routes(with(below_product(routes!(devices::show, device_change::update)), routes!(product_devices::remove)));
+    for routes in in_both_places() {
+        all = all.routes(routes.clone()).routes(below_product(routes));
+    }
+    OpenApiRouter::with_openapi(description::opening()).merge(all).split_for_parts()
+}
+
+/// Both, of one path.
+fn with(one: UtoipaMethodRouter<Context>, other: UtoipaMethodRouter<Context>) -> UtoipaMethodRouter<Context> {
+    let ((mut schemas, mut paths, methods), (more_schemas, more_paths, more_methods)) = (one, other);
+    schemas.extend(more_schemas);
+    paths.merge(more_paths);
+    (schemas, paths, methods.merge(more_methods))
+}
+
+/// What accounts have, and what is only theirs.
+fn of_accounts() -> OpenApiRouter<Context> {
+    OpenApiRouter::new()
         .routes(routes!(oauth::token))
         .routes(routes!(access_tokens::current, access_tokens::revoke_current))
         .routes(routes!(access_tokens::revoke))
@@ -22,20 +46,48 @@ pub(super) fn all() -> (Router<Context>, OpenApi) {
         .routes(routes!(devices::list))
         .routes(routes!(events::all, publish::publish))
         .routes(routes!(events::all_with_prefix))
-        .routes(routes!(devices::show, devices::update))
-        .routes(routes!(devices::ping))
-        .routes(routes!(events::of_device))
-        .routes(routes!(events::of_device_with_prefix))
-        .routes(routes!(variables::read, functions::call))
-        .routes(routes!(diagnostics::history))
-        .routes(routes!(diagnostics::last))
-        .routes(routes!(diagnostics::update))
         .routes(routes!(events::prefix_required))
         .routes(routes!(events::own_with_prefix))
-        .routes(routes!(products::list))
-        .routes(routes!(products::of_user))
         .routes(routes!(products::organizations))
-        .split_for_parts()
+}
+
+/// What there is both among one's own and within a product.
+fn in_both_places() -> [UtoipaMethodRouter<Context>; 7] {
+    [
+        routes!(devices::ping),
+        routes!(events::of_device),
+        routes!(events::of_device_with_prefix),
+        routes!(variables::read, functions::call),
+        routes!(diagnostics::history),
+        routes!(diagnostics::last),
+        routes!(diagnostics::update),
+    ]
+}
+
+/// What there is of products only.
+fn of_products() -> OpenApiRouter<Context> {
+    OpenApiRouter::new()
+        .routes(routes!(products::list, products::create))
+        .routes(routes!(products::of_user, products::create_of_user))
+        .routes(routes!(products::show, products::update, products::remove))
+        .routes(routes!(product_devices::list, product_devices::import, product_devices::batch))
+        .routes(routes!(product_devices::remove_owner))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::show, groups::update, groups::remove))
+        .routes(routes!(team::list, team::add))
+        .routes(routes!(team::update, team::remove))
+}
+
+/// The same below a product: what is said of a route there is what is said of it here, with the product in its path.
+fn below_product((schemas, paths, methods): UtoipaMethodRouter<Context>) -> UtoipaMethodRouter<Context> {
+    let mut below = Paths::new();
+    for (path, mut item) in paths.paths {
+        for operation in description::operations(&mut item) {
+            operation.operation_id = operation.operation_id.take().map(|id| format!("{id}_in_product"));
+        }
+        below.paths.insert(path.replacen("/v1/", BELOW_PRODUCT, 1), item);
+    }
+    (schemas, below, methods)
 }
 
 /// The description itself, which anybody may read.

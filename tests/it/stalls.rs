@@ -48,7 +48,7 @@ impl World {
         let _ = fs::remove_file(&socket);
         self.server = Some(Server::start_with(&self.shell, |command| {
             command.env("HOLDFAST_UDP_LISTEN", udp.to_string()).env("HOLDFAST_LOG_FILTER", "info");
-            command.env("HOLDFAST_FAULTS", socket).env("HOLDFAST_WATCHDOG_TAKEOVER", takes_over.to_string());
+            command.env("HOLDFAST_FAULTS", socket).env("HOLDFAST_WATCHDOG_CURE", if takes_over { "takeover" } else { "restart" });
         }));
     }
 
