@@ -83,7 +83,7 @@ impl Gateway for Devices {
         Box::pin(async move {
             match self.ask(device, ask, deadline).await? {
                 Answer::Returned(value) => Ok(value),
-                Answer::Value(_) | Answer::Done => Err(CallError::Unavailable),
+                Answer::Value(_) | Answer::Done => Err(CallError::Malformed),
             }
         })
     }
@@ -93,7 +93,7 @@ impl Gateway for Devices {
         Box::pin(async move {
             match self.ask(device, ask, deadline).await? {
                 Answer::Value(value) => Ok(value),
-                Answer::Returned(_) | Answer::Done => Err(CallError::Unavailable),
+                Answer::Returned(_) | Answer::Done => Err(CallError::Malformed),
             }
         })
     }
@@ -175,9 +175,10 @@ fn outcome(answer: &Result<Answer, CallError>) -> &'static str {
     match answer {
         Ok(_) => "ok",
         Err(CallError::Offline | CallError::AsleepUntil(_)) => "offline",
-        Err(CallError::NoSuchFunction | CallError::NoSuchVariable | CallError::NotSupported | CallError::TooLarge) => "refused",
+        Err(CallError::NoSuchFunction | CallError::NoSuchVariable | CallError::NotDescribed) => "refused",
+        Err(CallError::NotSupported | CallError::TooLarge | CallError::Malformed) => "refused",
         Err(CallError::TimedOut { .. }) => "timed_out",
-        Err(_) => "failed",
+        Err(CallError::Interrupted | CallError::Busy | CallError::Unavailable) => "failed",
     }
 }
 
@@ -191,7 +192,8 @@ fn call_error(error: AskError) -> CallError {
         AskError::NotSupported => CallError::NotSupported,
         AskError::Busy => CallError::Busy,
         AskError::TooLarge => CallError::TooLarge,
-        AskError::NotDescribed | AskError::Malformed => CallError::Unavailable,
+        AskError::NotDescribed => CallError::NotDescribed,
+        AskError::Malformed => CallError::Malformed,
     }
 }
 

@@ -131,6 +131,9 @@ impl ApiError {
             CallError::TimedOut { delivered: false } => timed_out("The device did not acknowledge the request."),
             CallError::Interrupted => timed_out("The server was interrupted. The request may have been carried out."),
             CallError::NoSuchFunction | CallError::NoSuchVariable => Self::api(StatusCode::NOT_FOUND, missing),
+            CallError::NotDescribed => Self::unavailable("The device has not said yet what functions and variables it has"),
+            // Nobody should try again without thinking about it.
+            CallError::Malformed => Self::api(StatusCode::BAD_GATEWAY, "The answer of the device makes no sense"),
             CallError::Busy => Self::api(StatusCode::TOO_MANY_REQUESTS, "Too many requests to this device are waiting").retry_after(1),
             CallError::TooLarge => Self::bad_request("The name or the argument is longer than the device takes"),
             CallError::NotSupported => Self::bad_request("The firmware of this device cannot do that"),

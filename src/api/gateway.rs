@@ -111,6 +111,9 @@ pub enum CallError {
     /// Its describe lists no such variable, or it said so itself.
     #[error("the device has no such variable")]
     NoSuchVariable,
+    /// It is online, and has not said yet what functions and variables it has. It was not asked.
+    #[error("the device has not said yet what it can do")]
+    NotDescribed,
     /// It did not answer in time.
     #[error("the device did not answer in time")]
     TimedOut {
@@ -120,6 +123,9 @@ pub enum CallError {
     /// The part of the server that asked it has stalled. The device may have the request, and act on it.
     #[error("the server was interrupted; the request may have been carried out")]
     Interrupted,
+    /// It answered, and the answer makes no sense. What was asked of it may have been done.
+    #[error("the answer of the device makes no sense")]
+    Malformed,
     /// Its firmware cannot do it.
     #[error("the firmware of the device cannot do that")]
     NotSupported,

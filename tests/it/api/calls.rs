@@ -116,6 +116,8 @@ async fn each_way_to_fail_has_its_status() {
         (CallError::AsleepUntil(UnixMillis(1_795_000_000_000)), 408, "asleep", "Timed out."),
         (CallError::Busy, 429, "busy", "Too many requests to this device are waiting"),
         (CallError::TooLarge, 400, "too_large", "The name or the argument is longer than the device takes"),
+        (CallError::NotDescribed, 503, "not_described", "The device has not said yet what functions and variables it has"),
+        (CallError::Malformed, 502, "malformed", "The answer of the device makes no sense"),
         (CallError::Unavailable, 503, "unavailable", "The server cannot reach the device now"),
     ] {
         rig.gateway.fail_with(error);
