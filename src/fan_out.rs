@@ -169,7 +169,7 @@ impl FanOut {
     fn read_front(&mut self, now: UnixMillis) -> Result<bool, EventsError> {
         for _ in 0..STEPS {
             let subscribed = &self.subscribed;
-            match self.front.read(|owner| subscribed.wanting(owner).any())? {
+            match self.front.read(|whose| subscribed.wanting(whose.owner).any())? {
                 TailRead::Event(position, event) => {
                     let wanting = subscribed.wanting_named(event.owner, &event.name);
                     for line in &mut self.lines {

@@ -4,13 +4,13 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
-use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::publish::{DATA_MAX, is_system_name};
 use firmware_protocol::session::variable::Value;
 use firmware_protocol::time::UnixMillis;
 use router::ask::{Answer, Ask, AskError};
 use router::device::DeviceView;
-use router::event::{NewEvent, Position};
+use router::event::{Audience, NewEvent, Position};
 use router::shard::Input;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -134,22 +134,22 @@ impl Gateway for Devices {
 
     fn vitals(
         &self,
-        owner: OwnerId,
+        audience: Audience,
         device: DeviceId,
         span: RangeInclusive<UnixMillis>,
         len_max: usize,
     ) -> Later<'_, Result<Vec<Record>, HistoryUnavailable>> {
-        Box::pin(self.read_history(move |store| store.vitals(owner, device, span, len_max)))
+        Box::pin(self.read_history(move |store| store.vitals(audience, device, span, len_max)))
     }
 
-    fn last_vitals(&self, owner: OwnerId, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
-        Box::pin(self.read_history(move |store| store.last_vitals(owner, device)))
+    fn last_vitals(&self, audience: Audience, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
+        Box::pin(self.read_history(move |store| store.last_vitals(audience, device)))
     }
 
-    fn last_resets(&self, owner: OwnerId, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>> {
+    fn last_resets(&self, audience: Audience, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>> {
         Box::pin(async move {
             let count = devices.len();
-            let read = move |store: &Store| devices.iter().map(|device| store.last_reset(owner, *device)).collect();
+            let read = move |store: &Store| devices.iter().map(|device| store.last_reset(audience, *device)).collect();
             self.read_history(read).await.unwrap_or_else(|_| vec![None; count])
         })
     }

@@ -106,7 +106,7 @@ pub use compaction::{CompactionOptions, Covered, compact, remove_segments};
 pub use copy::{FilesUpTo, LatestMark, Mark, files_up_to};
 pub use error::{CommitError, CompactionError, EventsError, OpenError};
 pub use events::{EventReader, Events, Read};
-pub use index::{OwnerIndex, OwnerReader};
+pub use index::{AudienceIndex, AudienceReader};
 pub use log::{Committed, Journal, Options};
 pub use ordered::{Ordered, Settled};
 pub use recovery::{Recovered, RecoveryReport, TornTail};

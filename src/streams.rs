@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use firmware_protocol::id::{DeviceId, OwnerId};
-use router::event::{CommittedEvents, Event, Position, Source};
+use firmware_protocol::id::DeviceId;
+use router::event::{Audience, CommittedEvents, Event, Position, Source};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -30,8 +30,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// Which events a stream carries.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StreamFilter {
-    /// Events of this account,
-    pub owner: OwnerId,
+    /// Events that this account or product hears of,
+    pub audience: Audience,
     /// of this device if one is named,
     pub device: Option<DeviceId>,
     /// whose name starts so,
@@ -55,16 +55,17 @@ pub struct Streams {
     metrics: Arc<StreamMetrics>,
 }
 
-/// The streams that are up to date, by owner.
+/// The streams that are up to date, each with its audience.
 #[derive(Debug)]
 struct Hub {
-    open: HashMap<OwnerId, Vec<Open>>,
+    open: HashMap<Audience, Vec<Open>>,
     /// Everything up to here was offered to them.
     passed: Position,
     is_over: bool,
 }
 
 impl StreamFilter {
+    /// Of the events that its audience hears of.
     fn wants(&self, event: &Event) -> bool {
         let device = self.device.is_none_or(|device| event.source == Source::Device(device));
         device && event.name.starts_with(&self.prefix)
@@ -121,10 +122,10 @@ impl Streams {
         self.with(|hub| {
             let (sender, queue) = event_queue(hub.passed.next());
             if !hub.is_over {
-                let of_owner = hub.open.entry(filter.owner).or_default();
+                let open = hub.open.entry(filter.audience).or_default();
                 // Readers that come and go while nothing is published.
-                of_owner.retain(|open| !open.sender.is_abandoned());
-                of_owner.push(Open { filter: Arc::clone(filter), sender });
+                open.retain(|open| !open.sender.is_abandoned());
+                open.push(Open { filter: Arc::clone(filter), sender });
             }
             queue
         })
@@ -138,13 +139,18 @@ impl Streams {
             let passed = hub.passed;
             for (position, event) in batch.iter().filter(|(position, _)| *position > passed) {
                 hub.passed = *position;
-                let Some(of_owner) = hub.open.get_mut(&event.owner) else { continue };
-                of_owner.retain(|open| !open.filter.wants(event) || self.offer(&open.sender, *position, event));
-                if of_owner.is_empty() {
-                    hub.open.remove(&event.owner);
-                }
+                event.whose().audiences().for_each(|audience| self.offer_to(hub, audience, *position, event));
             }
         });
+    }
+
+    /// Offers an event to the streams of one of those who hear of it.
+    fn offer_to(&self, hub: &mut Hub, audience: Audience, position: Position, event: &Arc<Event>) {
+        let Some(open) = hub.open.get_mut(&audience) else { return };
+        open.retain(|open| !open.filter.wants(event) || self.offer(&open.sender, position, event));
+        if open.is_empty() {
+            hub.open.remove(&audience);
+        }
     }
 
     /// Nothing comes, and yet there may be events that were not passed on.
@@ -178,7 +184,7 @@ impl Hub {
     /// Every stream reads the journal from where it is.
     fn leave_all_behind(&mut self) {
         let now = Instant::now();
-        for open in self.open.drain().flat_map(|(_, of_owner)| of_owner) {
+        for open in self.open.drain().flat_map(|(_, open)| open) {
             open.sender.leave_behind(now);
         }
     }

@@ -1,4 +1,4 @@
-//! An event: something a device, an API caller or the cloud itself published.
+//! An event: something a device, an API caller or the cloud itself published, and who hears of it.
 
 use std::fmt;
 
@@ -37,6 +37,46 @@ pub enum Source {
     Cloud,
 }
 
+/// Whose an event is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Whose {
+    /// The account it belongs to.
+    pub owner: OwnerId,
+    /// The product, if the device that published it was in one, or a caller published it to one.
+    pub product: Option<ProductId>,
+}
+
+/// Who hears of events.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Audience {
+    /// An account: of what is its own.
+    Owner(OwnerId),
+    /// Those who look after a product: of what its devices publish, whosever they are, and of what callers publish to it.
+    Product(ProductId),
+}
+
+impl Whose {
+    /// All who hear of it.
+    pub fn audiences(self) -> impl Iterator<Item = Audience> {
+        [Audience::Owner(self.owner)].into_iter().chain(self.product.map(Audience::Product))
+    }
+}
+
+impl Audience {
+    /// Whether it hears of an event.
+    pub fn hears(self, event: &Event) -> bool {
+        self.hears_of(event.whose())
+    }
+
+    /// Whether it hears of events that are theirs.
+    pub fn hears_of(self, whose: Whose) -> bool {
+        match self {
+            Self::Owner(owner) => whose.owner == owner,
+            Self::Product(product) => whose.product == Some(product),
+        }
+    }
+}
+
 /// An accepted event. Shared behind an `Arc` from acceptance to the last sink.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Event {
@@ -44,7 +84,7 @@ pub struct Event {
     pub id: EventId,
     /// Whose event it is: subscribers of this account may see it.
     pub owner: OwnerId,
-    /// The product of the publishing device.
+    /// The product it belongs to: that of the publishing device, or the one a caller published it to.
     pub product: Option<ProductId>,
     /// Who published it.
     pub source: Source,
@@ -58,6 +98,13 @@ pub struct Event {
     pub ttl_s: u32,
     /// When it was accepted.
     pub published_at: UnixMillis,
+}
+
+impl Event {
+    /// Whose it is.
+    pub fn whose(&self) -> Whose {
+        Whose { owner: self.owner, product: self.product }
+    }
 }
 
 impl EventId {
@@ -110,3 +157,31 @@ impl NewEvent {
 
 /// A batch of committed events, in the order of their positions.
 pub type CommittedEvents = std::sync::Arc<[(Position, std::sync::Arc<Event>)]>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_heard_of_by_its_account_and_by_its_product() {
+        let heard = |product: Option<u32>| {
+            let new = NewEvent {
+                owner: OwnerId(1),
+                product: product.map(ProductId),
+                source: Source::Api,
+                name: "a".into(),
+                content_format: 0,
+                data: None,
+                ttl_s: 60,
+            };
+            let event = new.accept(UnixMillis(0), [0; 10]);
+            let (owner, product) = (|n| Audience::Owner(OwnerId(n)), |n| Audience::Product(ProductId(n)));
+            [owner(1), owner(7), product(7), product(1)].map(|audience| {
+                assert_eq!(audience.hears(&event), event.whose().audiences().any(|hears| hears == audience));
+                audience.hears(&event)
+            })
+        };
+        assert_eq!(heard(Some(7)), [true, false, true, false], "the numbers of accounts and products have nothing to do with each other");
+        assert_eq!(heard(None), [true, false, false, false]);
+    }
+}

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::Context;
 use super::device_object::DeviceObject;
 use super::error::ApiError;
-use super::gateway::{Presence, Record};
+use super::gateway::{Audience, Presence, Record};
 use super::json::{ok, ok_written};
 use super::path::OfDevice;
 use super::request::Call;
@@ -27,7 +27,7 @@ pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<R
     let owner = call.account()?;
     let ids = context.registry().devices().owned_by(owner);
     let presences = context.gateway().presences(ids.clone()).await;
-    let resets = context.gateway().last_resets(owner, ids.clone()).await;
+    let resets = context.gateway().last_resets(Audience::Owner(owner), ids.clone()).await;
     let mut known: Vec<Known> = ids.into_iter().zip(presences).zip(resets).map(|((id, presence), reset)| (id, presence, reset)).collect();
     known.sort_by_key(|(id, presence, _)| (Reverse(presence.last_handshake_at), *id));
     if known.len() <= LIST_CHUNK {
@@ -68,7 +68,7 @@ pub(super) async fn show(
 ) -> Result<Response, ApiError> {
     let device = context.device(&call, &device)?;
     let presence = context.presence(device.id()).await;
-    let reset = context.gateway().last_resets(call.caller.user, vec![device.id()]).await.pop().flatten();
+    let reset = context.gateway().last_resets(call.place.audience(), vec![device.id()]).await.pop().flatten();
     Ok(ok(&DeviceObject::new(&device, &presence, reset.as_ref(), call.place.product().ok().map(AsRef::as_ref))))
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn last(
     call: Call,
 ) -> Result<Response, ApiError> {
     let device = context.device(&call, &device)?;
-    let record = context.gateway().last_vitals(call.caller.user, device.id()).await?;
+    let record = context.gateway().last_vitals(call.place.audience(), device.id()).await?;
     let record = record.ok_or_else(|| ApiError::api(StatusCode::NOT_FOUND, "The device has not reported any vitals"))?;
     Ok(ok(&json!({ "diagnostics": shown(&device, &record) })))
 }
@@ -56,7 +56,7 @@ pub(super) async fn history(
 ) -> Result<Response, ApiError> {
     let device = context.device(&call, &device)?;
     let span = date(&call.query, "start_date")?.unwrap_or(UnixMillis(0))..=date(&call.query, "end_date")?.unwrap_or(UnixMillis(u64::MAX));
-    let records = context.gateway().vitals(call.caller.user, device.id(), span, RECORDS_MAX).await?;
+    let records = context.gateway().vitals(call.place.audience(), device.id(), span, RECORDS_MAX).await?;
     if wants_csv(&call.headers) {
         return Ok(csv(table(&device, &records)));
     }

@@ -83,7 +83,7 @@ fn open(context: Context, call: Call, device: Option<DeviceId>, prefix: String) 
         return Err(ApiError::bad_request("An event prefix has at most 64 bytes"));
     }
     let place = Place::take(&context)?;
-    let filter = StreamFilter { owner: call.caller.user, device, prefix, after: last_event_id(&call.headers) };
+    let filter = StreamFilter { audience: call.place.audience(), device, prefix, after: last_event_id(&call.headers) };
     let events = context.gateway().stream(filter);
     let reader = Reader { events, caller: call.caller, context, waiting: Some(sse::OPENING), _place: place };
     Ok(respond(Body::from_stream(reader.into_stream())))

@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
-pub use router::event::NewEvent;
 use router::event::Position;
+pub use router::event::{Audience, NewEvent, Whose};
 use thiserror::Error;
 
 pub use firmware_protocol::session::variable::{Value, VariableType};
@@ -48,20 +48,21 @@ pub trait Gateway: Send + Sync + 'static {
     /// Asks a device for its vitals. The answer means that it is being asked; what it says comes as an event.
     fn ask_vitals(&self, device: DeviceId, deadline: Instant) -> Later<'_, Result<(), CallError>>;
 
-    /// The vitals of a device in a span of time while it was `owner`'s, the newest first and at most `len_max`.
+    /// The vitals of a device in a span of time in which `audience` heard of it, the newest first and at most `len_max`.
     fn vitals(
         &self,
-        owner: OwnerId,
+        audience: Audience,
         device: DeviceId,
         span: RangeInclusive<UnixMillis>,
         len_max: usize,
     ) -> Later<'_, Result<Vec<Record>, HistoryUnavailable>>;
 
-    /// The last vitals of a device, if it was `owner`'s then.
-    fn last_vitals(&self, owner: OwnerId, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>>;
+    /// The last vitals of a device, if `audience` heard of it then.
+    fn last_vitals(&self, audience: Audience, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>>;
 
-    /// Why devices started last, in the order they were asked for; only those that were `owner`'s then. What cannot be read now is left out.
-    fn last_resets(&self, owner: OwnerId, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>>;
+    /// Why devices started last, in the order they were asked for; only of those that `audience` heard of then. What cannot be
+    /// read now is left out.
+    fn last_resets(&self, audience: Audience, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>>;
 
     /// Opens a stream of accepted events.
     fn stream(&self, filter: StreamFilter) -> EventStream;

@@ -4,12 +4,12 @@ use std::future::ready;
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
-use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use router::event::Position;
 
 use super::gateway::{
-    CallError, EventStream, Gateway, HistoryUnavailable, Later, NewEvent, Presence, PublishError, Record, StreamFilter, Value,
+    Audience, CallError, EventStream, Gateway, HistoryUnavailable, Later, NewEvent, Presence, PublishError, Record, StreamFilter, Value,
 };
 use crate::streams::event_stream;
 
@@ -48,7 +48,7 @@ impl Gateway for Offline {
 
     fn vitals(
         &self,
-        _: OwnerId,
+        _: Audience,
         _: DeviceId,
         _: RangeInclusive<UnixMillis>,
         _: usize,
@@ -56,11 +56,11 @@ impl Gateway for Offline {
         Box::pin(ready(Err(HistoryUnavailable)))
     }
 
-    fn last_vitals(&self, _: OwnerId, _: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
+    fn last_vitals(&self, _: Audience, _: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
         Box::pin(ready(Err(HistoryUnavailable)))
     }
 
-    fn last_resets(&self, _: OwnerId, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>> {
+    fn last_resets(&self, _: Audience, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>> {
         Box::pin(ready(vec![None; devices.len()]))
     }
 

@@ -7,6 +7,7 @@ use firmware_protocol::id::OwnerId;
 
 use super::access::Need;
 use super::error::ApiError;
+use super::gateway::Audience;
 use super::request::Caller;
 use crate::store::{Product, ProductBook, ProductKey, Realm, Role};
 
@@ -46,6 +47,14 @@ impl Place {
         match self {
             Self::Own(user) => Realm::User(*user),
             Self::Product(product) => Realm::Product(product.id),
+        }
+    }
+
+    /// Who hears what happens there.
+    pub(super) fn audience(&self) -> Audience {
+        match self {
+            Self::Own(user) => Audience::Owner(*user),
+            Self::Product(product) => Audience::Product(product.id),
         }
     }
 

@@ -108,7 +108,7 @@ impl Line {
             if !self.has_room() {
                 return Ok(false);
             }
-            match own.read(|owner| subscribed.wanting(owner).contains(self.shard))? {
+            match own.read(|whose| subscribed.wanting(whose.owner).contains(self.shard))? {
                 TailRead::Event(_, event) if !subscribed.wanting_named(event.owner, &event.name).contains(self.shard) => {}
                 TailRead::Event(position, event) => {
                     if !self.take(position, &event, now) {

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
-use router::event::{Event, Position};
+use router::event::{Audience, Event, Position, Source, Whose};
 use thiserror::Error;
 
 use super::{LAST_RESET, keys};
@@ -21,7 +21,9 @@ use crate::journal::EventsError;
 /// The file that says that a database is not to be trusted.
 const CONDEMNED: &str = "condemned";
 /// Version of the keys and values.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The version before: what it wrote is written in the same way now.
+const FORMAT_WITHOUT_PRODUCTS: u64 = 1;
 /// Memory for what was read last.
 const CACHE_BYTES: u64 = 8 << 20;
 /// Memory for what was written last, for each keyspace.
@@ -67,7 +69,7 @@ pub struct Limits {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
     /// Whose the device was then.
-    pub owner: OwnerId,
+    pub whose: Whose,
     /// When it was accepted.
     pub at: UnixMillis,
     /// What it said: vitals as JSON, or the reason of a start.
@@ -129,7 +131,7 @@ impl Store {
             database: database.clone(),
         };
         match store.number("format")? {
-            None => store.state.insert("format", FORMAT.to_be_bytes())?,
+            None | Some(FORMAT_WITHOUT_PRODUCTS) => store.state.insert("format", FORMAT.to_be_bytes())?,
             Some(FORMAT) => {}
             Some(other) => return Err(HistoryError::Format(other)),
         }
@@ -156,8 +158,8 @@ impl Store {
     pub(super) fn add(&self, events: &[(Position, Arc<Event>)], cursor: Option<Position>) -> Result<(), HistoryError> {
         let mut change = Change { batch: self.database.batch(), bytes: self.bytes() };
         for (position, event) in events {
-            let router::event::Source::Device(device) = event.source else { continue };
-            let record = Record { owner: event.owner, at: event.published_at, payload: event.data.clone().unwrap_or_default() };
+            let Source::Device(device) = event.source else { continue };
+            let record = Record { whose: event.whose(), at: event.published_at, payload: event.data.clone().unwrap_or_default() };
             if event.name == LAST_RESET {
                 self.put_newest(&mut change, &self.resets, device, *position, &record)?;
             } else {
@@ -179,7 +181,7 @@ impl Store {
         let len = u32::try_from(record.payload.len()).unwrap_or(u32::MAX);
         change.bytes += u64::from(len);
         change.batch.insert(&self.by_time, keys::by_time(device, record.at, position), len.to_be_bytes());
-        change.batch.insert(&self.records, key, keys::value(record.owner, &record.payload));
+        change.batch.insert(&self.records, key, keys::value(record));
         Ok(())
     }
 
@@ -238,13 +240,13 @@ impl Store {
         Ok(self.database.persist(PersistMode::SyncAll)?)
     }
 
-    /// The vitals of a device in a span of time while it was `owner`'s, the newest first and at most `len_max`.
+    /// The vitals of a device in a span of time in which `audience` heard of it, the newest first and at most `len_max`.
     ///
     /// # Errors
     /// The database cannot be read.
     pub fn vitals(
         &self,
-        owner: OwnerId,
+        audience: Audience,
         device: DeviceId,
         span: RangeInclusive<UnixMillis>,
         len_max: usize,
@@ -256,7 +258,7 @@ impl Store {
         let mut found = Vec::new();
         for entry in self.records.range(bounds).rev() {
             let (key, value) = entry.into_inner()?;
-            found.extend(keys::read_record(&key, &value).filter(|record| record.owner == owner));
+            found.extend(keys::read_record(&key, &value).filter(|record| audience.hears_of(record.whose)));
             if found.len() == len_max {
                 break;
             }
@@ -264,25 +266,25 @@ impl Store {
         Ok(found)
     }
 
-    /// The last vitals of a device, if it was `owner`'s then.
+    /// The last vitals of a device, if `audience` heard of it then.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn last_vitals(&self, owner: OwnerId, device: DeviceId) -> Result<Option<Record>, HistoryError> {
-        Self::newest(&self.latest, owner, device)
+    pub fn last_vitals(&self, audience: Audience, device: DeviceId) -> Result<Option<Record>, HistoryError> {
+        Self::newest(&self.latest, audience, device)
     }
 
-    /// Why a device started last, if it was `owner`'s then.
+    /// Why a device started last, if `audience` heard of it then.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn last_reset(&self, owner: OwnerId, device: DeviceId) -> Result<Option<Record>, HistoryError> {
-        Self::newest(&self.resets, owner, device)
+    pub fn last_reset(&self, audience: Audience, device: DeviceId) -> Result<Option<Record>, HistoryError> {
+        Self::newest(&self.resets, audience, device)
     }
 
-    fn newest(of: &Keyspace, owner: OwnerId, device: DeviceId) -> Result<Option<Record>, HistoryError> {
+    fn newest(of: &Keyspace, audience: Audience, device: DeviceId) -> Result<Option<Record>, HistoryError> {
         let placed = of.get(device.0)?.and_then(|value| keys::read_placed(&value));
-        Ok(placed.map(|(_, record)| record).filter(|record| record.owner == owner))
+        Ok(placed.map(|(_, record)| record).filter(|record| audience.hears_of(record.whose)))
     }
 
     fn number(&self, name: &str) -> Result<Option<u64>, HistoryError> {

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use firmware_protocol::id::OwnerId;
-use router::event::{Event, Position};
+use router::event::{Event, Position, Whose};
 
 use super::error::{EventsError, OpenError};
 use super::segment::{SegmentId, SegmentReader, Step};
@@ -154,13 +153,13 @@ impl EventReader {
         }
     }
 
-    /// What comes next for somebody who wants events of some accounts. The others are passed over and not read, which is much cheaper. Always
+    /// What comes next for somebody who wants some events, by whose they are. The others are passed over and not read, which is much cheaper. Always
     /// ask with the same `wants`: it sees events some time before they are returned.
     ///
     /// # Errors
     ///
     /// As for [`EventReader::next_event`].
-    pub fn read(&mut self, wants: impl FnMut(OwnerId) -> bool) -> Result<Read, EventsError> {
+    pub fn read(&mut self, wants: impl FnMut(Whose) -> bool) -> Result<Read, EventsError> {
         if let Some((position, event)) = self.ready.pop_front() {
             return Ok(Read::Event(position, event));
         }
@@ -187,7 +186,7 @@ impl EventReader {
     }
 
     /// Reads one frame, or goes on to the next segment. Returns the size of the frame. One that cannot be read is passed over at the next call.
-    fn read_frame(&mut self, wants: impl FnMut(OwnerId) -> bool) -> Result<u64, EventsError> {
+    fn read_frame(&mut self, wants: impl FnMut(Whose) -> bool) -> Result<u64, EventsError> {
         let (wanted, ready) = (self.next, &mut self.ready);
         match self.segment.next_frame()? {
             Step::Frame(frame) => {

@@ -1,34 +1,33 @@
-//! Which parts of the journal hold events of an account, so that whoever wants those reads little else.
+//! Which parts of the journal hold events of an account or a product, so that whoever wants those reads little else.
 //!
-//! For every 128 KiB of a segment there is a small set of the accounts with events in it, and where it begins. All of it is in memory and made
+//! For every 128 KiB of a segment there is a small set of the accounts and products with events in it, and where it begins. All of it is in memory and made
 //! from the journal: the segment that is being written is followed, older ones are taken in from the newest to the oldest, whenever there is
 //! time. What has not been taken in is read as a whole. It takes about 1.2 MB for each GiB of journal.
 
 use std::collections::BTreeMap;
 
-use firmware_protocol::id::OwnerId;
-use router::event::Position;
+use router::event::{Audience, Position, Whose};
 
 use super::error::{EventsError, OpenError};
 use super::events::{Events, Place};
 use super::frame::FrameHeader;
 use super::segment::{SegmentId, SegmentReader, Step};
 
-mod owners;
+mod audiences;
 mod reader;
 
-pub use self::reader::OwnerReader;
+pub use self::reader::AudienceReader;
 
-use self::owners::Owners;
+use self::audiences::Audiences;
 
 /// Bytes of a segment that one set stands for.
 const BLOCK_BYTES: u64 = 128 << 10;
 /// Most sets in memory, about 40 MB: enough for 32 GiB of journal. What is older has none.
 const BLOCKS_MAX: usize = 262_144;
 
-/// Which parts of the journal hold events of an account.
+/// Which parts of the journal hold events of an account or a product.
 #[derive(Debug)]
-pub struct OwnerIndex {
+pub struct AudienceIndex {
     events: Events,
     /// By number.
     segments: BTreeMap<u64, Indexed>,
@@ -56,7 +55,7 @@ struct Block {
     first: Position,
     offset: u64,
     chain: u32,
-    owners: Owners,
+    audiences: Audiences,
 }
 
 /// A segment that is being gone through.
@@ -68,7 +67,7 @@ struct Walk {
     seen: Position,
 }
 
-/// Where to look next for events of an account.
+/// Where to look next for events of an audience.
 struct Stretch {
     /// There is none before this position.
     from: Position,
@@ -78,7 +77,7 @@ struct Stretch {
     before: Position,
 }
 
-impl OwnerIndex {
+impl AudienceIndex {
     /// An empty index of `events`.
     pub fn new(events: Events) -> Self {
         Self { events, segments: BTreeMap::new(), blocks: 0, blocks_max: BLOCKS_MAX, tail: None, older: None, reached_back: false }
@@ -200,8 +199,8 @@ impl OwnerIndex {
         }
     }
 
-    /// Where to look for events of `owner` from a position on.
-    fn find(&self, owner: OwnerId, mut from: Position) -> Stretch {
+    /// Where to look for events of `audience` from a position on.
+    fn find(&self, audience: Audience, mut from: Position) -> Stretch {
         loop {
             let Some(home) = self.events.segments().home(from) else {
                 return Stretch { from, place: None, before: Position(u64::MAX) };
@@ -210,7 +209,7 @@ impl OwnerIndex {
             let Some(indexed) = self.segments.get(&home.id.number) else {
                 return Stretch { from, place: None, before: until };
             };
-            if let Some((block, before)) = indexed.find(owner, from) {
+            if let Some((block, before)) = indexed.find(audience, from) {
                 let place = Place { segment: home.id, offset: block.offset, chain: block.chain };
                 return Stretch { from: from.max(block.first), place: Some(place), before };
             }
@@ -223,16 +222,16 @@ impl OwnerIndex {
 }
 
 impl Indexed {
-    fn find(&self, owner: OwnerId, from: Position) -> Option<(&Block, Position)> {
+    fn find(&self, audience: Audience, from: Position) -> Option<(&Block, Position)> {
         let start = self.blocks.partition_point(|block| block.first <= from).saturating_sub(1);
         let ends = self.blocks.iter().skip(start + 1).map(|block| block.first).chain([self.next]);
-        self.blocks[start..].iter().zip(ends).find(|(block, before)| *before > from && block.owners.may_contain(owner))
+        self.blocks[start..].iter().zip(ends).find(|(block, before)| *before > from && block.audiences.may_contain(audience))
     }
 
-    fn add(&mut self, place: Place, frame: &FrameHeader, owners: &Owners) {
+    fn add(&mut self, place: Place, frame: &FrameHeader, audiences: &Audiences) {
         match self.blocks.last_mut() {
-            Some(block) if place.offset < block.offset + BLOCK_BYTES => block.owners.merge(owners),
-            _ => self.blocks.push(Block { first: frame.first, offset: place.offset, chain: place.chain, owners: *owners }),
+            Some(block) if place.offset < block.offset + BLOCK_BYTES => block.audiences.merge(audiences),
+            _ => self.blocks.push(Block { first: frame.first, offset: place.offset, chain: place.chain, audiences: *audiences }),
         }
         self.next = frame.next();
         self.end = Place { offset: place.offset + frame.frame_len(), chain: frame.checksum, ..place };
@@ -259,13 +258,13 @@ impl Walk {
     fn step(&mut self, indexed: &mut Indexed) -> Result<Option<u64>, OpenError> {
         let place = self.place();
         let Step::Frame(frame) = self.reader.next_frame()? else { return Ok(None) };
-        let mut owners = Owners::default();
-        let note = |owner| {
-            owners.insert(owner);
+        let mut audiences = Audiences::default();
+        let note = |whose: Whose| {
+            whose.audiences().for_each(|audience| audiences.insert(audience));
             false
         };
         frame.for_each_wanted(note, |_, _| ())?;
-        indexed.add(place, &frame.header, &owners);
+        indexed.add(place, &frame.header, &audiences);
         Ok(Some(frame.header.frame_len()))
     }
 }

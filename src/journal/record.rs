@@ -22,7 +22,7 @@ use std::sync::Arc;
 use firmware_protocol::id::{DeviceId, OwnerId};
 use firmware_protocol::session::stored::{Floor, StoredSession};
 use firmware_protocol::time::UnixMillis;
-use router::event::{Event, EventId, Source};
+use router::event::{Event, EventId, Source, Whose};
 use router::journal::{DescribeKind, HandlerKind, Record, RetireReason, Subscription};
 
 use super::wire::{self, Malformed, Take, TooLong};
@@ -97,7 +97,7 @@ pub(super) fn take_record(from: &mut Take<'_>) -> Result<Record, RecordError> {
     Ok(record)
 }
 
-/// What a record is to somebody who wants the events of some accounts.
+/// What a record is to somebody who wants some events, by whose they are.
 pub(super) enum Sifted {
     /// An event that is wanted.
     Event(Arc<Event>),
@@ -109,7 +109,7 @@ pub(super) enum Sifted {
 
 /// Takes the record at the front of `from`, of a payload whose checksum was right, and reads no more of it than is needed to see that it is
 /// not wanted.
-pub(super) fn sift_record(from: &mut Take<'_>, wants: impl FnOnce(OwnerId) -> bool) -> Result<Sifted, RecordError> {
+pub(super) fn sift_record(from: &mut Take<'_>, wants: impl FnOnce(Whose) -> bool) -> Result<Sifted, RecordError> {
     let mut whole = Take(from.0);
     let [kind, version, len @ ..] = from.array::<6>()?;
     from.u32()?;
@@ -123,7 +123,7 @@ pub(super) fn sift_record(from: &mut Take<'_>, wants: impl FnOnce(OwnerId) -> bo
     }
     take_optional_floor(&mut body)?;
     body.array::<16>()?;
-    if !wants(OwnerId(body.u64()?)) {
+    if !wants(Whose { owner: OwnerId(body.u64()?), product: body.product()? }) {
         return Ok(Sifted::Unwanted);
     }
     let Record::Event { event, .. } = take_record(&mut whole)? else { return Ok(Sifted::Other) };

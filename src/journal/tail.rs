@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use firmware_protocol::id::OwnerId;
-use router::event::{Event, Position};
+use router::event::{Event, Position, Whose};
 
 use super::error::{EventsError, OpenError};
 use super::events::{EventReader, Events, Read};
@@ -47,11 +46,11 @@ impl Tail {
         Self { events, reader: None, next: position.next() }
     }
 
-    /// What comes next, of the events of the accounts that are wanted. One call looks at no more than one frame. Always ask with the same `wants`.
+    /// What comes next, of the events that are wanted, by whose they are. One call looks at no more than one frame. Always ask with the same `wants`.
     ///
     /// # Errors
     /// A file cannot be read, or the position is ahead of the journal. Asked again, it tries again; a frame that is damaged is then [`TailRead::Missing`].
-    pub fn read(&mut self, wants: impl FnMut(OwnerId) -> bool) -> Result<TailRead, EventsError> {
+    pub fn read(&mut self, wants: impl FnMut(Whose) -> bool) -> Result<TailRead, EventsError> {
         let read = match self.try_read(wants) {
             Err(EventsError::Dropped { oldest, .. }) if oldest > self.next => {
                 self.reader = None;
@@ -84,7 +83,7 @@ impl Tail {
         Position(self.next.0.saturating_sub(1))
     }
 
-    fn try_read(&mut self, wants: impl FnMut(OwnerId) -> bool) -> Result<Read, EventsError> {
+    fn try_read(&mut self, wants: impl FnMut(Whose) -> bool) -> Result<Read, EventsError> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
             reader => reader.insert(self.events.read_from(self.next)?),

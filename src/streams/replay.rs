@@ -1,6 +1,6 @@
 //! The thread from which streams catch up: it reads the journal for readers that come back or have fallen behind, a little for each in turn.
 //!
-//! It is one thread at a lower priority, whatever the number of readers, so that nobody else waits for them. It owns the index by owner.
+//! It is one thread at a lower priority, whatever the number of readers, so that nobody else waits for them. It owns the index of who hears of what.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::StreamFilter;
 use super::queue::{Placed, weight};
-use crate::journal::{Events, EventsError, OwnerIndex, OwnerReader, Read};
+use crate::journal::{AudienceIndex, AudienceReader, Events, EventsError, Read};
 use crate::metrics::StreamMetrics;
 
 /// Bytes of events read for one reader in one turn, all they take in memory. The last event may go beyond.
@@ -60,7 +60,7 @@ impl Replay {
     /// A way to ask, and who answers.
     pub fn new(events: Events, metrics: Arc<StreamMetrics>) -> (Self, Replayer) {
         let (requests, receiver) = channel();
-        (Self { requests }, Replayer { index: OwnerIndex::new(events), is_outdated: false, requests: receiver, metrics })
+        (Self { requests }, Replayer { index: AudienceIndex::new(events), is_outdated: false, requests: receiver, metrics })
     }
 
     /// Asks. If it cannot be answered, the reply is dropped.
@@ -73,7 +73,7 @@ impl Replay {
 /// Who answers.
 #[derive(Debug)]
 pub struct Replayer {
-    index: OwnerIndex,
+    index: AudienceIndex,
     /// The index could not be brought up to date, and is left as it is.
     is_outdated: bool,
     requests: Receiver<Request>,
@@ -136,7 +136,7 @@ impl Replayer {
 
     fn read(&self, filter: &StreamFilter, from: Position, before: Position) -> Result<Turn, EventsError> {
         let mut turn = Turn { events: Vec::new(), oldest: None, next: from, is_last: false };
-        let mut reader = OwnerReader::new(&self.index, filter.owner, from);
+        let mut reader = AudienceReader::new(&self.index, filter.audience, from);
         let (mut bytes, mut scanned) = (0, 0);
         while bytes < TURN_BYTES_MAX && scanned < TURN_SCANNED_MAX && !turn.is_last {
             let position = reader.next_position();

@@ -1,9 +1,10 @@
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use firmware_protocol::id::{OwnerId, ProductId};
 use firmware_protocol::time::UnixMillis;
 use proptest::prelude::*;
-use router::event::NewEvent;
+use router::event::{NewEvent, Source};
 use router::journal::Record;
 use tokio::time::Instant;
 
@@ -33,10 +34,14 @@ impl World {
     }
 
     fn commit(&mut self, owner: u64, names: &[&str]) -> CommittedEvents {
+        self.commit_to(owner, None, names)
+    }
+
+    fn commit_to(&mut self, owner: u64, product: Option<u32>, names: &[&str]) -> CommittedEvents {
         let event = |name: &&str| {
             let new = NewEvent {
                 owner: OwnerId(owner),
-                product: None,
+                product: product.map(ProductId),
                 source: Source::Device(DeviceId([3; 12])),
                 name: (*name).into(),
                 content_format: 0,
@@ -52,7 +57,11 @@ impl World {
     }
 
     fn publish(&mut self, owner: u64, names: &[&str]) {
-        let batch = self.commit(owner, names);
+        self.publish_to(owner, None, names);
+    }
+
+    fn publish_to(&mut self, owner: u64, product: Option<u32>, names: &[&str]) {
+        let batch = self.commit_to(owner, product, names);
         self.streams.pass_on(&batch);
     }
 
@@ -64,13 +73,17 @@ impl World {
     }
 
     fn all(&self, owner: u64, after: Option<u64>) -> EventStream {
+        self.all_of(Audience::Owner(OwnerId(owner)), after)
+    }
+
+    fn all_of(&self, audience: Audience, after: Option<u64>) -> EventStream {
         let after = after.map(Position);
-        self.streams.open(StreamFilter { owner: OwnerId(owner), device: None, prefix: String::new(), after })
+        self.streams.open(StreamFilter { audience, device: None, prefix: String::new(), after })
     }
 }
 
 fn filter(prefix: &str, device: Option<u8>) -> StreamFilter {
-    StreamFilter { owner: OwnerId(1), device: device.map(|n| DeviceId([n; 12])), prefix: prefix.into(), after: None }
+    StreamFilter { audience: Audience::Owner(OwnerId(1)), device: device.map(|n| DeviceId([n; 12])), prefix: prefix.into(), after: None }
 }
 
 async fn position(stream: &mut EventStream) -> u64 {
@@ -102,6 +115,29 @@ async fn streams_get_what_they_want_and_end_with_the_writer() {
     assert_eq!(position(&mut some).await, 2);
     assert!(all.next().await.is_none() && some.next().await.is_none() && other.next().await.is_none());
     assert!(world.all(1, None).next().await.is_none(), "there is nothing more to come");
+}
+
+#[tokio::test]
+async fn an_event_of_a_product_goes_to_its_account_and_to_its_product() {
+    let mut world = World::new();
+    let product = |number| Audience::Product(ProductId(number));
+    let open = |world: &World, after| {
+        [Audience::Owner(OwnerId(1)), Audience::Owner(OwnerId(2)), product(1), product(2)].map(|audience| world.all_of(audience, after))
+    };
+    let live = open(&world, None);
+    world.publish_to(1, Some(1), &["a"]);
+    world.publish_to(2, Some(1), &["b"]);
+    world.publish_to(2, Some(2), &["c"]);
+    world.publish_to(1, None, &["d"]);
+    let continued = open(&world, Some(0));
+    // One more for each, so that it shows what they did not get.
+    world.publish_to(1, Some(2), &["e"]);
+    world.publish_to(2, Some(1), &["f"]);
+    for streams in [live, continued] {
+        for (mut stream, expected) in streams.into_iter().zip([&[1, 4, 5][..], &[2, 3, 6], &[1, 2, 6], &[3, 5]]) {
+            assert_eq!(positions(&mut stream, expected.len()).await, expected);
+        }
+    }
 }
 
 #[tokio::test]
@@ -209,7 +245,11 @@ async fn a_reader_that_falls_behind_reads_the_journal_and_the_others_go_on() {
     assert_eq!((world.metrics.cut.get(), world.metrics.gaps.get()), (0, 0));
     drop((slow, quick));
     let _last = world.all(1, None);
-    assert_eq!((world.metrics.open.get(), world.streams.with(|hub| hub.open[&OwnerId(1)].len())), (1, 1), "who left is forgotten");
+    assert_eq!(
+        (world.metrics.open.get(), world.streams.with(|hub| hub.open[&Audience::Owner(OwnerId(1))].len())),
+        (1, 1),
+        "who left is forgotten"
+    );
 }
 
 #[tokio::test]
@@ -265,11 +305,11 @@ async fn a_reader_comes_through_a_large_segment_that_is_not_indexed_yet() {
     assert_eq!(positions(&mut world.all(1, Some(12_000)), 7).await, expected[11..]);
 }
 
-/// What happens to a journal and the readers of one account's events.
+/// What happens to a journal and the readers of the events of one account or product.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Events of an account are committed; `true` if the streams hear of it.
-    Publish(u64, usize, bool),
+    /// Events of an account, and perhaps of a product, are committed; `true` if the streams hear of it.
+    Publish(u64, Option<u32>, usize, bool),
     /// A reader takes up to so many.
     Take(usize, usize),
     /// A reader loses its connection and comes back.
@@ -278,7 +318,8 @@ enum Step {
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (1u64..3, 1usize..30, prop::bool::weighted(0.9)).prop_map(|(owner, count, heard)| Step::Publish(owner, count, heard)),
+        4 => (1u64..3, prop::option::of(1u32..3), 1usize..30, prop::bool::weighted(0.9))
+            .prop_map(|(owner, product, count, heard)| Step::Publish(owner, product, count, heard)),
         4 => (0usize..3, 1usize..60).prop_map(|(reader, count)| Step::Take(reader, count)),
         1 => (0usize..3).prop_map(Step::ComeBack),
     ]
@@ -288,17 +329,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn whatever_happens_a_reader_sees_each_event_of_its_account_once(steps in proptest::collection::vec(any_step(), 1..60)) {
+    fn whatever_happens_a_reader_sees_each_event_that_it_hears_of_once(
+        steps in proptest::collection::vec(any_step(), 1..60),
+        in_product in any::<bool>(),
+    ) {
+        let audience = if in_product { Audience::Product(ProductId(1)) } else { Audience::Owner(OwnerId(1)) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut world = World::new();
             let (mut expected, mut taken) = (Vec::new(), [0; 3]);
-            let mut readers: Vec<EventStream> = (0..3).map(|_| world.all(1, None)).collect();
-            for step in steps.into_iter().chain([Step::Publish(1, 1, true), Step::Take(0, 9999), Step::Take(1, 9999), Step::Take(2, 9999)]) {
+            let mut readers: Vec<EventStream> = (0..3).map(|_| world.all_of(audience, None)).collect();
+            let takes = (0..3).map(|reader| Step::Take(reader, 9999));
+            for step in steps.into_iter().chain([Step::Publish(1, Some(1), 1, true)]).chain(takes) {
                 match step {
-                    Step::Publish(owner, count, heard) => {
-                        let batch = world.commit(owner, &vec!["a"; count]);
-                        expected.extend(batch.iter().filter(|_| owner == 1).map(|(position, _)| position.0));
+                    Step::Publish(owner, product, count, heard) => {
+                        let batch = world.commit_to(owner, product, &vec!["a"; count]);
+                        expected.extend(batch.iter().filter(|(_, event)| audience.hears(event)).map(|(position, _)| position.0));
                         if heard {
                             world.streams.pass_on(&batch);
                         }
@@ -312,7 +358,7 @@ proptest! {
                     }
                     Step::ComeBack(reader) => {
                         let after = taken[reader].checked_sub(1).map_or(0, |last| expected[last]);
-                        readers[reader] = world.all(1, Some(after));
+                        readers[reader] = world.all_of(audience, Some(after));
                     }
                 }
             }

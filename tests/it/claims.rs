@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use firmware_protocol::device::DeviceEvent;
-use holdfast::streams::StreamFilter;
+use router::event::Audience;
 
 use crate::device_driver::{Driver, id};
 use crate::drive::Drive;
@@ -18,8 +18,7 @@ async fn a_device_that_presents_a_claim_code_is_its_accounts_within_the_session(
     registry.set_device_owner(id(1), None).await.unwrap();
     let mut driver = Driver::new(1, running.plane.udp(), running.server_key());
     driver.connect();
-    let filter = StreamFilter { owner: running.owner, device: None, prefix: String::new(), after: None };
-    let mut stream = running.plane.handle().streams.open(filter);
+    let mut stream = running.stream(Audience::Owner(running.owner), "");
 
     let wrong = driver.publish("spark/device/claim/code", &[b'a'; 63]);
     driver.run_until(Duration::from_secs(5), |driver| driver.published(wrong));

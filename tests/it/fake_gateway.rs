@@ -6,11 +6,11 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use holdfast::api::Gateway;
 use holdfast::api::gateway::{
-    CallError, HistoryUnavailable, Later, NewEvent, Presence, PublishError, Record, StreamFilter, Value, VariableType,
+    Audience, CallError, HistoryUnavailable, Later, NewEvent, Presence, PublishError, Record, StreamFilter, Value, VariableType,
 };
 use holdfast::streams::{EventSender, EventStream, event_stream};
 use router::event::{Event, EventId, Position, Source};
@@ -150,7 +150,7 @@ impl FakeGateway {
 
 fn wants(filter: &StreamFilter, event: &Event) -> bool {
     let by_device = filter.device.is_none_or(|device| event.source == Source::Device(device));
-    filter.owner == event.owner && by_device && event.name.starts_with(&filter.prefix)
+    filter.audience.hears(event) && by_device && event.name.starts_with(&filter.prefix)
 }
 
 impl Gateway for FakeGateway {
@@ -201,24 +201,25 @@ impl Gateway for FakeGateway {
 
     fn vitals(
         &self,
-        owner: OwnerId,
+        audience: Audience,
         device: DeviceId,
         span: RangeInclusive<UnixMillis>,
         len_max: usize,
     ) -> Later<'_, Result<Vec<Record>, HistoryUnavailable>> {
         let state = self.state();
-        let found = state.vitals.iter().rev().filter(|(of, record)| *of == device && record.owner == owner && span.contains(&record.at));
+        let found =
+            state.vitals.iter().rev().filter(|(of, record)| *of == device && audience.hears_of(record.whose) && span.contains(&record.at));
         Box::pin(ready(Ok(found.map(|(_, record)| record.clone()).take(len_max).collect())))
     }
 
-    fn last_vitals(&self, owner: OwnerId, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
-        let all = self.vitals(owner, device, UnixMillis(0)..=UnixMillis(u64::MAX), 1);
+    fn last_vitals(&self, audience: Audience, device: DeviceId) -> Later<'_, Result<Option<Record>, HistoryUnavailable>> {
+        let all = self.vitals(audience, device, UnixMillis(0)..=UnixMillis(u64::MAX), 1);
         Box::pin(async move { Ok(all.await?.pop()) })
     }
 
-    fn last_resets(&self, owner: OwnerId, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>> {
+    fn last_resets(&self, audience: Audience, devices: Vec<DeviceId>) -> Later<'_, Vec<Option<Record>>> {
         let state = self.state();
-        let of = |device: &DeviceId| state.resets.get(device).filter(|record| record.owner == owner).cloned();
+        let of = |device: &DeviceId| state.resets.get(device).filter(|record| audience.hears_of(record.whose)).cloned();
         Box::pin(ready(devices.iter().map(of).collect()))
     }
 

@@ -17,6 +17,7 @@ mod fan_out;
 mod identity;
 mod nat;
 mod presence;
+mod product_streams;
 mod prometheus;
 mod publish_limits;
 mod registry_gone;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use firmware_protocol::device::DeviceEvent;
-use holdfast::streams::StreamFilter;
+use router::event::Audience;
 
 use crate::device_driver::Driver;
 use crate::drive::Drive;
@@ -16,8 +16,7 @@ async fn events_beyond_the_limit_are_refused_and_those_of_others_are_not() {
     let (server, server_key) = (running.plane.udp(), running.server_key());
     running.register(1).await;
     running.register(2).await;
-    let filter = StreamFilter { owner: running.owner, device: None, prefix: "temp".into(), after: None };
-    let mut stream = running.plane.handle().streams.open(filter);
+    let mut stream = running.stream(Audience::Owner(running.owner), "temp");
     let (mut loud, mut quiet) = (Driver::new(1, server, server_key), Driver::new(2, server, server_key));
     loud.connect();
     quiet.connect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use firmware_protocol::device::{Age, DeviceEvent};
 use firmware_protocol::entropy::Entropy;
-use firmware_protocol::id::OwnerId;
+use firmware_protocol::id::{OwnerId, ProductId};
 use firmware_protocol::session::subscribe::HandlerKind;
 use holdfast::config::Config;
 use holdfast::entropy::SystemEntropy;
@@ -17,6 +17,7 @@ use holdfast::store::PublicKey;
 use holdfast::store::registry::NewDevice;
 use holdfast::streams::{EventStream, Item, Placed, StreamFilter};
 use router::ask::{Answer, Ask, AskError};
+use router::event::Audience;
 use router::shard::Input;
 use tokio::sync::oneshot;
 
@@ -82,6 +83,13 @@ impl Running {
         self.opened.registry.add_devices(vec![device]).await.unwrap();
     }
 
+    /// Device `n` of a product, whosever it is.
+    pub(crate) async fn register_in_product(&self, n: u8, owner: OwnerId, product: ProductId) {
+        let key = PublicKey::from_spki(key(n).public().spki()).unwrap();
+        let device = NewDevice { id: id(n), key, owner: Some(owner), product: Some(product), platform_id: None, name: None };
+        self.opened.registry.add_devices(vec![device]).await.unwrap();
+    }
+
     pub(crate) fn server_key(&self) -> firmware_protocol::crypto::PublicKey {
         *self.opened.keys.ec().public()
     }
@@ -92,6 +100,11 @@ impl Running {
         let deadline = handle.clock.now().at + Duration::from_secs(10);
         assert!(handle.tell(id(n), Input::Ask { device: id(n), ask, deadline, reply: Reply::Answer(sender, None) }));
         receiver
+    }
+
+    /// The events that begin so of those that `audience` hears of, from now on.
+    pub(crate) fn stream(&self, audience: Audience, prefix: &str) -> EventStream {
+        self.plane.handle().streams.open(StreamFilter { audience, device: None, prefix: prefix.into(), after: None })
     }
 
     /// Like a crash as far as the data is concerned: nothing is told to devices, nothing is tidied up.
@@ -123,8 +136,7 @@ async fn a_device_connects_is_called_publishes_and_outlives_the_server() {
     let (server, server_key) = (running.plane.udp(), running.server_key());
     running.register(1).await;
 
-    let mut stream =
-        running.plane.handle().streams.open(StreamFilter { owner: running.owner, device: None, prefix: "temp".into(), after: None });
+    let mut stream = running.stream(Audience::Owner(running.owner), "temp");
     let mut driver = Driver::new(1, server, server_key);
     driver.connect();
     let publish = driver.publish("temperature", b"21.5");

@@ -10,9 +10,9 @@ use firmware_protocol::id::DeviceId;
 use holdfast::api::gateway::{CallError, Gateway, PublishError};
 use holdfast::gateway::Devices;
 use holdfast::shards::shard_of;
-use holdfast::streams::{EventStream, Item, StreamFilter};
+use holdfast::streams::{EventStream, Item};
 use router::ask::{Answer, Ask};
-use router::event::{NewEvent, Source};
+use router::event::{Audience, NewEvent, Source};
 
 use crate::device_driver::{Driver, id};
 use crate::drive::Drive;
@@ -66,8 +66,7 @@ impl World {
     }
 
     fn stream(&self, prefix: &str) -> EventStream {
-        let filter = StreamFilter { owner: self.running.owner, device: None, prefix: prefix.into(), after: None };
-        self.running.plane.handle().streams.open(filter)
+        self.running.stream(Audience::Owner(self.running.owner), prefix)
     }
 
     fn news(&self, name: &str) -> NewEvent {

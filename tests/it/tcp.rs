@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use firmware_protocol::crypto::{DeviceKeyPair, ServerPublicKey};
 use firmware_protocol::device::DeviceEvent;
-use holdfast::streams::StreamFilter;
 use router::ask::{Answer, Ask, AskError};
+use router::event::Audience;
 
 use crate::device_driver::{Driver, id};
 use crate::drive::Drive;
@@ -33,8 +33,7 @@ async fn a_device_on_tcp_is_used_like_any_other() {
     let pair = DeviceKeyPair::generate().unwrap();
     running.register_key(1, pair.public().spki()).await;
     running.register(2).await;
-    let filter = StreamFilter { owner: running.owner, device: None, prefix: "temp".into(), after: None };
-    let mut stream = running.plane.handle().streams.open(filter);
+    let mut stream = running.stream(Audience::Owner(running.owner), "temp");
 
     let mut driver = TcpDriver::new(1, pair, true, loopback(running.plane.tcp()), server_key(&running));
     driver.connect();

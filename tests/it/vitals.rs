@@ -7,6 +7,7 @@ use firmware_protocol::time::UnixMillis;
 use holdfast::history::Record;
 use holdfast::streams::StreamFilter;
 use router::ask::{Answer, Ask};
+use router::event::Audience;
 use serde_json::Value as Json;
 
 use crate::device_driver::{Driver, id};
@@ -15,11 +16,11 @@ use crate::sessions::{Running, next_event};
 
 /// The records of device 1, once there are `count`.
 fn records(running: &Running, count: usize) -> Vec<Record> {
-    let handle = running.plane.handle();
+    let (handle, mine) = (running.plane.handle(), Audience::Owner(running.owner));
     let mut found = Vec::new();
     for _ in 0..500 {
         let store = handle.history.get();
-        found = store.map_or_else(Vec::new, |store| store.vitals(running.owner, id(1), UnixMillis(0)..=UnixMillis(u64::MAX), 100).unwrap());
+        found = store.map_or_else(Vec::new, |store| store.vitals(mine, id(1), UnixMillis(0)..=UnixMillis(u64::MAX), 100).unwrap());
         if found.len() == count {
             return found;
         }
@@ -34,7 +35,8 @@ async fn vitals_reach_streams_and_history_and_outlive_both() {
     let running = Running::start(directory.path(), "127.0.0.1:0").await;
     let (server, server_key) = (running.plane.udp(), running.server_key());
     running.register(1).await;
-    let filter = StreamFilter { owner: running.owner, device: Some(id(1)), prefix: "spark/device/diag".into(), after: None };
+    let filter =
+        StreamFilter { audience: Audience::Owner(running.owner), device: Some(id(1)), prefix: "spark/device/diag".into(), after: None };
     let mut stream = running.plane.handle().streams.open(filter);
     let mut driver = Driver::new(1, server, server_key);
     driver.connect();
@@ -52,8 +54,8 @@ async fn vitals_reach_streams_and_history_and_outlive_both() {
     let before = records(&running, 2);
     assert_eq!(before[1].payload, event.data.clone().unwrap());
     let store = running.plane.handle().history.get().unwrap().clone();
-    assert_eq!(store.last_vitals(OwnerId(999), id(1)).unwrap(), None);
-    assert_eq!(store.last_vitals(running.owner, id(1)).unwrap().as_ref(), Some(&before[0]));
+    assert_eq!(store.last_vitals(Audience::Owner(OwnerId(999)), id(1)).unwrap(), None);
+    assert_eq!(store.last_vitals(Audience::Owner(running.owner), id(1)).unwrap().as_ref(), Some(&before[0]));
     drop(store);
     running.stop();
 

@@ -19,7 +19,7 @@ use holdfast::server::{DataPlane, Opened, StartError};
 use holdfast::store::registry::NewDevice;
 use holdfast::store::{PublicKey, Registry};
 use holdfast::streams::{EventStream, Item, StreamFilter};
-use router::event::{Event, Position};
+use router::event::{Audience, Event, Position};
 
 use crate::child::{Child, LIFE_MAX, Plan, say};
 use crate::disk::{Cut, Disk, Shim, copy_all};
@@ -88,7 +88,12 @@ async fn work(directory: &Path) -> Result<(), StartError> {
     let plane = DataPlane::start_with(&config, &opened, options)?;
     say(&format!("ready {} {}", plane.udp(), hex::encode(opened.keys.ec().public().spki())));
     let after = Some(Position(std::env::var(READ_AFTER).unwrap().parse().unwrap()));
-    tokio::spawn(read_on(plane.handle().streams.open(StreamFilter { owner, device: None, prefix: String::new(), after })));
+    tokio::spawn(read_on(plane.handle().streams.open(StreamFilter {
+        audience: Audience::Owner(owner),
+        device: None,
+        prefix: String::new(),
+        after,
+    })));
     if let Ok(from) = std::env::var(ADD_FROM) {
         for n in from.parse().unwrap()..=u8::MAX {
             registry.add_devices(vec![device(n, owner)]).await?;

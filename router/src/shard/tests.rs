@@ -6,7 +6,7 @@ use super::*;
 use firmware_protocol::coap::{Kind, Message};
 use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::entropy::SeededEntropy;
-use firmware_protocol::id::KeyHash;
+use firmware_protocol::id::{KeyHash, ProductId};
 use firmware_protocol::session::hello::Hello;
 use firmware_protocol::session::publish::Publish;
 use firmware_protocol::session::subscribe::{HandlerKind, Subscription};
@@ -14,7 +14,7 @@ use firmware_protocol::session::variable::Value;
 
 use crate::device::{AwaitedDevice, Left, RestoredDevice};
 use crate::errand::{Claim, Errand, Outcome as Errands, Task, Verdict};
-use crate::event::Position;
+use crate::event::{Position, Whose};
 
 type Outputs = Vec<Output<u32>>;
 
@@ -242,6 +242,32 @@ fn subscribed_devices_of_the_same_owner_get_events() {
     assert!(matches!(out[..], [Output::Request { link: a, .. }, Output::Request { link: b, .. }] if (a, b) == (link(1), link(2))));
     assert_eq!(fates(&bench.apply(committed(2, "weather", 1))), [(2, Fate::Unwanted)]);
     assert_eq!(fates(&bench.apply(committed(3, "news/today", 2))), [(3, Fate::Unwanted)]);
+}
+
+#[test]
+fn events_of_a_products_devices_are_the_products_too_and_subscribers_are_those_of_the_account() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    bench.connect(2, OTHER);
+    let product = Some(ProductId(7));
+    bench.apply(Input::IdentityChanged(Identity { product, ..identity(DEVICE) }));
+    bench.apply(Input::IdentityChanged(Identity { owner: Some(OwnerId(2)), product, ..identity(OTHER) }));
+    for (n, device, owner) in [(1, DEVICE, 1), (2, OTHER, 2)] {
+        let out = bench.uplink(n, device, publish("news"));
+        let event = out.iter().find_map(|output| match output {
+            Output::Append { record: Record::Event { event, .. }, .. } => Some(event.whose()),
+            _ => None,
+        });
+        assert_eq!(event, Some(Whose { owner: OwnerId(owner), product }));
+    }
+    let new = NewEvent { owner: OwnerId(1), product, source: Source::Api, name: "news".into(), content_format: 0, data: None, ttl_s: 60 };
+    let Some(Output::Append { record: Record::Event { event, .. }, .. }) = bench.apply(Input::Publish { event: new, reply: 3 }).pop()
+    else {
+        panic!("it is accepted")
+    };
+    assert_eq!(event.whose(), Whose { owner: OwnerId(1), product });
+    let out = bench.apply(Input::Committed { position: Position(1), event });
+    assert!(matches!(out[..], [Output::Request { link: to, .. }] if to == link(1)));
 }
 
 #[test]

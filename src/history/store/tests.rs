@@ -1,11 +1,14 @@
 //! Tests of the history's database against what it is meant to say.
 
-use router::event::{NewEvent, Source};
+use firmware_protocol::id::{OwnerId, ProductId};
+use router::event::NewEvent;
 use tempfile::TempDir;
 
 use super::*;
 
 const OWNER: OwnerId = OwnerId(1);
+const MINE: Audience = Audience::Owner(OWNER);
+const THEIRS: Audience = Audience::Owner(OwnerId(2));
 const DEVICE: DeviceId = DeviceId([1; 12]);
 const ALL: RangeInclusive<UnixMillis> = UnixMillis(0)..=UnixMillis(u64::MAX);
 
@@ -33,7 +36,7 @@ fn vitals(position: u64, at: u64, data: &str) -> (Position, Arc<Event>) {
 }
 
 fn texts(store: &Store, span: RangeInclusive<UnixMillis>, len_max: usize) -> Vec<String> {
-    let records = store.vitals(OWNER, DEVICE, span, len_max).unwrap();
+    let records = store.vitals(MINE, DEVICE, span, len_max).unwrap();
     records.into_iter().map(|record| String::from_utf8(record.payload).unwrap()).collect()
 }
 
@@ -45,10 +48,56 @@ fn vitals_are_found_by_time_and_only_by_their_owner() {
     assert_eq!(texts(&store, UnixMillis(200)..=UnixMillis(299), 10), ["c", "b"]);
     assert_eq!(texts(&store, ALL, 2), ["d", "c"]);
     assert_eq!(texts(&store, UnixMillis(300)..=UnixMillis(200), 2), [""; 0]);
-    assert_eq!(store.vitals(OwnerId(2), DEVICE, ALL, 10).unwrap(), []);
-    assert_eq!(store.vitals(OWNER, DeviceId([2; 12]), ALL, 10).unwrap(), []);
-    assert_eq!(store.last_vitals(OWNER, DEVICE).unwrap().unwrap().payload, b"d");
-    assert_eq!(store.last_vitals(OwnerId(2), DEVICE).unwrap(), None);
+    assert_eq!(store.vitals(THEIRS, DEVICE, ALL, 10).unwrap(), []);
+    assert_eq!(store.vitals(MINE, DeviceId([2; 12]), ALL, 10).unwrap(), []);
+    assert_eq!(store.last_vitals(MINE, DEVICE).unwrap().unwrap().payload, b"d");
+    assert_eq!(store.last_vitals(THEIRS, DEVICE).unwrap(), None);
+}
+
+#[test]
+fn what_a_device_says_in_a_product_is_found_by_both() {
+    let (_directory, store) = store();
+    let in_product =
+        |event: (Position, Arc<Event>), number| (event.0, Arc::new(Event { product: Some(ProductId(number)), ..(*event.1).clone() }));
+    let events = [
+        vitals(1, 100, "before"),
+        in_product(vitals(2, 200, "in it"), 7),
+        in_product(vitals(3, 300, "in another"), u32::MAX),
+        in_product(event(4, 300, LAST_RESET, "user"), 7),
+    ];
+    store.add(&events, None).unwrap();
+    let found = |audience| {
+        let records = store.vitals(audience, DEVICE, ALL, 10).unwrap();
+        records.into_iter().map(|record| String::from_utf8(record.payload).unwrap()).collect::<Vec<_>>()
+    };
+    let product = |number| Audience::Product(ProductId(number));
+    assert_eq!(found(MINE), ["in another", "in it", "before"]);
+    assert_eq!((found(product(7)), found(product(u32::MAX)), found(product(1))), (vec!["in it".into()], vec!["in another".into()], vec![]));
+    assert_eq!((store.last_vitals(product(7), DEVICE).unwrap(), store.bytes()), (None, 21));
+    let last = store.last_vitals(product(u32::MAX), DEVICE).unwrap().unwrap();
+    assert_eq!(last.whose, Whose { owner: OWNER, product: Some(ProductId(u32::MAX)) });
+    assert_eq!(store.last_reset(product(7), DEVICE).unwrap(), store.last_reset(MINE, DEVICE).unwrap());
+    assert_eq!(store.last_reset(product(7), DEVICE).unwrap().unwrap().payload, b"user");
+}
+
+/// Values as version 1 wrote them, byte by byte.
+#[test]
+fn what_was_written_before_there_were_products_is_read() {
+    let (directory, store) = store();
+    let (owner, position, at) = ([0, 0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 9], [0, 0, 0, 0, 0, 0, 0, 100]);
+    store.records.insert([&DEVICE.0[..], &at, &position].concat(), [&owner[..], b"vitals"].concat()).unwrap();
+    store.latest.insert(DEVICE.0, [&position[..], &at, &owner, b"vitals"].concat()).unwrap();
+    store.resets.insert(DEVICE.0, [&position[..], &at, &owner, b"user"].concat()).unwrap();
+    store.state.insert("format", 1_u64.to_be_bytes()).unwrap();
+    store.sync().unwrap();
+    drop(store);
+    let store = Store::open(&directory.path().join("history")).unwrap();
+    let record = |payload: &[u8]| Record { whose: Whose { owner: OWNER, product: None }, at: UnixMillis(100), payload: payload.to_vec() };
+    assert_eq!(store.vitals(MINE, DEVICE, ALL, 10).unwrap(), [record(b"vitals")]);
+    assert_eq!(store.last_vitals(MINE, DEVICE).unwrap(), Some(record(b"vitals")));
+    assert_eq!(store.last_reset(MINE, DEVICE).unwrap(), Some(record(b"user")));
+    assert_eq!(store.vitals(Audience::Product(ProductId(1)), DEVICE, ALL, 10).unwrap(), []);
+    assert_eq!(store.number("format").unwrap(), Some(FORMAT), "an older program is told that it may not know all");
 }
 
 #[test]
@@ -59,8 +108,8 @@ fn what_is_there_already_changes_nothing() {
     store.add(&events[..2], None).unwrap();
     assert_eq!((store.bytes(), store.cursor().unwrap()), (11, Position(3)));
     assert_eq!(texts(&store, ALL, 10), ["second", "first"]);
-    assert_eq!(store.last_vitals(OWNER, DEVICE).unwrap().unwrap().payload, b"second");
-    assert_eq!(store.last_reset(OWNER, DEVICE).unwrap().unwrap().payload, b"user");
+    assert_eq!(store.last_vitals(MINE, DEVICE).unwrap().unwrap().payload, b"second");
+    assert_eq!(store.last_reset(MINE, DEVICE).unwrap().unwrap().payload, b"user");
 }
 
 #[test]
@@ -77,7 +126,7 @@ fn what_is_too_old_or_too_much_goes_and_the_last_stays() {
     assert_eq!(expire(3000, 1500, Limit::Unlimited), (1501, 12_008));
     assert_eq!(expire(3000, 1500, Limit::AtMost(8_004)), (1000, 8_000));
     assert_eq!(expire(99_999, 0, Limit::Unlimited), (0, 0));
-    assert_eq!(store.last_vitals(OWNER, DEVICE).unwrap().unwrap().at, UnixMillis(3000));
+    assert_eq!(store.last_vitals(MINE, DEVICE).unwrap().unwrap().at, UnixMillis(3000));
 }
 
 #[test]

@@ -6,8 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use firmware_protocol::id::OwnerId;
-use router::event::{Event, Position};
+use router::event::{Event, Position, Whose};
 use router::journal::Record;
 
 use super::{SEGMENT_HEADER, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId};
@@ -56,10 +55,10 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// Hands the events to `each` whose owner is wanted, in order. The others are counted and not read.
+    /// Hands the events that are wanted, by whose they are, to `each`, in order. The others are counted and not read.
     pub(in crate::journal) fn for_each_wanted(
         &self,
-        mut wants: impl FnMut(OwnerId) -> bool,
+        mut wants: impl FnMut(Whose) -> bool,
         mut each: impl FnMut(Position, Arc<Event>),
     ) -> Result<(), OpenError> {
         let mut rest = Take(self.payload);

@@ -1,7 +1,7 @@
 //! The device object and the routes that read and change it.
 
 use firmware_protocol::time::UnixMillis;
-use holdfast::api::gateway::{CallError, Presence, Record};
+use holdfast::api::gateway::{CallError, Presence, Record, Whose};
 use holdfast::store::registry::NewDevice;
 use serde_json::{Value as Json, json};
 
@@ -172,8 +172,9 @@ async fn a_long_list_is_whole_and_in_order() {
 #[tokio::test]
 async fn a_device_shows_that_it_sleeps_and_why_it_started() {
     let rig = Rig::start_online().await;
-    rig.gateway
-        .report_reset(id(DEVICE), Record { owner: rig.user, at: UnixMillis(1_795_000_000_000), payload: b"panic, hard_fault".to_vec() });
+    let whose = Whose { owner: rig.user, product: None };
+    let record = Record { whose, at: UnixMillis(1_795_000_000_000), payload: b"panic, hard_fault".to_vec() };
+    rig.gateway.report_reset(id(DEVICE), record);
     rig.gateway.change(id(DEVICE), |presence| {
         *presence =
             Presence { online: false, asleep_until: Some(UnixMillis(1_795_003_600_000)), left_for: Some("sleep"), ..presence.clone() };

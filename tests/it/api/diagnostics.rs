@@ -1,7 +1,7 @@
 //! Vitals over the API.
 
 use firmware_protocol::time::UnixMillis;
-use holdfast::api::gateway::Record;
+use holdfast::api::gateway::{Record, Whose};
 use serde_json::{Value as Json, json};
 
 use crate::rig::{DEVICE, FOREIGN_DEVICE, Rig, id};
@@ -9,7 +9,8 @@ use crate::rig::{DEVICE, FOREIGN_DEVICE, Rig, id};
 const START: u64 = 1_795_000_000_000;
 
 fn report(rig: &Rig, n: u64, payload: &Json) {
-    let record = Record { owner: rig.user, at: UnixMillis(START + n * 60_000), payload: payload.to_string().into_bytes() };
+    let whose = Whose { owner: rig.user, product: None };
+    let record = Record { whose, at: UnixMillis(START + n * 60_000), payload: payload.to_string().into_bytes() };
     rig.gateway.report_vitals(id(DEVICE), record);
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use holdfast::api::Settings;
-use holdfast::api::gateway::{NewEvent, PublishError};
+use holdfast::api::gateway::{Audience, NewEvent, PublishError};
 use holdfast::config::Limit;
 use router::event::{Position, Source};
 use serde_json::{Value as Json, json};
@@ -69,7 +69,7 @@ async fn each_route_opens_the_stream_it_names() {
         assert_eq!(chunk(&mut stream).await.as_deref(), Some(":ok\n\n"), "{path}");
         let filters = rig.gateway.filters();
         let filter = filters.last().expect("a stream is open");
-        assert_eq!((filter.owner, filter.device, filter.prefix.as_str()), (rig.user, device.map(id), prefix), "{path}");
+        assert_eq!((filter.audience, filter.device, filter.prefix.as_str()), (Audience::Owner(rig.user), device.map(id), prefix), "{path}");
     }
     let missing = rig.get("/v1/events").await;
     assert_eq!((missing.status, missing.json()), (400, json!({ "ok": false, "error": "event prefix filter is required" })));
