@@ -42,6 +42,7 @@ pub mod tls;
 mod upload;
 mod users;
 mod variables;
+mod versions;
 mod wrap;
 
 use std::convert::Infallible;

@@ -207,7 +207,7 @@ fn presence(view: DeviceView) -> Presence {
         variables: view.variables.map(Into::into),
         platform_id: view.platform,
         system_version: view.system_version.map(version),
-        firmware_version: None,
+        firmware_version: view.firmware_version,
         safe_mode: view.safe_mode,
         asleep_until: view.asleep_until,
         left_for: view.left_for,

@@ -9,7 +9,7 @@ use firmware_protocol::dtls::cid::ConnectionId;
 use firmware_protocol::id::{DeviceId, Identity, KeyHash, OwnerId, ProductId};
 use firmware_protocol::session::describe::{Application, DescribeKind};
 use firmware_protocol::session::goodbye::Goodbye;
-use firmware_protocol::session::hello::Hello;
+use firmware_protocol::session::hello::{Hello, flag};
 use firmware_protocol::session::publish::is_system_name;
 use firmware_protocol::session::subscribe::Subscription;
 use firmware_protocol::session::variable::VariableType;
@@ -26,6 +26,9 @@ pub const SUBSCRIPTIONS_MAX: usize = 16;
 
 /// What a device publishes that is in safe mode, once in each connection.
 pub(crate) const SAFE_MODE: &str = "spark/device/safemode";
+
+/// What an application says that has no version.
+const NO_VERSION: u16 = 0xffff;
 
 /// How long after its goodbye a device may still be heard: as long as it waits for acknowledgements by default.
 const LEAVING_MS: u64 = 30_000;
@@ -120,16 +123,24 @@ impl From<IpAddr> for KeptIp {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Firmware {
     pub(crate) platform: u16,
-    pub(crate) flags: u16,
     /// 0 if it did not say.
     system_version: u16,
+    /// Of its application; [`NO_VERSION`] for none.
+    version: u16,
     pub(crate) takes_typed_events: bool,
+    /// It can be asked for its vitals.
+    pub(crate) reports_vitals: bool,
 }
 
 impl From<&Hello> for Firmware {
     fn from(hello: &Hello) -> Self {
-        let Hello { platform, flags, system_version, .. } = *hello;
-        Self { platform, flags, system_version: system_version.unwrap_or(0), takes_typed_events: hello.takes_typed_events() }
+        Self {
+            platform: hello.platform,
+            system_version: hello.system_version.unwrap_or(0),
+            version: hello.product_version,
+            takes_typed_events: hello.takes_typed_events(),
+            reports_vitals: hello.flags & flag::DIAGNOSTICS != 0,
+        }
     }
 }
 
@@ -221,6 +232,8 @@ pub struct DeviceView {
     pub platform: Option<u16>,
     /// From its Hello, e.g. 6200.
     pub system_version: Option<u16>,
+    /// Version of its application, if that has one.
+    pub firmware_version: Option<u16>,
     /// Names that can be called, once it has said them.
     pub functions: Option<Vec<String>>,
     /// Names that can be read, once it has said them.
@@ -406,6 +419,7 @@ impl Device {
             last_ip: self.last_ip.get(),
             platform: self.platform(),
             system_version: self.firmware.map(|firmware| firmware.system_version).filter(|version| *version != 0),
+            firmware_version: self.firmware.map(|firmware| firmware.version).filter(|version| *version != NO_VERSION),
             functions: self.application.as_ref().map(|application| application.functions.clone()),
             variables: self.application.as_ref().map(|application| application.variables.clone()),
         }

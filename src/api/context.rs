@@ -16,6 +16,7 @@ use super::gateway::{CallError, Gateway, Later, Presence};
 use super::place::Place;
 use super::request::Call;
 use super::throttle::Throttle;
+use super::versions::Versions;
 use crate::config::{Config, Limit, Network, SignUp};
 use crate::store::{Device, Registry};
 
@@ -78,6 +79,7 @@ struct Inner {
     settings: Settings,
     throttle: Throttle,
     open_streams: Arc<AtomicU64>,
+    versions: Versions,
     counters: Arc<Counters>,
     needs: Needs,
     shutdown: CancellationToken,
@@ -92,9 +94,9 @@ impl Context {
         shutdown: CancellationToken,
     ) -> Self {
         let throttle = Throttle::new(settings.failed_logins);
-        let (open_streams, counters) = Default::default();
+        let (open_streams, versions, counters) = Default::default();
         let registry = registry.with_patience(REGISTRY_PATIENCE);
-        Self { inner: Arc::new(Inner { registry, gateway, settings, throttle, open_streams, counters, needs, shutdown }) }
+        Self { inner: Arc::new(Inner { registry, gateway, settings, throttle, open_streams, versions, counters, needs, shutdown }) }
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -115,6 +117,11 @@ impl Context {
 
     pub(super) fn open_streams(&self) -> &Arc<AtomicU64> {
         &self.inner.open_streams
+    }
+
+    /// Versions of firmware, for streams of products.
+    pub(super) fn versions(&self) -> &Versions {
+        &self.inner.versions
     }
 
     pub(super) fn counters(&self) -> &Arc<Counters> {

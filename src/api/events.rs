@@ -8,9 +8,10 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use firmware_protocol::id::DeviceId;
+use firmware_protocol::id::{DeviceId, ProductId};
+use firmware_protocol::session::publish::is_system_name;
 use futures_util::{Stream, stream};
-use router::event::Position;
+use router::event::{Event, Position, Source};
 
 use super::counters::count;
 use super::error::ApiError;
@@ -72,12 +73,29 @@ pub(super) async fn of_device_with_prefix(
     open(context, call, Some(device), prefix)
 }
 
+/// `GET /v1/products/{product}/events`
+#[utoipa::path(get, path = "/v1/products/{product}/events", tag = "events", security(("token" = ["events:get"])), responses((status = 200, description = "Events as they come.", body = String, content_type = "text/event-stream")))]
+pub(super) async fn of_product(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
+    open(context, call, None, String::new())
+}
+
+/// `GET /v1/products/{product}/events/{prefix}`
+#[utoipa::path(get, path = "/v1/products/{product}/events/{*prefix}", tag = "events", security(("token" = ["events:get"])), responses((status = 200, description = "Events as they come.", body = String, content_type = "text/event-stream")))]
+pub(super) async fn of_product_with_prefix(
+    State(context): State<Context>,
+    Path(WithPrefix { prefix }): Path<WithPrefix>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    open(context, call, None, prefix)
+}
+
 /// `GET /v1/events`
 #[utoipa::path(get, path = "/v1/events", tag = "events", security(("token" = ["events:get"])), responses((status = 400, description = "There is no stream without a prefix here.")))]
 pub(super) async fn prefix_required(_: Call) -> ApiError {
     ApiError::bad_request("event prefix filter is required")
 }
 
+/// Opens a stream of what is heard where the call acts: of one device, if one is named, and with names that begin so.
 fn open(context: Context, call: Call, device: Option<DeviceId>, prefix: String) -> Result<Response, ApiError> {
     if prefix.len() > EVENT_NAME_LEN_MAX {
         return Err(ApiError::bad_request("An event prefix has at most 64 bytes"));
@@ -85,7 +103,8 @@ fn open(context: Context, call: Call, device: Option<DeviceId>, prefix: String) 
     let place = Place::take(&context)?;
     let filter = StreamFilter { audience: call.place.audience(), device, prefix, after: last_event_id(&call.headers) };
     let events = context.gateway().stream(filter);
-    let reader = Reader { events, caller: call.caller, context, waiting: Some(sse::OPENING), _place: place };
+    let product = call.place.product().ok().map(|product| product.id);
+    let reader = Reader { events, product, caller: call.caller, context, waiting: Some(sse::OPENING), _place: place };
     Ok(respond(Body::from_stream(reader.into_stream())))
 }
 
@@ -112,6 +131,8 @@ fn last_event_id(headers: &HeaderMap) -> Option<Position> {
 /// One open stream.
 struct Reader {
     events: EventStream,
+    /// Whose stream it is, if it is that of a product.
+    product: Option<ProductId>,
     caller: Caller,
     context: Context,
     /// What is to be sent before anything else.
@@ -136,19 +157,37 @@ impl Reader {
             item = self.events.next() => Some(item?),
             () = tokio::time::sleep(self.context.settings().heartbeat) => None,
         };
-        self.caller.is_still_good(self.context.registry().tokens()).then(|| self.encode(item))
+        if !self.caller.is_still_good(self.context.registry().tokens()) {
+            return None;
+        }
+        Some(self.encode(item).await)
     }
 
-    fn encode(&mut self, item: Option<Item>) -> Bytes {
-        match item {
-            None => sse::HEARTBEAT,
-            Some(Item::Event((position, event))) => sse::encode(position, &event),
-            Some(Item::Gap(gap)) => {
+    async fn encode(&mut self, item: Option<Item>) -> Bytes {
+        match (item, self.product) {
+            (None, _) => sse::HEARTBEAT,
+            (Some(Item::Event((position, event))), None) => sse::encode(position, &event),
+            (Some(Item::Event((position, event))), Some(product)) => {
+                let member = self.member(product, &event).await;
+                sse::encode_of_product(position, &event, member)
+            }
+            (Some(Item::Gap(gap)), _) => {
                 self.waiting = Some(sse::gap_event(gap, dates::now()));
                 sse::gap_comment(gap)
             }
-            Some(Item::Cut(cut)) => sse::cut_comment(cut),
+            (Some(Item::Cut(cut)), _) => sse::cut_comment(cut),
         }
+    }
+
+    /// What the stream of a product says of whoever published. The registry is asked in memory only, and devices once in a while.
+    async fn member(&self, product: ProductId, event: &Event) -> sse::Member {
+        let Source::Device(device) = event.source else {
+            return sse::Member { product, user: Some(event.owner), version: 0 };
+        };
+        let user = self.context.registry().devices().find(device).and_then(|device| device.owner());
+        let ask = || self.context.gateway().presences(vec![device]);
+        let version = self.context.versions().of(device, is_system_name(&event.name), ask).await;
+        sse::Member { product, user, version }
     }
 }
 

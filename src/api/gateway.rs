@@ -155,6 +155,8 @@ impl CallError {
             Self::NotSupported => "not_supported",
             Self::Busy => "busy",
             Self::TooLarge => "too_large",
+            Self::NotDescribed => "not_described",
+            Self::Malformed => "malformed",
             Self::Unavailable => "unavailable",
         }
     }

@@ -11,10 +11,9 @@ use tokio::time::timeout_at;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use super::fields::Fields;
 use super::gateway::{NewEvent, PublishError};
 use super::json::ok;
-use super::request::{Call, Caller};
+use super::request::Call;
 use super::{Context, content, fields};
 
 /// Longest name of an event.
@@ -27,7 +26,24 @@ const TTL_S_MAX: u64 = 16_777_215;
 /// `POST /v1/devices/events`: answered when the event is durable.
 #[utoipa::path(post, path = "/v1/devices/events", tag = "events", request_body = EventToPublish, security(("token" = ["events:send"])), responses((status = 200, description = "It is durable.", body = Object)))]
 pub(super) async fn publish(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    let event = event(&call.caller, &call.body)?;
+    accept(&context, &call, event(&call)?).await
+}
+
+/// `POST /v1/products/{product}/events`: as nobody, or as one of the product's devices.
+#[utoipa::path(post, path = "/v1/products/{product}/events", tag = "events", request_body = EventToPublish,
+    security(("token" = ["events:send"])), responses((status = 200, description = "It is durable.", body = Object)))]
+pub(super) async fn in_product(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
+    let mut event = event(&call)?;
+    let product = call.place.product()?;
+    (event.owner, event.product) = (product.owner, Some(product.id));
+    if let Some(device) = call.body.text("as_device_id") {
+        let device = context.device(&call, &device)?;
+        (event.owner, event.source) = (device.acts_for().unwrap_or(product.owner), Source::Device(device.id()));
+    }
+    accept(&context, &call, event).await
+}
+
+async fn accept(context: &Context, call: &Call, event: NewEvent) -> Result<Response, ApiError> {
     let accepted = timeout_at(call.deadline.into(), context.gateway().publish(event)).await;
     accepted.unwrap_or(Err(PublishError::Unavailable))?;
     Ok(ok(&json!({ "ok": true })))
@@ -50,10 +66,14 @@ pub(super) struct EventToPublish {
     #[serde(default)]
     #[expect(dead_code, reason = "older clients say it")]
     private: Option<bool>,
+    /// Within a product, the device that it shall be of.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read where it is a product's")]
+    as_device_id: Option<String>,
 }
 
-fn event(caller: &Caller, fields: &Fields) -> Result<NewEvent, ApiError> {
-    let EventToPublish { name, data, ttl, .. } = fields.read()?;
+fn event(call: &Call) -> Result<NewEvent, ApiError> {
+    let EventToPublish { name, data, ttl, .. } = call.body.read()?;
     if name.is_empty() || name.len() > EVENT_NAME_LEN_MAX || name.contains(char::is_control) {
         return Err(ApiError::bad_request("An event has a name of 1 to 64 bytes"));
     }
@@ -72,7 +92,7 @@ fn event(caller: &Caller, fields: &Fields) -> Result<NewEvent, ApiError> {
         return Err(ApiError::api(StatusCode::PAYLOAD_TOO_LARGE, "The data of an event has at most 16384 bytes"));
     }
     Ok(NewEvent {
-        owner: caller.user,
+        owner: call.caller.user,
         product: None,
         source: Source::Api,
         name,

@@ -72,6 +72,8 @@ fn of_products() -> OpenApiRouter<Context> {
         .routes(routes!(products::show, products::update, products::remove))
         .routes(routes!(product_devices::list, product_devices::import, product_devices::batch))
         .routes(routes!(product_devices::remove_owner))
+        .routes(routes!(events::of_product, publish::in_product))
+        .routes(routes!(events::of_product_with_prefix))
         .routes(routes!(groups::list, groups::create))
         .routes(routes!(groups::show, groups::update, groups::remove))
         .routes(routes!(team::list, team::add))

@@ -6,7 +6,7 @@
 use std::io;
 
 use bytes::Bytes;
-use firmware_protocol::id::OwnerId;
+use firmware_protocol::id::{OwnerId, ProductId};
 use firmware_protocol::time::UnixMillis;
 use router::event::{Event, EventId, Position, Source};
 use serde::Serialize;
@@ -39,14 +39,57 @@ struct Data {
     coreid: String,
 }
 
+/// The data line in the stream of a product, which says more.
+#[derive(Serialize)]
+struct ProductData {
+    #[serde(flatten)]
+    data: Data,
+    userid: String,
+    version: u16,
+    public: bool,
+    #[serde(rename = "productID")]
+    product_id: u32,
+}
+
+/// What is said of a device in the stream of its product.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Member {
+    /// The product.
+    pub(super) product: ProductId,
+    /// Who has claimed it.
+    pub(super) user: Option<OwnerId>,
+    /// Version of its firmware, 0 if that is not known.
+    pub(super) version: u16,
+}
+
 /// An event with its lines and the blank one that ends it.
 pub(super) fn encode(position: Position, event: &Event) -> Bytes {
-    let data = Data {
+    lines(position, event, &data(event))
+}
+
+/// The same in the stream of a product. Events of callers are those of a member, too: one without a version.
+pub(super) fn encode_of_product(position: Position, event: &Event, member: Member) -> Bytes {
+    let data = ProductData {
+        data: data(event),
+        userid: member.user.map(|user| user.0.to_string()).unwrap_or_default(),
+        version: member.version,
+        // Nobody sees events of a product but those who look after it.
+        public: false,
+        product_id: member.product.0,
+    };
+    lines(position, event, &data)
+}
+
+fn data(event: &Event) -> Data {
+    Data {
         data: content::to_json(event.content_format, event.data.as_deref()),
         ttl: event.ttl_s,
         published_at: Iso(event.published_at).to_string(),
         coreid: origin(event.source),
-    };
+    }
+}
+
+fn lines(position: Position, event: &Event, data: &impl Serialize) -> Bytes {
     let mut text = format!("event: {}\nid: {position}\ndata: ", one_line(&event.name)).into_bytes();
     let mut serializer = serde_json::Serializer::with_formatter(&mut text, Ascii);
     data.serialize(&mut serializer).expect("strings and numbers go into a vector");
@@ -155,6 +198,22 @@ mod tests {
              \"coreid\":\"1f1f1f1f1f1f1f1f1f1f1f1f\"}\n\n"
         );
         assert!(text(&event("a", None)).contains("{\"data\":null,"));
+    }
+
+    #[test]
+    fn in_the_stream_of_a_product_an_event_says_whose_and_of_which_version_its_device_is() {
+        let event = event("a", Some("é".as_bytes()));
+        let text = |user, version| {
+            let member = Member { product: ProductId(10_001), user, version };
+            String::from_utf8(encode_of_product(Position(7), &event, member).to_vec()).expect("UTF-8")
+        };
+        let rest =
+            |userid: &str, version| format!(",\"userid\":\"{userid}\",\"version\":{version},\"public\":false,\"productID\":10001}}\n\n");
+        let bare = String::from_utf8(encode(Position(7), &event).to_vec()).expect("UTF-8");
+        let bare = bare.strip_suffix("}\n\n").expect("an object");
+        assert!(bare.is_ascii());
+        assert_eq!(text(Some(OwnerId(3)), 12), format!("{bare}{}", rest("3", 12)));
+        assert_eq!(text(None, 0), format!("{bare}{}", rest("", 0)));
     }
 
     #[test]

@@ -250,6 +250,7 @@ async fn a_list_says_what_devices_do_now() {
         last_ip: None,
         platform: None,
         system_version: None,
+        firmware_version: None,
         functions: None,
         variables: None,
     };

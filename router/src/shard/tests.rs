@@ -410,6 +410,17 @@ fn view_of(bench: &mut Bench) -> DeviceView {
 }
 
 #[test]
+fn the_version_of_an_application_is_shown_as_its_last_hello_says() {
+    let mut bench = Bench::new();
+    bench.connect(1, DEVICE);
+    for (said, shown) in [(1, Some(1)), (0, Some(0)), (0xffff, None), (65_000, Some(65_000))] {
+        let hello = Hello { product_version: said, ..hello(DEVICE) };
+        bench.uplink(1, DEVICE, Uplink::Hello { hello, payload: hello.encode() });
+        assert_eq!(view_of(&mut bench).firmware_version, shown);
+    }
+}
+
+#[test]
 fn a_device_that_woke_is_online_with_its_first_message() {
     let mut bench = Bench::new();
     bench.connect(1, DEVICE);

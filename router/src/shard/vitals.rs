@@ -5,7 +5,6 @@ use std::time::Duration;
 use firmware_protocol::coap::format;
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::session::describe::DescribeKind;
-use firmware_protocol::session::hello::flag;
 use firmware_protocol::session::request::Request;
 use firmware_protocol::session::stored::Floor;
 use firmware_protocol::session::vitals::Vitals;
@@ -47,7 +46,7 @@ impl<R> Shard<R> {
     /// Asks a device that is online for its vitals, once at a time. The caller is answered when the device is being asked.
     pub(super) fn ask_vitals(&mut self, id: DeviceId, deadline: Millis, reply: R, out: &mut Vec<Output<R>>) {
         let Some(device) = self.devices.get_mut(&id) else { return };
-        let supported = device.firmware.is_some_and(|firmware| firmware.flags & flag::DIAGNOSTICS != 0);
+        let supported = device.firmware.is_some_and(|firmware| firmware.reports_vitals);
         let (Some(link), true) = (device.link, supported) else {
             return out.push(Output::Answer { reply, answer: Err(AskError::NotSupported) });
         };
