@@ -66,8 +66,7 @@ fn change(call: &Call) -> Result<DeviceChange, ApiError> {
     let fields: DeviceFields = call.body.read()?;
     Ok(DeviceChange {
         name: fields.name,
-        // Null, which takes them away, is not the same as nothing.
-        notes: call.body.get("notes").map(|_| call.body.text("notes")),
+        notes: call.body.text_or_null("notes"),
         firmware_updates_forced: fields.firmware_updates_forced,
         development: fields.development,
         desired_firmware_version: call.body.get("desired_firmware_version").cloned().map(version).transpose()?,

@@ -93,6 +93,11 @@ impl Fields {
         text(self.get(name)?.clone())
     }
 
+    /// The field as text that can be taken away: null, which takes it away, is not the same as nothing.
+    pub(super) fn text_or_null(&self, name: &str) -> Option<Option<String>> {
+        self.get(name).map(|_| self.text(name))
+    }
+
     /// The field as a truth value: `true`, `1`, and the same in quotes. Anything else is none.
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
         match self.text(name)?.as_str() {

@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 
 use super::Context;
 use super::error::ApiError;
-use super::fields::text;
 use super::json::{json_response, ok};
 use super::request::Call;
 use crate::dates::Iso;
@@ -28,10 +27,10 @@ pub(super) struct OfGroup {
 pub(super) struct GroupFields {
     /// From 1 to 32 lower-case letters, digits, hyphens and underscores.
     name: Option<String>,
-    #[schema(value_type = Option<String>)]
-    description: Option<Json>,
-    #[schema(value_type = Option<String>)]
-    color: Option<Json>,
+    /// What it is for; null takes it away.
+    description: Option<String>,
+    /// How it is shown; null takes it away.
+    color: Option<String>,
 }
 
 fn object(context: &Context, call: &Call, group: &Group) -> Result<Json, ApiError> {
@@ -75,7 +74,7 @@ pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<R
     security(("token" = ["groups:create"])), responses((status = 201, description = "As `group`.", body = Object)))]
 pub(super) async fn create(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     let GroupFields { name: named, description, color } = call.body.read()?;
-    let new = NewGroup { name: name(&named.unwrap_or_default())?, description: description.and_then(text), color: color.and_then(text) };
+    let new = NewGroup { name: name(&named.unwrap_or_default())?, description, color };
     let group = call.registry(&context).create_group(call.place.product()?.id, new).await?;
     Ok(json_response(StatusCode::CREATED, &json!({ "group": object(&context, &call, &group)? })))
 }
@@ -97,9 +96,13 @@ pub(super) async fn update(
     call: Call,
 ) -> Result<Response, ApiError> {
     let group = find(&call, &group)?;
-    let GroupFields { name: named, description, color } = call.body.read()?;
-    let named = named.map(|named| name(&named)).transpose()?;
-    let edit = GroupEdit { name: named, description: description.map(text), color: color.map(text), firmware_version: None };
+    let fields: GroupFields = call.body.read()?;
+    let edit = GroupEdit {
+        name: fields.name.as_deref().map(name).transpose()?,
+        description: call.body.text_or_null("description"),
+        color: call.body.text_or_null("color"),
+        firmware_version: None,
+    };
     let group = call.registry(&context).edit_group(call.place.product()?.id, group.name, edit).await?;
     Ok(ok(&json!({ "group": object(&context, &call, &group)? })))
 }

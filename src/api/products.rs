@@ -59,8 +59,8 @@ impl<'a> ProductObject<'a> {
 #[serde(default)]
 pub(super) struct ProductFields {
     name: Option<String>,
-    #[schema(value_type = Option<String>)]
-    description: Option<Json>,
+    /// What it is; null takes it away.
+    description: Option<String>,
     /// The kind of hardware, which stays as it is.
     platform_id: Option<u16>,
     #[schema(value_type = Option<Object>)]
@@ -69,8 +69,9 @@ pub(super) struct ProductFields {
     device_protection: Option<String>,
 }
 
-fn read(body: &Fields) -> Result<ProductFields, ApiError> {
-    Ok(body.inner("product").unwrap_or_else(|| body.clone()).read()?)
+/// The fields that are meant.
+fn inner(body: &Fields) -> Fields {
+    body.inner("product").unwrap_or_else(|| body.clone())
 }
 
 fn settings(given: Option<Json>) -> Result<Option<ProductSettings>, ApiError> {
@@ -114,11 +115,11 @@ pub(super) async fn create_of_user(State(context): State<Context>, call: Call) -
 
 async fn create_for(context: &Context, call: &Call) -> Result<Response, ApiError> {
     let owner = call.account()?;
-    let fields = read(&call.body)?;
+    let fields: ProductFields = inner(&call.body).read()?;
     let name = fields.name.ok_or_else(|| ApiError::bad_request("name is missing"))?;
     let platform_id = fields.platform_id.ok_or_else(|| ApiError::bad_request("platform_id is missing"))?;
-    let description = fields.description.and_then(super::fields::text);
-    let new = NewProduct { name, description, platform_id, settings: settings(fields.settings)?.unwrap_or_default() };
+    let settings = settings(fields.settings)?.unwrap_or_default();
+    let new = NewProduct { name, description: fields.description, platform_id, settings };
     let product = call.registry(context).create_product(owner, new).await?;
     Ok(ok(&json!({ "ok": true, "product": ProductObject::new(&product) })))
 }
@@ -135,11 +136,12 @@ pub(super) async fn show(call: Call) -> Result<Response, ApiError> {
     responses((status = 200, description = "As it is now, as `product`.", body = Object)))]
 pub(super) async fn update(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     let product = call.place.product()?;
-    let fields = read(&call.body)?;
+    let given = inner(&call.body);
+    let fields: ProductFields = given.read()?;
     let protection = fields.device_protection.map(|word| word.parse()).transpose();
     let edit = ProductEdit {
         name: fields.name,
-        description: fields.description.map(super::fields::text),
+        description: given.text_or_null("description"),
         settings: settings(fields.settings)?,
         device_protection: protection.map_err(|()| ApiError::bad_request("device_protection is none or active"))?,
     };

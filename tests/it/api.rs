@@ -7,4 +7,5 @@ mod devices;
 mod diagnostics;
 mod events;
 mod limits;
+mod products;
 mod tls;

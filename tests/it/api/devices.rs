@@ -28,6 +28,8 @@ async fn a_device_has_all_the_fields_that_clients_read() {
         "system_firmware_version": "6.2.0",
         "current_build_target": "6.2.0",
         "firmware_version": 3,
+        "firmware_updates_enabled": true,
+        "firmware_updates_forced": false,
     });
     assert_eq!(rig.get(&format!("/v1/devices/{DEVICE}")).await.json(), expected);
     assert_eq!(rig.get("/v1/devices").await.json(), json!([expected]));
