@@ -7,6 +7,8 @@ import { crc32 } from 'node:zlib';
 const START = 0xb4000;
 const USER_PART = 5;
 const SYSTEM_PART = 4;
+/** The least version of the system part that it runs on: Device OS 6.2, which knows assets. */
+const SYSTEM_VERSION = 6200;
 /** Of the suffix: product, version, reserved, SHA-256 and its own size. */
 const SUFFIX_LEN = 40;
 const PREFIX_LEN = 24;
@@ -41,6 +43,6 @@ function prefix(platform, len) {
     bytes.writeUInt8(1, 15);
     bytes.writeUInt8(SYSTEM_PART, 16);
     bytes.writeUInt8(1, 17);
-    bytes.writeUInt16LE(1000, 18);
+    bytes.writeUInt16LE(SYSTEM_VERSION, 18);
     return bytes;
 }

@@ -23,7 +23,7 @@ export async function openProduct({ test }, person, name, ...devices) {
     const product = await makeProductOf(person, name, ...devices).catch((error) => ({ error }));
     const inProduct = (sentence, what) =>
         test(sentence, async () => {
-            assert.equal(product.error, undefined, `the product with its devices: ${product.error?.message}`);
+            assert.ok(!product.error, `the product with its devices: ${product.error?.message}`);
             // A device that has changed its product may have to come back.
             await eventually(async () => (await person.js.getDevice({ deviceId: devices[0] })).body.connected);
             await what();

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -118,6 +118,8 @@ export class Site {
 
     async #start() {
         this.#dir = await mkdtemp(join(tmpdir(), 'holdfast-clients-'));
+        // Whoever is interrupted does not come to `close`.
+        process.on('exit', () => rmSync(this.#dir, { recursive: true, force: true }));
         this.#ports = await freePorts();
         this.#config = join(this.#dir, 'holdfast.toml');
         await writeFile(this.#config, configuration(this.#dir, this.#ports));

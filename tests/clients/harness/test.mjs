@@ -42,7 +42,8 @@ export async function refused(promise, status, words) {
         ({ statusCode, body }) => assert.fail(`a refusal was wanted; the answer was ${statusCode} ${JSON.stringify(body)}`),
         (reason) => reason,
     );
-    const answer = `${error.message} ${JSON.stringify(error.body)}`;
+    const { response, ...body } = error.body ?? {};
+    const answer = `${error.message} ${JSON.stringify(body)}`;
     assert.ok([status].flat().includes(error.statusCode), `${status} was wanted: ${answer}`);
     if (words) assert.match(answer, words);
     return error;

@@ -1,4 +1,4 @@
-// HTTP without a client in between: what a test sends is what leaves, and what comes is what was written, piece by piece.
+// HTTP without a client: what a test sends is what leaves, and what comes can be seen piece by piece.
 
 import { once } from 'node:events';
 import net from 'node:net';
@@ -6,7 +6,7 @@ import net from 'node:net';
 /** Longest wait for bytes. */
 const BYTES_LIMIT_MS = 20_000;
 
-/** Asks the server itself. Answers with what `fetch` does, and the body read as `text` and, if it is that, as `json`. */
+/** Asks without a client's ways. Answers with status and content type, and the body as `text` and, if it is that, as `json`. */
 export async function ask(site, method, path, { token, body, headers = {} } = {}) {
     const auth = token ? { authorization: `Bearer ${token}` } : {};
     const answer = await fetch(`http://127.0.0.1:${site.port}${path}`, {
@@ -37,7 +37,7 @@ function parsed(text) {
     }
 }
 
-/** A connection to the server that shows each piece of bytes as it came, and when. */
+/** A connection to the server itself that shows each piece of bytes as it came, and when. */
 export class Wire {
     #socket;
     #begun = Date.now();
