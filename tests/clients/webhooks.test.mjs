@@ -103,8 +103,10 @@ test('webhook create with settings from a file', async () => {
 });
 
 test('webhook create with settings that exclude each other fails', async () => {
-    const file = await owner.file('both.json', JSON.stringify({ event: 'tide', url: TARGET, json: { a: '1' }, form: { b: '2' } }));
-    (await owner.particle('webhook', 'create', file)).fails(/json|form/).withholds('Successfully', 'logged in');
+    const settings = { url: TARGET, json: { a: '1' }, form: { b: '2' } };
+    const file = await owner.file('both.json', JSON.stringify({ event: 'tide', ...settings }));
+    (await owner.particle('webhook', 'create', file)).fails().withholds('Successfully', 'logged in');
+    await refused(owner.js.createIntegration({ event: 'tide', settings }), 400, /json|form|body/);
 });
 
 test('webhook create with an address that is none fails', async () => {

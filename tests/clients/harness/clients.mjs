@@ -1,7 +1,7 @@
 // The real clients: npm packages in a cache outside the repository, installed once for each `package.json`.
 //
-// The overrides there name versions that exist, where packages ask for some that do not. No lockfile is kept: what is pinned are the clients.
-// Their install scripts are not run: they build access to USB, which nothing here uses.
+// The overrides there name versions that exist, where packages ask for some that do not. No lockfile is kept: what is pinned are the
+// clients. Their install scripts are not run: they build access to USB, which nothing here uses.
 
 import { createHash } from 'node:crypto';
 import { execFile } from 'node:child_process';

@@ -1,7 +1,7 @@
 // A server of one's own in a temporary directory on loopback, with simulated devices on it, and people who use it.
 //
-// The load tester plays the devices that are online: `kelp` and `dulse` on UDP, `reef` on TCP. They have the functions `double` and `length`
-// and the variables `temperature` (21.5), `count` (7) and `place` (bench), and publish `fleet/count` once a second.
+// The load tester plays the devices that are online: `kelp` and `dulse` on UDP, `reef` on TCP. They have the functions `double` and
+// `length` and the variables `temperature` (21.5), `count` (7) and `place` (bench), and publish `fleet/count` once a second.
 
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
