@@ -2,6 +2,7 @@
 //!
 //! Commands that change something work whether or not a server runs: see `target`.
 
+mod audit;
 mod backup;
 mod devices;
 mod diagnose;
@@ -65,12 +66,15 @@ enum Command {
     /// Register, list and remove devices
     #[command(subcommand)]
     Device(devices::DeviceCommand),
-    /// Create and list accounts
+    /// Create and list accounts, and help those who forgot their password
     #[command(subcommand)]
     User(users::UserCommand),
     /// Create, list and revoke access tokens
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// Show and check the log of acts: who changed what, when and from where
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Say how the running server is; fails if a part of it is not well
     Status,
     /// Say what is wrong and why, the likeliest cause first; fails if something is
@@ -159,6 +163,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Device(command) => devices::run(command, &target, &mut output),
         Command::User(command) => users::run(command, &target, &mut output),
         Command::Token(command) => tokens::run(command, &target, &mut output),
+        Command::Audit(command) => audit::run(command, &target, &mut output),
         Command::Status => status::run(&target, &mut output),
         Command::Diagnose => diagnose::run(&target, &mut output),
         Command::Backup(args) => backup::make(&args, &target, &mut output),

@@ -3,6 +3,7 @@
 //! A command is one line of JSON each way over a Unix socket in the data directory, which only its owner can open. Without a running server
 //! the command line does the same things itself, under the directory's lock. Either way [`perform`] is what happens.
 
+mod acts;
 mod client;
 mod messages;
 mod orphans;
@@ -28,7 +29,10 @@ use crate::store::PublicKey;
 use crate::store::registry::Trouble;
 
 pub use client::{ClientError, ask, ask_within};
-pub use messages::{DeviceLine, DeviceSpec, KeySource, OrphanLine, Owner, Request, Response, Secret, TokenLine, UnknownKeyLine, UserLine};
+pub use messages::{
+    ActLine, ActsVerdict, DeviceLine, DeviceSpec, KeySource, OrphanLine, Owner, Request, Response, Secret, TokenLine, UnknownKeyLine,
+    UserLine,
+};
 pub use perform::perform;
 pub use server::{bind, serve};
 pub use status::{PartLine, Status};

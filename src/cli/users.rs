@@ -25,6 +25,17 @@ pub(super) enum UserCommand {
     },
     /// List accounts
     List,
+    /// Print a code with which the holder of an account chooses another password, once and within the hour
+    ///
+    /// With `--set` the password is chosen here: it is asked for or, when standard input is no terminal, read as its first line. All tokens of the account
+    /// end with the old password.
+    ResetPassword {
+        /// Address that its holder logs in with
+        email: String,
+        /// Choose the password here
+        #[arg(long)]
+        set: bool,
+    },
 }
 
 pub(super) fn run(command: UserCommand, target: &Target, output: &mut Output<'_>) -> anyhow::Result<()> {
@@ -34,11 +45,21 @@ pub(super) fn run(command: UserCommand, target: &Target, output: &mut Output<'_>
             target.ask(Request::AddUser { email: email.clone(), password })?;
             Ok(output.say(&format!("Created the account {email}."), &json!({ "created": email }))?)
         }
+        UserCommand::ResetPassword { email, set } => reset_password(email, set, target, output),
         UserCommand::List => {
             let Response::Users { users } = target.ask(Request::ListUsers {})? else { bail!("unexpected answer") };
             let row = |user: &UserLine| [user.email.clone(), user.devices.to_string(), user.created_at.clone()].map(Some);
             Ok(output.list(["EMAIL", "DEVICES", "CREATED"], &users, row)?)
         }
+    }
+}
+
+fn reset_password(email: String, set: bool, target: &Target, output: &mut Output<'_>) -> anyhow::Result<()> {
+    let password = if set { Some(Secret(password()?)) } else { None };
+    match target.ask(Request::ResetPassword { email: email.clone(), password })? {
+        Response::Done {} => Ok(output.say(&format!("Changed the password of {email}."), &json!({ "changed": email }))?),
+        Response::ResetCode { code, expires_at } => Ok(output.say(&code.0, &json!({ "code": code, "expires_at": expires_at }))?),
+        _ => bail!("unexpected answer"),
     }
 }
 

@@ -44,6 +44,13 @@ pub enum Request {
     },
     /// List accounts.
     ListUsers {},
+    /// Give an account another password or, without one, make a code with which its holder chooses one.
+    ResetPassword {
+        /// The address its holder logs in with.
+        email: String,
+        /// The password.
+        password: Option<Secret>,
+    },
     /// Make a token.
     CreateToken {
         /// Whose; without it the only account's.
@@ -65,6 +72,15 @@ pub enum Request {
         /// Its public id, or the token itself.
         token: Secret,
     },
+    /// List acts, the newest first.
+    ListActs {
+        /// Only those before this number.
+        before: Option<u64>,
+        /// At most so many.
+        count: u32,
+    },
+    /// Say whether the log of acts is as it was written.
+    VerifyActs {},
     /// Say up to where the journal is durable, for a backup beside the server.
     JournalMark {},
     /// Say how the server is.
@@ -111,6 +127,20 @@ pub enum Response {
         /// In order of creation.
         users: Vec<UserLine>,
     },
+    /// A code with which the holder of an account chooses another password. The only time it can be seen.
+    ResetCode {
+        /// The code.
+        code: Secret,
+        /// When it ends.
+        expires_at: String,
+    },
+    /// Acts.
+    Acts {
+        /// The newest first.
+        acts: Vec<ActLine>,
+    },
+    /// What the log of acts is worth.
+    ActsVerified(ActsVerdict),
     /// A token that was just made. The only time it can be seen.
     Token {
         /// The token.
@@ -272,6 +302,47 @@ pub struct TokenLine {
     pub created_at: String,
 }
 
+/// An act in a list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ActLine {
+    /// Its number.
+    pub number: u64,
+    /// When it was done.
+    pub at: String,
+    /// Who did it.
+    pub who: String,
+    /// The address that the request came from.
+    pub address: Option<String>,
+    /// What was done.
+    pub act: String,
+    /// To what.
+    pub object: String,
+    /// More about it.
+    pub detail: String,
+    /// The hash over this act and the one before it.
+    pub hash: String,
+}
+
+/// What the log of acts is worth.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum ActsVerdict {
+    /// It is as it was written.
+    Whole {
+        /// How many acts there are.
+        rows: u64,
+        /// The hash of the last one.
+        last_hash: String,
+    },
+    /// It is not.
+    Broken {
+        /// The first act that is not as it was written, or is not there.
+        number: u64,
+        /// What is wrong.
+        why: String,
+    },
+}
+
 /// A text that crosses the socket and shows itself nowhere else.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -294,6 +365,7 @@ mod tests {
             Request::AddDevices { devices: vec![spec], owner: Owner::Account("a@b".into()) },
             Request::UnknownKeys { open_s: Some(600) },
             Request::AddUser { email: "a@b".into(), password: Secret("secret words".into()) },
+            Request::ResetPassword { email: "a@b".into(), password: Some(Secret("secret words".into())) },
             Request::ListUsers {},
         ] {
             let line = serde_json::to_string(&request).expect("it can be written");

@@ -6,10 +6,10 @@ use std::time::Duration;
 use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
 use router::device::DeviceView;
 
-use super::orphans;
 use super::{
     DeviceLine, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, TokenLine, UnknownKey, UnknownKeyLine, UserLine,
 };
+use super::{acts, orphans};
 use crate::changes::What;
 use crate::dates::Iso;
 use crate::store::registry::{NewDevice, NewToken};
@@ -31,9 +31,12 @@ pub async fn perform(registry: &Registry, operations: &dyn Operations, request: 
         Request::Orphans {} => Ok(Response::Orphans { orphans: orphans::list(registry, operations).await }),
         Request::AddUser { email, password } => add_user(registry, &email, &password).await,
         Request::ListUsers {} => list_users(registry).await,
+        Request::ResetPassword { email, password } => reset_password(registry, &email, password).await,
         Request::CreateToken { email, client, life_s, scopes } => create_token(registry, email, client, life_s, scopes).await,
         Request::ListTokens { email } => list_tokens(registry, email).await,
         Request::RevokeToken { token } => revoke_token(registry, &token).await,
+        Request::ListActs { before, count } => acts::list(registry, before, count).await.map_err(words),
+        Request::VerifyActs {} => acts::verify(registry).await.map_err(words),
         Request::JournalMark {} => journal_mark(operations),
         Request::Status {} => operations.status().map(Response::Status).ok_or_else(|| NOT_RUNNING.to_owned()),
         Request::Diagnose {} => diagnosis(registry, operations),
@@ -146,6 +149,16 @@ async fn list_users(registry: &Registry) -> Result<Response, Refusal> {
         created_at: Iso(user.created_at).to_string(),
     };
     Ok(Response::Users { users: registry.users().await.map_err(words)?.into_iter().map(line).collect() })
+}
+
+async fn reset_password(registry: &Registry, email: &str, password: Option<Secret>) -> Result<Response, Refusal> {
+    let user = account(registry, email).await?;
+    if let Some(password) = password {
+        registry.set_password(user, &password.0).await.map_err(words)?;
+        return Ok(Response::Done {});
+    }
+    let (code, ends) = registry.create_password_reset(user).await.map_err(words)?;
+    Ok(Response::ResetCode { code: Secret(code.reveal().to_owned()), expires_at: Iso(ends).to_string() })
 }
 
 async fn create_token(

@@ -1,18 +1,21 @@
-//! Passwords: hashed with Argon2id, a bounded number at a time, away from the threads that serve requests.
+//! Passwords: hashed with Argon2id, a bounded number at a time, on threads of their own that come after everybody else.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::RegistryError;
 
 /// Each hash takes 19 MiB and some 20 ms of a core.
 const AT_ONCE: usize = 2;
+/// How far the threads stand back: devices with sessions come first, then handshakes and chores, then logins.
+const NICENESS: i32 = 10;
 /// Callers that may wait for their turn; beyond, they are sent away, since waiting would outlast their patience.
 const WAITING_MAX: usize = 64;
 
@@ -51,12 +54,24 @@ impl Passwords {
     async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, RegistryError> {
         let _place = Place::take(&self.waiting).ok_or(RegistryError::Busy)?;
         let turn = self.turns.clone().acquire_owned().await.map_err(|_| RegistryError::Interrupted)?;
-        // The turn ends with the work, not with the caller, who may have left.
-        let done = spawn_blocking(move || {
+        let (answer, answered) = oneshot::channel();
+        let work = move || {
+            // The turn ends with the work, not with the caller, who may have left.
             let _turn = turn;
-            work()
-        });
-        done.await.map_err(|_| RegistryError::Interrupted)
+            stand_back();
+            // Whoever left needs no answer; one that is missing is an interruption.
+            let _ = catch_unwind(AssertUnwindSafe(work)).map(|done| answer.send(done));
+        };
+        // A thread costs a thousandth of the work, and its priority cannot be raised again.
+        thread::Builder::new().name("password".to_owned()).spawn(work).map_err(|_| RegistryError::Busy)?;
+        answered.await.map_err(|_| RegistryError::Interrupted)
+    }
+}
+
+/// Lowers the calling thread's priority.
+fn stand_back() {
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::warn!(%error, "passwords are hashed at the priority of everything else");
     }
 }
 
@@ -107,5 +122,22 @@ mod tests {
         assert!(matches!(passwords.hash("correct horse".into()).await, Err(RegistryError::Busy)));
         drop(places);
         assert!(passwords.hash("correct horse".into()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn passwords_come_after_everything_else_and_leave_no_thread_that_does() {
+        let passwords = Passwords::new();
+        let own = || rustix::process::nice(0).expect("its own priority");
+        let (before, within) = (own(), passwords.in_turn(own).await.expect("a turn"));
+        assert_eq!((within, own()), (before + NICENESS, before));
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_neither_the_turn_nor_the_caller() {
+        let passwords = Passwords::new();
+        for _ in 0..=AT_ONCE {
+            assert!(matches!(passwords.in_turn(|| panic!("a fault that was injected")).await, Err::<(), _>(RegistryError::Interrupted)));
+        }
+        assert!(passwords.in_turn(|| ()).await.is_ok());
     }
 }

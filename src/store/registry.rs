@@ -4,10 +4,12 @@
 //! database first and to memory after, one change at a time, and runs to its end even when its caller goes away. Whoever makes one says who they are
 //! ([`Registry::by`]), and the log of acts has it in the same transaction.
 
+mod accounts;
 mod api_users;
 mod arrivals;
 mod audit;
 mod claims;
+mod clients;
 mod copy;
 mod devices;
 mod error;
@@ -17,6 +19,7 @@ mod imports;
 mod memberships;
 mod product_devices;
 mod products;
+mod resets;
 mod team;
 mod tokens;
 mod users;
@@ -42,10 +45,12 @@ use super::{Actor, DeviceBook, KeyRing, ProductBook, TokenCache};
 use crate::durable;
 use crate::metrics::{Metrics, RegistryMetrics};
 
+pub use accounts::AccountEdit;
 pub use api_users::{ApiUser, IssuedApiUser};
 pub use arrivals::Arrival;
 pub use audit::{AUDIT_PAGE_MAX, AuditRow, AuditVerdict};
 pub use claims::Claimed;
+pub use clients::{ClientCheck, ClientEdit, ClientKind, IssuedClient, NewClient, OAuthClient};
 pub use devices::{Added, DeviceEdit, NewDevice};
 pub use error::RegistryError;
 pub use groups::{GroupEdit, NewGroup};

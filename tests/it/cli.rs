@@ -340,3 +340,48 @@ fn a_backup_is_made_with_and_without_a_server_and_restored_only_where_nothing_is
     };
     assert!(generation("from-hot") > generation("data") + 1_440);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_operators_do_is_in_the_log_and_a_log_that_was_tampered_with_is_found() {
+    let shell = Shell::new();
+    shell.add_user(EMAIL);
+    shell.add_device(1, 1, EMAIL);
+    let token = shell.json(&["token", "create"]);
+    shell.text(&["token", "revoke", token["id"].as_str().unwrap()]);
+    let device = device_driver::id(1).to_string();
+    shell.text(&["device", "remove", &device]);
+
+    let acts = shell.json(&["audit", "list"]);
+    let told: Vec<_> = acts.as_array().unwrap().iter().map(|act| (act["who"].as_str().unwrap(), act["act"].as_str().unwrap())).collect();
+    let expected = ["device.remove", "token.revoke", "token.issue", "device.add", "user.add"].map(|act| ("operator", act));
+    assert_eq!(told, expected);
+    assert_eq!(acts[0]["object"], format!("device:{device}"));
+    assert!(!acts.to_string().contains(token["token"].as_str().unwrap()));
+    assert_eq!(shell.json(&["audit", "list", "--count", "1", "--before", "3"])[0]["number"], 2);
+    assert!(shell.text(&["audit", "list"]).contains("token.issue"));
+    let verdict = shell.json(&["audit", "verify"]);
+    assert_eq!((&verdict["verdict"], &verdict["rows"], &verdict["last_hash"]), (&json!("whole"), &json!(5), &acts[0]["hash"]));
+
+    let url = format!("sqlite://{}", shell.path().join("data/registry.db").display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::query("DELETE FROM audit_log WHERE number >= 4").execute(&pool).await.unwrap();
+    pool.close().await;
+    assert!(shell.complaint(&["audit", "verify"]).contains("from number 4 on: the end was cut off"));
+}
+
+#[test]
+fn whoever_forgot_a_password_gets_another() {
+    let shell = Shell::new();
+    shell.add_user(EMAIL);
+    let code = shell.json(&["user", "reset-password", EMAIL]);
+    assert_eq!(code["code"].as_str().unwrap().len(), 40);
+    assert_eq!(shell.text(&["user", "reset-password", EMAIL]).trim().len(), 40);
+    let set = shell.run(&["user", "reset-password", EMAIL, "--set"], "another password\n");
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    let short = shell.run(&["user", "reset-password", EMAIL, "--set"], "short\n");
+    assert!(!short.status.success() && String::from_utf8_lossy(&short.stderr).contains("from 8 to 1024"));
+    assert!(shell.complaint(&["user", "reset-password", "nobody@example.com"]).contains("no account"));
+    let acts = shell.text(&["audit", "list"]);
+    assert!(acts.contains("user.reset-code") && acts.contains("user.password"));
+    assert!(!acts.contains(code["code"].as_str().unwrap()) && !acts.contains("another password"));
+}

@@ -149,10 +149,16 @@ impl Registry {
         let delete = "DELETE FROM claim_codes WHERE expires_at <= $1 RETURNING code_hash";
         let gone: Vec<Vec<u8>> = sqlx::query_scalar(delete).bind(to_i64(now.0)).fetch_all(self.pool()).await?;
         let count = gone.len();
-        for hash in gone {
+        self.forget_codes(gone)?;
+        Ok(count)
+    }
+
+    /// Takes claim codes out of memory that are no longer in the database.
+    pub(super) fn forget_codes(&self, hashes: Vec<Vec<u8>>) -> Result<(), RegistryError> {
+        for hash in hashes {
             self.claims().remove(&digest(hash)?);
         }
-        Ok(count)
+        Ok(())
     }
 }
 

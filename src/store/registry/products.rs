@@ -8,6 +8,7 @@ use serde_json::to_string;
 use sqlx::{FromRow, SqliteConnection};
 
 use super::audit::Act;
+use super::clients::remove_clients_of;
 use super::memberships::{release, write_membership};
 use super::users::{owner_id, to_i64, to_u64};
 use super::{Registry, RegistryError};
@@ -291,6 +292,7 @@ async fn remove_rows(connection: &mut SqliteConnection, id: ProductId) -> Result
     ] {
         sqlx::query(statement).bind(i64::from(id.0)).execute(&mut *connection).await?;
     }
+    remove_clients_of(&mut *connection, Realm::Product(id)).await?;
     let update = "UPDATE products SET slug = NULL, removed_at = $1 WHERE id = $2";
     sqlx::query(update).bind(to_i64(dates::now().0)).bind(i64::from(id.0)).execute(connection).await?;
     Ok(())

@@ -82,8 +82,12 @@ pub(super) enum Which {
     AnyNamed(String),
     /// All that this account holds itself.
     AllOf(OwnerId),
+    /// All that this account is behind, whoever holds them.
+    Behind(OwnerId),
     /// Those of this API user.
     OfApiUser(ApiUserId),
+    /// Those of this client.
+    OfClient(ClientNumber),
 }
 
 #[derive(FromRow)]
@@ -353,6 +357,8 @@ async fn delete(connection: &mut SqliteConnection, which: Which) -> Result<Vec<(
         }
         Which::AnyNamed(id) => sqlx::query_as(delete!("id = $1")).bind(id),
         Which::AllOf(user) => sqlx::query_as(delete!("user_id = $1 AND api_user IS NULL AND oauth_client IS NULL")).bind(to_i64(user.0)),
+        Which::Behind(user) => sqlx::query_as(delete!("user_id = $1")).bind(to_i64(user.0)),
+        Which::OfClient(number) => sqlx::query_as(delete!("oauth_client = $1")).bind(to_i64(number.0)),
         Which::OfApiUser(id) => sqlx::query_as(delete!("api_user = $1")).bind(to_i64(id.0)),
     };
     Ok(query.fetch_all(connection).await?)

@@ -34,10 +34,7 @@ impl Registry {
     /// The address is none or has an account, the password is too short or too long, or the database failed.
     pub async fn add_user(&self, email: &str, password: &str) -> Result<User, RegistryError> {
         let email = checked_email(email)?.to_owned();
-        if !(PASSWORD_LEN_MIN..=PASSWORD_LEN_MAX).contains(&password.len()) {
-            return Err(RegistryError::BadPassword);
-        }
-        let hash = self.inner.passwords.hash(password.to_owned()).await?;
+        let hash = self.hash_of_new(password).await?;
         self.change(|registry| async move {
             let created_at = dates::now();
             let insert = "INSERT INTO users (email, password_hash, created_at) VALUES ($1, $2, $3) RETURNING id";
@@ -99,6 +96,22 @@ impl Registry {
         Ok(user.filter(|_| right))
     }
 
+    /// The hash to keep of a password that somebody chose.
+    pub(super) async fn hash_of_new(&self, password: &str) -> Result<String, RegistryError> {
+        if !(PASSWORD_LEN_MIN..=PASSWORD_LEN_MAX).contains(&password.len()) {
+            return Err(RegistryError::BadPassword);
+        }
+        self.inner.passwords.hash(password.to_owned()).await
+    }
+
+    /// The hash of an account's password, if this is the password. Whoever then changes something makes sure that it still is.
+    pub(super) async fn proved(&self, user: OwnerId, password: &str) -> Result<String, RegistryError> {
+        let hash = self.password_hash(user).await?;
+        let short = Some(password).filter(|password| password.len() <= PASSWORD_LEN_MAX).ok_or(RegistryError::WrongPassword)?;
+        let right = self.inner.passwords.verify(short.to_owned(), hash.clone()).await?;
+        hash.filter(|_| right).ok_or(RegistryError::WrongPassword)
+    }
+
     async fn password_hash(&self, id: OwnerId) -> Result<Option<String>, RegistryError> {
         let select = "SELECT password_hash FROM users WHERE id = $1";
         self.answer(sqlx::query_scalar(select).bind(to_i64(id.0)).fetch_optional(self.pool())).await
@@ -109,7 +122,7 @@ fn user((id, email, created_at): Row) -> Result<User, RegistryError> {
     Ok(User { id: owner_id(id)?, email, created_at: UnixMillis(to_u64(created_at)?) })
 }
 
-fn checked_email(text: &str) -> Result<&str, RegistryError> {
+pub(super) fn checked_email(text: &str) -> Result<&str, RegistryError> {
     let text = text.trim();
     let (name, domain) = text.split_once('@').ok_or(RegistryError::BadEmail)?;
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == '@';
