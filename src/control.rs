@@ -7,6 +7,7 @@ mod acts;
 mod client;
 mod messages;
 mod orphans;
+mod pairing;
 mod perform;
 mod server;
 mod status;
@@ -30,8 +31,8 @@ use crate::store::registry::Trouble;
 
 pub use client::{ClientError, ask, ask_within};
 pub use messages::{
-    ActLine, ActsVerdict, DeviceLine, DeviceSpec, KeySource, OrphanLine, Owner, Request, Response, Secret, TokenLine, UnknownKeyLine,
-    UserLine,
+    ActLine, ActsVerdict, DeviceLine, DeviceSpec, KeySource, OrphanLine, Owner, PairingLine, Request, Response, Secret, TokenLine,
+    UnknownKeyLine, UserLine,
 };
 pub use perform::perform;
 pub use server::{bind, serve};

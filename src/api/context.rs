@@ -14,11 +14,12 @@ use super::counters::Counters;
 use super::error::ApiError;
 use super::gateway::{CallError, Gateway, Later, Presence};
 use super::place::Place;
+use super::probes::Probes;
 use super::request::Call;
 use super::throttle::Throttle;
 use super::versions::Versions;
 use crate::config::{Config, Limit, Network, SignUp};
-use crate::store::{Device, Registry};
+use crate::store::{Actor, Device, Registry, Who};
 
 /// The longest silence of an event stream: clients give up after 15 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(9);
@@ -78,6 +79,7 @@ struct Inner {
     gateway: Arc<dyn Gateway>,
     settings: Settings,
     throttle: Throttle,
+    probes: Probes,
     open_streams: Arc<AtomicU64>,
     versions: Versions,
     counters: Arc<Counters>,
@@ -93,14 +95,19 @@ impl Context {
         needs: Needs,
         shutdown: CancellationToken,
     ) -> Self {
-        let throttle = Throttle::new(settings.failed_logins);
-        let (open_streams, versions, counters) = Default::default();
+        let (open_streams, versions, counters): (_, _, Arc<Counters>) = Default::default();
+        let (throttle, probes) = (Throttle::new(settings.failed_logins), Probes::new(Arc::clone(&counters)));
         let registry = registry.with_patience(REGISTRY_PATIENCE);
-        Self { inner: Arc::new(Inner { registry, gateway, settings, throttle, open_streams, versions, counters, needs, shutdown }) }
+        Self { inner: Arc::new(Inner { registry, gateway, settings, throttle, probes, open_streams, versions, counters, needs, shutdown }) }
     }
 
     pub(super) fn registry(&self) -> &Registry {
         &self.inner.registry
+    }
+
+    /// The registry for changes that the caller makes, as the log of acts will say.
+    pub(super) fn registry_of(&self, call: &Call) -> Registry {
+        self.registry().by(Actor::at(Who::from(&call.caller.record.holder), call.address))
     }
 
     pub(super) fn gateway(&self) -> &dyn Gateway {
@@ -113,6 +120,10 @@ impl Context {
 
     pub(super) fn throttle(&self) -> &Throttle {
         &self.inner.throttle
+    }
+
+    pub(super) fn probes(&self) -> &Probes {
+        &self.inner.probes
     }
 
     pub(super) fn open_streams(&self) -> &Arc<AtomicU64> {
@@ -140,8 +151,13 @@ impl Context {
 
     /// The device with this id or name in the place that the call is about; in a product, by its id only.
     pub(super) fn device(&self, call: &Call, id_or_name: &str) -> Result<Arc<Device>, ApiError> {
+        self.device_in(&call.place, id_or_name)
+    }
+
+    /// The device with this id or name in a place, likewise.
+    pub(super) fn device_in(&self, place: &Place, id_or_name: &str) -> Result<Arc<Device>, ApiError> {
         let devices = self.registry().devices();
-        let found = match &call.place {
+        let found = match place {
             Place::Own(user) => devices.find_owned(*user, id_or_name),
             Place::Product(product) => id_or_name.parse().ok().and_then(|id| devices.find_in_product(product.id, id)),
         };

@@ -16,6 +16,8 @@ pub struct Counters {
     pub throttled_logins: AtomicU64,
     /// Logins with a wrong address or password.
     pub failed_logins: AtomicU64,
+    /// Claims and keys refused because too many devices had been asked for in vain.
+    pub throttled_probes: AtomicU64,
     /// Answers by the first digit of their status, less one.
     pub answers: [AtomicU64; 5],
     /// Microseconds until they were there; of streams, until they began.

@@ -67,6 +67,21 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, json!({ "error": "Permission Denied", "info": info }))
     }
 
+    /// A device that somebody else has, in words by which clients know that.
+    pub(super) fn foreign_device() -> Self {
+        Self::api(StatusCode::FORBIDDEN, "This device belongs to someone else")
+    }
+
+    /// Something that this server does not do.
+    pub(super) fn not_implemented(text: &str) -> Self {
+        Self::api(StatusCode::NOT_IMPLEMENTED, text)
+    }
+
+    /// Firmware for a device.
+    pub(super) fn no_updates() -> Self {
+        Self::not_implemented("This server cannot update firmware over the air")
+    }
+
     /// No product of this number or slug that the caller has something to do with.
     pub(super) fn unknown_product() -> Self {
         Self::api(StatusCode::NOT_FOUND, "Product not found.")

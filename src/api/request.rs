@@ -1,5 +1,7 @@
 //! What a request brings: its fields, from query and body, and its caller, from the token wherever that stands.
 
+mod unread;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +22,8 @@ use super::upload::{self, File};
 use super::{Context, address};
 use crate::dates;
 use crate::store::{Actor, Registry, TokenCache, TokenHash, TokenRecord, Who};
+
+pub(super) use unread::Unread;
 
 /// Bytes of a request's body: an event of the largest size in Base64, and room.
 const BODY_LEN_MAX: usize = 64 * 1024;
@@ -45,12 +49,12 @@ pub(super) struct Call {
     pub(super) caller: Caller,
     /// Where it acts.
     pub(super) place: Place,
+    /// Where it came from.
+    pub(super) address: IpAddr,
     pub(super) query: Fields,
     pub(super) body: Fields,
     pub(super) headers: HeaderMap,
     pub(super) files: Vec<File>,
-    /// Where it came from.
-    pub(super) address: IpAddr,
     /// When the caller wants to be answered at the latest.
     pub(super) deadline: Instant,
 }
@@ -134,26 +138,43 @@ impl FromRequest<Context> for Call {
     type Rejection = ApiError;
 
     async fn from_request(mut request: Request, context: &Context) -> Result<Self, Self::Rejection> {
+        if Kind::of(request.headers()) == Kind::Multipart && !wants(&request, context).takes_files {
+            let method = request.method().clone();
+            Unread::from_request(request, context).await?;
+            return Err(no_uploads(&method));
+        }
         let parameters = parameters(&mut request, context).await?;
-        let need = wants(&request, context).need;
-        let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+        let wants = wants(&request, context);
+        let (need, address) = (wants.need, address_of(&request, context));
         let deadline = Instant::now() + patience(request.headers(), context.settings().call_timeout)?;
         let Input { headers, mut query, mut body, files } = Input::from_request(request, context).await?;
         // Taken out wherever it stands, so that it is never mistaken for a field of the request.
         let elsewhere = [query.take(TOKEN_FIELD), body.take(TOKEN_FIELD)];
         let elsewhere = elsewhere.iter().flatten().find_map(|token| token.as_str());
         let token = bearer(&headers).or(elsewhere).ok_or_else(ApiError::token_missing)?;
-        let caller = Caller::find(context.registry().tokens(), token)?;
-        caller.require(&need)?;
-        let address = address::of_caller(peer, &headers, &context.settings().trusted_proxies);
-        let place = Place::find(context.registry().products(), &caller, &need, &parameters)?;
-        Ok(Self { caller, place, query, body, headers, files, address, deadline })
+        let (caller, place) = admit(context, token, &need, &parameters)?;
+        Ok(Self { caller, place, address, query, body, headers, files, deadline })
     }
 }
 
+/// Who holds the token, and where the request acts, if it may.
+fn admit(context: &Context, token: &str, need: &Need, parameters: &RawPathParams) -> Result<(Caller, Place), ApiError> {
+    let caller = Caller::find(context.registry().tokens(), token)?;
+    caller.require(need)?;
+    let place = Place::find(context.registry().products(), &caller, need, parameters)?;
+    Ok((caller, place))
+}
+
+/// What the route of a request wants of its caller.
 fn wants(request: &Request, context: &Context) -> Wants {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     context.needs().at(request.method(), route)
+}
+
+/// Where a request came from.
+fn address_of(request: &Request, context: &Context) -> IpAddr {
+    let peer = request.extensions().get::<Peer>().map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(peer)| peer.ip());
+    address::of_caller(peer, request.headers(), &context.settings().trusted_proxies)
 }
 
 async fn parameters(request: &mut Request, context: &Context) -> Result<RawPathParams, ApiError> {
@@ -224,7 +245,7 @@ pub(super) fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'
 /// Files come with firmware only.
 fn no_uploads(method: &Method) -> ApiError {
     match *method {
-        Method::PUT => ApiError::api(StatusCode::NOT_IMPLEMENTED, "This server cannot update firmware over the air"),
+        Method::PUT => ApiError::no_updates(),
         _ => ApiError::api(StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body must be JSON or a form"),
     }
 }

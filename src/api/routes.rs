@@ -7,8 +7,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::{
-    Context, access_tokens, description, device_change, device_claims, devices, diagnostics, events, functions, groups, oauth,
-    product_devices, products, publish, team, users, variables,
+    Context, access_tokens, description, device_change, device_claims, devices, diagnostics, events, functions, groups, oauth, ownership,
+    product_devices, products, provisioning, publish, team, users, variables,
 };
 
 /// What stands before a path within a product.
@@ -18,7 +18,7 @@ const BELOW_PRODUCT: &str = "/v1/products/{product}/";
 pub(super) fn all() -> (Router<Context>, OpenApi) {
     let mut all = of_accounts().merge(of_products());
     // One of a product's devices is shown and changed like any other, and removed in another way.
-    all = all.routes(routes!(devices::show, device_change::update));
+    all = all.routes(routes!(devices::show, device_change::update, ownership::release));
     all = all.routes(with(below_product(routes!(devices::show, device_change::update)), routes!(product_devices::remove)));
     for routes in in_both_places() {
         all = all.routes(routes.clone()).routes(below_product(routes));
@@ -43,7 +43,8 @@ fn of_accounts() -> OpenApiRouter<Context> {
         .routes(routes!(users::show))
         .routes(routes!(users::create))
         .routes(routes!(device_claims::create))
-        .routes(routes!(devices::list))
+        .routes(routes!(devices::list, ownership::claim))
+        .routes(routes!(provisioning::provision))
         .routes(routes!(events::all, publish::publish))
         .routes(routes!(events::all_with_prefix))
         .routes(routes!(events::prefix_required))

@@ -37,7 +37,8 @@ impl ApiSeries {
     }
 
     fn read(&self) {
-        let Counters { refused_connections, refused_streams, throttled_logins, failed_logins, answers, answering_us } = &*self.counters;
+        let Counters { refused_connections, refused_streams, throttled_logins, failed_logins, throttled_probes, answers, answering_us } =
+            &*self.counters;
         for (class, count) in CLASSES.iter().zip(answers) {
             raise(&self.answers, class, count);
         }
@@ -45,6 +46,7 @@ impl ApiSeries {
         raise(&self.refused, "streams", refused_streams);
         raise(&self.refused, "logins_throttled", throttled_logins);
         raise(&self.refused, "logins_failed", failed_logins);
+        raise(&self.refused, "probes_throttled", throttled_probes);
         let answering_s = std::time::Duration::from_micros(answering_us.load(Ordering::Relaxed)).as_secs_f64();
         self.answering.inc_by((answering_s - self.answering.get()).max(0.0));
     }

@@ -1,78 +1,38 @@
 //! Against guessing passwords: an address with too many failures has to wait. Those who log in rightly are never held up by others who share
 //! their address, as a class behind one router does, until that address has failed too often.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::tally::Tally;
 use crate::config::Limit;
 
 /// How long failures count.
 const WINDOW: Duration = Duration::from_secs(300);
-/// Addresses that are remembered.
-const ADDRESSES_MAX: usize = 16_384;
 
 /// Failures by address.
 pub(super) struct Throttle {
-    limit: Limit,
-    failures: Mutex<HashMap<IpAddr, Failures>>,
-}
-
-struct Failures {
-    since: Instant,
-    count: u64,
+    failures: Tally<IpAddr>,
 }
 
 impl Throttle {
     pub(super) fn new(limit: Limit) -> Self {
-        Self { limit, failures: Mutex::default() }
+        Self { failures: Tally::new(limit, WINDOW) }
     }
 
     /// Whether `address` may try now; if not, how long it has to wait.
     pub(super) fn admit(&self, now: Instant, address: IpAddr) -> Result<(), Duration> {
-        let failures = self.lock();
-        let Some(failed) = failures.get(&network_of(address)) else {
-            return Ok(());
-        };
-        let left = WINDOW.saturating_sub(now.saturating_duration_since(failed.since));
-        if left.is_zero() || self.limit.admits_beside(failed.count) { Ok(()) } else { Err(left) }
+        self.failures.admit(now, &network_of(address))
     }
 
     /// Counts a failure.
     pub(super) fn failed(&self, now: Instant, address: IpAddr) {
-        let mut failures = self.lock();
-        if failures.len() >= ADDRESSES_MAX {
-            make_room(&mut failures, now);
-        }
-        let failed = failures.entry(network_of(address)).or_insert(Failures { since: now, count: 0 });
-        if is_over(failed, now) {
-            *failed = Failures { since: now, count: 0 };
-        }
-        failed.count += 1;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Failures>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn is_over(failures: &Failures, now: Instant) -> bool {
-    now.saturating_duration_since(failures.since) >= WINDOW
-}
-
-/// Forgets what no longer counts and, if that is not enough, those who failed least.
-fn make_room(failures: &mut HashMap<IpAddr, Failures>, now: Instant) {
-    failures.retain(|_, failed| !is_over(failed, now));
-    let mut least = 1;
-    while failures.len() >= ADDRESSES_MAX {
-        failures.retain(|_, failed| failed.count > least);
-        least *= 2;
+        self.failures.count(now, network_of(address));
     }
 }
 
 /// An IPv6 caller has a whole /64 to call from.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         v4 => v4,
@@ -82,6 +42,7 @@ fn network_of(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::tally::KEYS_MAX;
 
     fn address(text: &str) -> IpAddr {
         text.parse().expect("an address")
@@ -120,10 +81,10 @@ mod tests {
         let (now, worst) = (Instant::now(), address("192.0.2.1"));
         throttle.failed(now, worst);
         throttle.failed(now, worst);
-        for number in 0..2 * u32::try_from(ADDRESSES_MAX).unwrap() {
+        for number in 0..2 * u32::try_from(KEYS_MAX).unwrap() {
             throttle.failed(now, IpAddr::V4((0x0a00_0000 + number).into()));
         }
-        assert!(throttle.lock().len() <= ADDRESSES_MAX);
+        assert!(throttle.failures.len() <= KEYS_MAX);
         assert!(throttle.admit(now, worst).is_err());
     }
 }

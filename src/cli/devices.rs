@@ -43,6 +43,17 @@ pub(super) enum DeviceCommand {
     ///
     /// The server cannot answer them; each notices by itself within minutes, or after its sleep, or when it is reset.
     Orphans,
+    /// Let people bring devices along, by sending their keys: for a while, to a running server
+    ///
+    /// Devices that are not registered, or that are nobody's, become theirs with `particle keys send` or `POST /v1/provisioning`.
+    Pair {
+        /// Only this account; without it any account
+        #[arg(long = "for", value_name = "EMAIL")]
+        email: Option<String>,
+        /// For so many minutes
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1440))]
+        minutes: u16,
+    },
     /// List devices that tried to connect with a key nobody registered
     Unknown {
         /// Let such devices come as far as proving their key, for this long from now
@@ -113,6 +124,7 @@ pub(super) fn run(command: DeviceCommand, target: &Target, output: &mut Output<'
             Ok(output.say(&format!("Removed {device}."), &json!({ "removed": device }))?)
         }
         DeviceCommand::Orphans => orphans(target, output),
+        DeviceCommand::Pair { email, minutes } => pair(email, minutes, target, output),
         DeviceCommand::Unknown { open } => unknown(open, target, output),
     }
 }
@@ -186,6 +198,13 @@ fn unknown(open: Option<Duration>, target: &Target, output: &mut Output<'_>) -> 
         texts.map(|text| Some(text.clone()))
     };
     Ok(output.list(["DEVICE", "KEY", "KIND", "PLATFORM", "FIRST SEEN", "LAST SEEN"], &keys, row)?)
+}
+
+fn pair(email: Option<String>, minutes: u16, target: &Target, output: &mut Output<'_>) -> anyhow::Result<()> {
+    let request = Request::Pair { email, span_s: u64::from(minutes) * 60 };
+    let Response::Pairing(window) = target.ask_server(&request)? else { anyhow::bail!("unexpected answer") };
+    let sentence = format!("Until {} {} may bring devices along.", window.until, window.email.as_deref().unwrap_or("any account"));
+    Ok(output.say(&sentence, &window)?)
 }
 
 fn orphans(target: &Target, output: &mut Output<'_>) -> anyhow::Result<()> {

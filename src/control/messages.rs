@@ -35,6 +35,13 @@ pub enum Request {
     },
     /// List devices that talk with keys we no longer hold.
     Orphans {},
+    /// Let accounts bring devices along that nobody registered, or that are nobody's.
+    Pair {
+        /// Only this account.
+        email: Option<String>,
+        /// For so long.
+        span_s: u64,
+    },
     /// Create an account.
     AddUser {
         /// The address its holder logs in with.
@@ -122,6 +129,8 @@ pub enum Response {
         /// Those known by their session first.
         orphans: Vec<OrphanLine>,
     },
+    /// The pairing window is open.
+    Pairing(PairingLine),
     /// Accounts.
     Users {
         /// In order of creation.
@@ -272,6 +281,17 @@ pub struct OrphanLine {
     pub first_heard: String,
     /// When it was heard last.
     pub last_heard: String,
+}
+
+/// The pairing window while it is open.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PairingLine {
+    /// The address of the account it is open for; without it any account.
+    pub email: Option<String>,
+    /// When it closes.
+    pub until: String,
+    /// How many devices came through it.
+    pub paired: u32,
 }
 
 /// An account in a list.

@@ -7,9 +7,10 @@ use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
 use router::device::DeviceView;
 
 use super::{
-    DeviceLine, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, TokenLine, UnknownKey, UnknownKeyLine, UserLine,
+    DeviceLine, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, Status, TokenLine, UnknownKey, UnknownKeyLine,
+    UserLine,
 };
-use super::{acts, orphans};
+use super::{acts, orphans, pairing};
 use crate::changes::What;
 use crate::dates::Iso;
 use crate::store::registry::{NewDevice, NewToken};
@@ -29,6 +30,7 @@ pub async fn perform(registry: &Registry, operations: &dyn Operations, request: 
         Request::RemoveDevice { device } => remove_device(registry, operations, &device).await,
         Request::UnknownKeys { open_s } => unknown_keys(operations, open_s),
         Request::Orphans {} => Ok(Response::Orphans { orphans: orphans::list(registry, operations).await }),
+        Request::Pair { email, span_s } => pair(registry, operations, email, span_s).await,
         Request::AddUser { email, password } => add_user(registry, &email, &password).await,
         Request::ListUsers {} => list_users(registry).await,
         Request::ResetPassword { email, password } => reset_password(registry, &email, password).await,
@@ -38,7 +40,7 @@ pub async fn perform(registry: &Registry, operations: &dyn Operations, request: 
         Request::ListActs { before, count } => acts::list(registry, before, count).await.map_err(words),
         Request::VerifyActs {} => acts::verify(registry).await.map_err(words),
         Request::JournalMark {} => journal_mark(operations),
-        Request::Status {} => operations.status().map(Response::Status).ok_or_else(|| NOT_RUNNING.to_owned()),
+        Request::Status {} => status_of_server(registry, operations).await,
         Request::Diagnose {} => diagnosis(registry, operations),
     };
     done.unwrap_or_else(|error| Response::Refused { error })
@@ -135,6 +137,22 @@ fn unknown_keys(operations: &dyn Operations, open_s: Option<u64>) -> Result<Resp
         last_seen: Iso(key.last_seen).to_string(),
     };
     Ok(Response::UnknownKeys { keys: operations.unknown_keys().into_iter().map(line).collect() })
+}
+
+async fn pair(registry: &Registry, operations: &dyn Operations, email: Option<String>, span_s: u64) -> Result<Response, Refusal> {
+    if operations.status().is_none() {
+        return Err(NOT_RUNNING.to_owned());
+    }
+    let user = match &email {
+        Some(email) => Some(account(registry, email).await?),
+        None => None,
+    };
+    Ok(Response::Pairing(pairing::open(registry, user, Duration::from_secs(span_s)).await))
+}
+
+async fn status_of_server(registry: &Registry, operations: &dyn Operations) -> Result<Response, Refusal> {
+    let status = operations.status().ok_or(NOT_RUNNING)?;
+    Ok(Response::Status(Status { pairing: pairing::view(registry).await, ..status }))
 }
 
 async fn add_user(registry: &Registry, email: &str, password: &Secret) -> Result<Response, Refusal> {

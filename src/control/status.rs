@@ -5,6 +5,7 @@ use router::event::Position;
 use router::verdict::{State, Verdict};
 use serde::{Deserialize, Serialize};
 
+use super::PairingLine;
 use crate::about;
 use crate::dates::Iso;
 use crate::watchdog::Bulletin;
@@ -31,6 +32,9 @@ pub struct Status {
     pub next_position: u64,
     /// The threads that are watched.
     pub parts: Vec<PartLine>,
+    /// The pairing window, if it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairing: Option<PairingLine>,
 }
 
 /// How one thread is.
@@ -74,6 +78,7 @@ impl Status {
             judged_ms_ago: ms_since(bulletin.judged_at()),
             next_position: next.0,
             parts: judgement.verdicts.iter().map(line).collect(),
+            pairing: None,
         }
     }
 }

@@ -19,6 +19,7 @@ mod imports;
 mod memberships;
 mod product_devices;
 mod products;
+mod provisioning;
 mod resets;
 mod team;
 mod tokens;
@@ -41,7 +42,7 @@ use self::health::{Health, Home};
 use super::claim_code::ClaimRecord;
 use super::digest_map::{Digest, DigestMap};
 use super::passwords::Passwords;
-use super::{Actor, DeviceBook, KeyRing, ProductBook, TokenCache};
+use super::{Actor, DeviceBook, KeyRing, Pairing, ProductBook, TokenCache};
 use crate::durable;
 use crate::metrics::{Metrics, RegistryMetrics};
 
@@ -58,6 +59,7 @@ pub use health::Trouble;
 pub use imports::{Imported, KnownDevice};
 pub use product_devices::{DeviceChange, DeviceFilter, GroupsChange};
 pub use products::{NewProduct, ProductEdit};
+pub use provisioning::Provisioned;
 pub use tokens::{IssuedToken, NewToken, TokenInfo};
 pub use users::User;
 
@@ -97,6 +99,7 @@ struct Inner {
     products: ProductBook,
     devices: DeviceBook,
     claims: DigestMap<(Digest, ClaimRecord)>,
+    pairing: Pairing,
 }
 
 impl Registry {
@@ -145,6 +148,7 @@ impl Registry {
                 products: ProductBook::default(),
                 devices: DeviceBook::default(),
                 claims: DigestMap::default(),
+                pairing: Pairing::default(),
             }),
             patience: PATIENCE,
             actor: Actor::SERVER,
@@ -213,6 +217,11 @@ impl Registry {
     /// All devices.
     pub fn devices(&self) -> &DeviceBook {
         &self.inner.devices
+    }
+
+    /// Who may bring devices along now.
+    pub fn pairing(&self) -> &Pairing {
+        &self.inner.pairing
     }
 
     fn claims(&self) -> &DigestMap<(Digest, ClaimRecord)> {

@@ -7,5 +7,6 @@ mod devices;
 mod diagnostics;
 mod events;
 mod limits;
+mod ownership;
 mod products;
 mod tls;

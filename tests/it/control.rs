@@ -61,7 +61,17 @@ impl Operations for FakeSessions {
     }
 
     fn status(&self) -> Option<Status> {
-        None
+        Some(Status {
+            version: "1".into(),
+            revision: String::new(),
+            config: String::new(),
+            started_at: String::new(),
+            up_ms: 1,
+            judged_ms_ago: 1,
+            next_position: 1,
+            parts: Vec::new(),
+            pairing: None,
+        })
     }
 
     fn diagnosis(&self, _: Option<Trouble>) -> Option<Diagnosis> {
@@ -263,4 +273,20 @@ async fn a_list_says_what_devices_do_now() {
         desk.sessions.views.lock().unwrap().insert(id(DEVICE), view);
         assert_eq!(status().await, expected);
     }
+}
+
+#[tokio::test]
+async fn the_pairing_window_is_opened_shown_and_closes_by_itself() {
+    let desk = Desk::open().await;
+    let Response::Pairing(line) = desk.ask(Request::Pair { email: Some(EMAIL.into()), span_s: 1 }).await else { panic!("a window") };
+    assert_eq!((line.email.as_deref(), line.paired), (Some(EMAIL), 0));
+    desk.rig.registry.provision(desk.rig.user, id(NEW_DEVICE), key()).await.unwrap();
+    let shown = async || match desk.ask(Request::Status {}).await {
+        Response::Status(status) => status.pairing,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(shown().await.map(|line| line.paired), Some(1));
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(shown().await, None);
+    assert!(desk.refusal(Request::Pair { email: Some("nobody@example.com".into()), span_s: 1 }).await.contains("no account"));
 }

@@ -40,7 +40,12 @@ pub struct NewDevice {
 }
 
 impl NewDevice {
-    fn record(&self) -> DeviceRecord {
+    /// One of which nothing else is known.
+    pub(super) fn bare(id: DeviceId, key: PublicKey) -> Self {
+        Self { id, key, owner: None, product: None, platform_id: None, name: None }
+    }
+
+    pub(super) fn record(&self) -> DeviceRecord {
         DeviceRecord {
             id: self.id,
             owner: self.owner,
@@ -256,13 +261,24 @@ impl Registry {
         name: Option<String>,
     ) -> Result<Arc<Device>, RegistryError> {
         let mut transaction = self.pool().begin().await?;
-        let update = sqlx::query("UPDATE devices SET owner = $1, name = $2 WHERE id = $3").bind(owner.map(|owner| to_i64(owner.0)));
-        written(update.bind(&name).bind(before.id().to_string()).execute(&mut *transaction).await)?;
-        let whose = |owner: Option<OwnerId>| owner.map_or_else(|| "nobody".to_owned(), |owner| format!("user:{}", owner.0));
-        let detail = format!("from {} to {}", whose(before.owner()), whose(owner));
-        self.write_down(&mut transaction, Act::new("device.owner", object(before.id())).with(detail)).await?;
+        self.write_owner(&mut transaction, before, owner, name.as_deref()).await?;
         transaction.commit().await?;
         Ok(self.remember(DeviceRecord { owner, name, ..before.record() }))
+    }
+
+    /// Writes whose a device is now, and under which name.
+    pub(super) async fn write_owner(
+        &self,
+        connection: &mut SqliteConnection,
+        before: &Device,
+        owner: Option<OwnerId>,
+        name: Option<&str>,
+    ) -> Result<(), RegistryError> {
+        let update = sqlx::query("UPDATE devices SET owner = $1, name = $2 WHERE id = $3").bind(owner.map(|owner| to_i64(owner.0)));
+        written(update.bind(name).bind(before.id().to_string()).execute(&mut *connection).await)?;
+        let whose = |owner: Option<OwnerId>| owner.map_or_else(|| "nobody".to_owned(), |owner| format!("user:{}", owner.0));
+        let detail = format!("from {} to {}", whose(before.owner()), whose(owner));
+        self.write_down(connection, Act::new("device.owner", object(before.id())).with(detail)).await
     }
 
     pub(super) fn known(&self, id: DeviceId) -> Result<Arc<Device>, RegistryError> {
@@ -280,7 +296,7 @@ impl Registry {
         }
     }
 
-    fn check_key_is_free(&self, wanted_by: DeviceId, key: KeyHash) -> Result<(), RegistryError> {
+    pub(super) fn check_key_is_free(&self, wanted_by: DeviceId, key: KeyHash) -> Result<(), RegistryError> {
         match self.keys().identity(&key) {
             Some(holder) if holder.device != wanted_by => Err(RegistryError::KeyTaken { wanted_by, held_by: holder.device }),
             _ => Ok(()),
@@ -288,7 +304,7 @@ impl Registry {
     }
 }
 
-async fn insert(connection: &mut SqliteConnection, device: &DeviceRecord, key: &PublicKey) -> Result<(), RegistryError> {
+pub(super) async fn insert(connection: &mut SqliteConnection, device: &DeviceRecord, key: &PublicKey) -> Result<(), RegistryError> {
     let statement = "INSERT INTO devices (id, owner, product, platform_id, name, created_at) VALUES ($1, $2, $3, $4, $5, $6)";
     let insert = sqlx::query(statement)
         .bind(device.id.to_string())
@@ -301,7 +317,7 @@ async fn insert(connection: &mut SqliteConnection, device: &DeviceRecord, key: &
     insert_key(connection, device.id, key).await
 }
 
-async fn insert_key(connection: &mut SqliteConnection, device: DeviceId, key: &PublicKey) -> Result<(), RegistryError> {
+pub(super) async fn insert_key(connection: &mut SqliteConnection, device: DeviceId, key: &PublicKey) -> Result<(), RegistryError> {
     let statement = "INSERT INTO device_keys (key_hash, device, algorithm, spki, created_at) VALUES ($1, $2, $3, $4, $5)";
     sqlx::query(statement)
         .bind(&key.hash().0[..])
