@@ -6,6 +6,7 @@
 mod access;
 mod access_tokens;
 mod address;
+mod clients;
 pub mod content;
 mod context;
 mod counters;
@@ -25,6 +26,7 @@ mod json;
 mod oauth;
 pub mod offline;
 mod ownership;
+mod password_reset;
 mod path;
 mod patience;
 mod place;

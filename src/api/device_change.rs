@@ -57,7 +57,7 @@ pub(super) async fn update(
     if change == DeviceChange::default() {
         return Err(ApiError::nothing_to_do());
     }
-    let changed = call.registry(&context).change_device(call.place.realm(), device.id(), change.clone()).await;
+    let changed = context.registry_of(&call).change_device(call.place.realm(), device.id(), change.clone()).await;
     let changed = changed.map_err(|error| ApiError::of_device(error, &context.settings().public_url))?;
     Ok(ok(&shown(&context, &changed, &change)))
 }

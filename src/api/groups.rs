@@ -75,7 +75,7 @@ pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<R
 pub(super) async fn create(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     let GroupFields { name: named, description, color } = call.body.read()?;
     let new = NewGroup { name: name(&named.unwrap_or_default())?, description, color };
-    let group = call.registry(&context).create_group(call.place.product()?.id, new).await?;
+    let group = context.registry_of(&call).create_group(call.place.product()?.id, new).await?;
     Ok(json_response(StatusCode::CREATED, &json!({ "group": object(&context, &call, &group)? })))
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn update(
         color: call.body.text_or_null("color"),
         firmware_version: None,
     };
-    let group = call.registry(&context).edit_group(call.place.product()?.id, group.name, edit).await?;
+    let group = context.registry_of(&call).edit_group(call.place.product()?.id, group.name, edit).await?;
     Ok(ok(&json!({ "group": object(&context, &call, &group)? })))
 }
 
@@ -116,6 +116,6 @@ pub(super) async fn remove(
     call: Call,
 ) -> Result<Response, ApiError> {
     let group = find(&call, &group)?;
-    call.registry(&context).remove_group(call.place.product()?.id, group.name).await?;
+    context.registry_of(&call).remove_group(call.place.product()?.id, group.name).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -22,7 +22,7 @@ use super::json::ok;
 use super::request::{Input, credentials, is_form};
 use super::{Context, address};
 use crate::dates;
-use crate::store::registry::{IssuedToken, NewToken};
+use crate::store::registry::{ClientCheck, IssuedToken, NewToken, OAuthClient};
 use crate::store::{RegistryError, Scopes, TokenHash};
 
 /// Lifetime of a token when the client asks for none: 90 days.
@@ -44,7 +44,7 @@ const DEFAULT_CLIENT: &str = "particle";
 #[derive(Deserialize, ToSchema, Default)]
 #[serde(default)]
 pub(super) struct TokenRequest {
-    /// `password` or `refresh_token`.
+    /// `password`, `refresh_token` or `client_credentials`.
     grant_type: Option<String>,
     /// Of an account.
     username: Option<String>,
@@ -73,14 +73,15 @@ pub(super) async fn token(
         return Err(invalid_request("The body must be application/x-www-form-urlencoded"));
     }
     let asked: TokenRequest = body.read()?;
-    let client = client(&headers, &asked)?;
+    let (id, secret) = credentials_of_client(&headers, &asked);
+    let caller = address::of_caller(peer.ip(), &headers, &context.settings().trusted_proxies);
     let issued = match asked.grant_type.as_deref() {
         Some("password") => {
-            let caller = address::of_caller(peer.ip(), &headers, &context.settings().trusted_proxies);
-            from_password(&context, caller, client, &asked).await?
+            check_client(&context, caller, &id, &secret).await?;
+            from_password(&context, caller, id, &asked).await?
         }
         Some("refresh_token") => from_refresh_token(&context, &asked).await?,
-        Some("client_credentials") => return Err(invalid_client()),
+        Some("client_credentials") => from_client(&context, caller, (&id, &secret), &asked).await?,
         Some(_) => return Err(oauth("unsupported_grant_type", "This grant type is not supported")),
         None => return Err(invalid_request("Missing grant_type parameter")),
     };
@@ -139,15 +140,32 @@ fn life_ms(asked: &TokenRequest) -> Result<Option<u64>, ApiError> {
     Ok(Some(DEFAULT_LIFE_S * 1000))
 }
 
-/// The program that asks, from Basic credentials or from fields. A well-known name with another secret than the known one is refused.
-fn client(headers: &HeaderMap, asked: &TokenRequest) -> Result<String, ApiError> {
-    let given = basic(headers).or_else(|| Some((asked.client_id.clone()?, asked.client_secret.clone().unwrap_or_default())));
-    let Some((id, secret)) = given else {
-        return Ok(DEFAULT_CLIENT.to_owned());
-    };
-    match KNOWN_CLIENTS.iter().find(|(known, _)| *known == id) {
-        Some((_, expected)) if *expected != secret => Err(invalid_client()),
-        _ => Ok(id),
+/// A client's own token, for whoever registered it.
+async fn from_client(context: &Context, caller: IpAddr, (id, secret): (&str, &str), asked: &TokenRequest) -> Result<IssuedToken, ApiError> {
+    let life_ms = life_ms(asked)?;
+    let client = check_client(context, caller, id, secret).await?.ok_or_else(invalid_client)?;
+    Ok(context.registry().issue_client_token(&client, life_ms).await?)
+}
+
+/// The program that asks, from Basic credentials or from fields.
+fn credentials_of_client(headers: &HeaderMap, asked: &TokenRequest) -> (String, String) {
+    let fields = || Some((asked.client_id.clone()?, asked.client_secret.clone().unwrap_or_default()));
+    basic(headers).or_else(fields).unwrap_or_else(|| (DEFAULT_CLIENT.to_owned(), DEFAULT_CLIENT.to_owned()))
+}
+
+/// The registered client, if it is one. A well-known or registered name with another secret than its own is refused.
+async fn check_client(context: &Context, caller: IpAddr, id: &str, secret: &str) -> Result<Option<OAuthClient>, ApiError> {
+    if let Some((_, expected)) = KNOWN_CLIENTS.iter().find(|(known, _)| *known == id) {
+        return if *expected == secret { Ok(None) } else { Err(invalid_client()) };
+    }
+    admit(context, caller)?;
+    match context.registry().check_client(id, secret).await? {
+        ClientCheck::Unknown => Ok(None),
+        ClientCheck::Right(client) => Ok(Some(client)),
+        ClientCheck::Wrong => {
+            context.throttle().failed(Instant::now(), caller);
+            Err(invalid_client())
+        }
     }
 }
 

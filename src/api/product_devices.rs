@@ -146,7 +146,7 @@ pub(super) async fn import(State(context): State<Context>, call: Call) -> Result
     if ids.is_empty() {
         return Err(ApiError::bad_request("id is missing, or a file with one in each line"));
     }
-    let imported = call.registry(&context).import_devices(product, ids).await?;
+    let imported = context.registry_of(&call).import_devices(product, ids).await?;
     let nonmember: Vec<String> = imported.nonmember.iter().map(ToString::to_string).collect();
     Ok(ok(&json!({ "updated": imported.updated, "nonmemberDeviceIds": nonmember, "invalidDeviceIds": imported.invalid })))
 }
@@ -183,7 +183,7 @@ pub(super) async fn batch(State(context): State<Context>, call: Call) -> Result<
     let ids: Result<Vec<DeviceId>, _> = devices.iter().map(|id| id.parse()).collect();
     let ids = ids.map_err(|_| ApiError::bad_request("devices must be ids"))?;
     let change = GroupsChange { devices: ids, add: names(&metadata.add)?, remove: names(&metadata.remove)? };
-    call.registry(&context).change_groups(product, change).await?;
+    context.registry_of(&call).change_groups(product, change).await?;
     Ok(ok(&json!({ "ok": true })))
 }
 
@@ -206,7 +206,7 @@ pub(super) async fn remove(
     let product: &Arc<Product> = call.place.product()?;
     let id = device.parse().map_err(|_| ApiError::unknown_device(&context.settings().public_url))?;
     let Removal { deny } = call.body.read()?;
-    let removed = call.registry(&context).remove_from_product(product.id, id, deny).await;
+    let removed = context.registry_of(&call).remove_from_product(product.id, id, deny).await;
     removed.map_err(|error| ApiError::of_device(error, &context.settings().public_url))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -221,6 +221,6 @@ pub(super) async fn remove_owner(
 ) -> Result<Response, ApiError> {
     let product = call.place.product()?.id;
     let device = context.device(&call, &device)?;
-    call.registry(&context).remove_device_owner(product, device.id()).await?;
+    context.registry_of(&call).remove_device_owner(product, device.id()).await?;
     Ok(ok(&json!({ "ok": true })))
 }

@@ -120,7 +120,7 @@ async fn create_for(context: &Context, call: &Call) -> Result<Response, ApiError
     let platform_id = fields.platform_id.ok_or_else(|| ApiError::bad_request("platform_id is missing"))?;
     let settings = settings(fields.settings)?.unwrap_or_default();
     let new = NewProduct { name, description: fields.description, platform_id, settings };
-    let product = call.registry(context).create_product(owner, new).await?;
+    let product = context.registry_of(call).create_product(owner, new).await?;
     Ok(ok(&json!({ "ok": true, "product": ProductObject::new(&product) })))
 }
 
@@ -148,7 +148,7 @@ pub(super) async fn update(State(context): State<Context>, call: Call) -> Result
     if edit == ProductEdit::default() {
         return Err(ApiError::nothing_to_do());
     }
-    let product = call.registry(&context).edit_product(product.id, edit).await?;
+    let product = context.registry_of(&call).edit_product(product.id, edit).await?;
     Ok(ok(&json!({ "product": ProductObject::new(&product) })))
 }
 
@@ -156,7 +156,7 @@ pub(super) async fn update(State(context): State<Context>, call: Call) -> Result
 #[utoipa::path(delete, path = "/v1/products/{product}", tag = "products", security(("token" = ["products:remove"])),
     responses((status = 204, description = "It is gone.")))]
 pub(super) async fn remove(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    call.registry(&context).remove_product(call.place.product()?.id).await?;
+    context.registry_of(&call).remove_product(call.place.product()?.id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -21,7 +21,7 @@ use super::place::Place;
 use super::upload::{self, File};
 use super::{Context, address};
 use crate::dates;
-use crate::store::{Actor, Registry, TokenCache, TokenHash, TokenRecord, Who};
+use crate::store::{TokenCache, TokenHash, TokenRecord};
 
 pub(super) use unread::Unread;
 
@@ -99,11 +99,6 @@ impl Call {
     pub(super) fn account(&self) -> Result<OwnerId, ApiError> {
         self.caller.record.holder.user().ok_or_else(ApiError::not_for_programs)
     }
-
-    /// The registry, for changes that are the caller's.
-    pub(super) fn registry(&self, context: &Context) -> Registry {
-        context.registry().by(Actor::at(Who::from(&self.caller.record.holder), self.address))
-    }
 }
 
 impl FromRequest<Context> for Input {
@@ -163,6 +158,13 @@ fn admit(context: &Context, token: &str, need: &Need, parameters: &RawPathParams
     caller.require(need)?;
     let place = Place::find(context.registry().products(), &caller, need, parameters)?;
     Ok((caller, place))
+}
+
+/// The person whose token came with a request that needs none, if it is good.
+pub(super) fn person(context: &Context, input: &Input) -> Option<OwnerId> {
+    let elsewhere = || input.query.text(TOKEN_FIELD).or_else(|| input.body.text(TOKEN_FIELD));
+    let token = bearer(&input.headers).map(str::to_owned).or_else(elsewhere)?;
+    Caller::find(context.registry().tokens(), &token).ok()?.record.holder.user()
 }
 
 /// What the route of a request wants of its caller.

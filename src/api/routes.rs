@@ -7,8 +7,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::{
-    Context, access_tokens, description, device_change, device_claims, devices, diagnostics, events, functions, groups, oauth, ownership,
-    product_devices, products, provisioning, publish, team, users, variables,
+    Context, access_tokens, clients, description, device_change, device_claims, devices, diagnostics, events, functions, groups, oauth,
+    ownership, password_reset, product_devices, products, provisioning, publish, team, users, variables,
 };
 
 /// What stands before a path within a product.
@@ -39,8 +39,10 @@ fn of_accounts() -> OpenApiRouter<Context> {
     OpenApiRouter::new()
         .routes(routes!(oauth::token))
         .routes(routes!(access_tokens::current, access_tokens::revoke_current))
+        .routes(routes!(access_tokens::list, access_tokens::revoke_all))
         .routes(routes!(access_tokens::revoke))
-        .routes(routes!(users::show))
+        .routes(routes!(users::show, users::update, users::remove))
+        .routes(routes!(password_reset::ask, password_reset::reset))
         .routes(routes!(users::create))
         .routes(routes!(device_claims::create))
         .routes(routes!(devices::list, ownership::claim))
@@ -53,8 +55,10 @@ fn of_accounts() -> OpenApiRouter<Context> {
 }
 
 /// What there is both among one's own and within a product.
-fn in_both_places() -> [UtoipaMethodRouter<Context>; 7] {
+fn in_both_places() -> [UtoipaMethodRouter<Context>; 9] {
     [
+        routes!(clients::list, clients::create),
+        routes!(clients::update, clients::remove),
         routes!(devices::ping),
         routes!(events::of_device),
         routes!(events::of_device_with_prefix),

@@ -79,11 +79,11 @@ pub(super) async fn add(State(context): State<Context>, call: Call) -> Result<Re
     let fields: MemberFields = call.body.read()?;
     if let Some(list) = fields.scopes {
         let name = fields.friendly_name.unwrap_or_default();
-        let created = call.registry(&context).create_api_user(product, &name, scopes(&list)?).await?;
+        let created = context.registry_of(&call).create_api_user(product, &name, scopes(&list)?).await?;
         return Ok(ok(&json!({ "ok": true, "created": issued(&created) })));
     }
     let username = fields.username.ok_or_else(|| ApiError::bad_request("username is missing, or scopes"))?;
-    let user = call.registry(&context).put_member(product, &username, role(fields.role.as_deref())?).await?;
+    let user = context.registry_of(&call).put_member(product, &username, role(fields.role.as_deref())?).await?;
     Ok(ok(&json!({ "ok": true, "invited": { "username": user.email } })))
 }
 
@@ -100,10 +100,10 @@ pub(super) async fn update(
     let product = call.place.product()?.id;
     let fields: MemberFields = call.body.read()?;
     if let Some(list) = fields.scopes {
-        let changed = call.registry(&context).set_api_user_scopes(product, &username, scopes(&list)?).await?;
+        let changed = context.registry_of(&call).set_api_user_scopes(product, &username, scopes(&list)?).await?;
         return Ok(ok(&json!({ "ok": true, "created": issued(&changed), "updated": program(&changed.user) })));
     }
-    let user = call.registry(&context).put_member(product, &username, role(fields.role.as_deref())?).await?;
+    let user = context.registry_of(&call).put_member(product, &username, role(fields.role.as_deref())?).await?;
     Ok(ok(&json!({ "ok": true, "updated": { "username": user.email } })))
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn remove(
 ) -> Result<Response, ApiError> {
     call.account()?;
     let product = call.place.product()?.id;
-    let (registry, people) = (call.registry(&context), context.registry().team(product).await?);
+    let (registry, people) = (context.registry_of(&call), context.registry().team(product).await?);
     match people.iter().find(|(user, _)| user.email.eq_ignore_ascii_case(&username)) {
         Some((user, _)) => registry.remove_member(product, user.id).await?,
         None if context.registry().api_users(product).await?.iter().any(|user| user.username == username) => {
