@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, Content};
-use super::manifest::{CURSORS, FORMAT, JOURNAL, KEYS, REGISTRY};
+use super::manifest::{CURSORS, FIRMWARE, FORMAT, FORMAT_WITHOUT_FIRMWARE, JOURNAL, KEYS, REGISTRY};
 use super::{BackupError, Entry, JournalPart, Manifest};
 use crate::data_dir;
 use crate::dates::{self, Iso};
@@ -75,7 +75,7 @@ impl Staging {
     }
 
     /// Cursors come before the journal, so that none is ahead of it. The journal comes before the registry: a device is in the registry before it has a session. The generation comes last: what was sealed with
-    /// it comes before.
+    /// it comes before. Firmware comes before the registry and again after it: what its rows name was there when it was copied.
     async fn fill(mut self, data: &Path, mark: impl FnMut() -> Result<Option<Mark>, String>) -> Result<Manifest, BackupError> {
         let made_at = Iso(dates::now()).to_string();
         let registry = data.join(REGISTRY);
@@ -87,14 +87,16 @@ impl Staging {
             self.whole(data, CURSORS)?;
         }
         let journal = self.journal(data, mark)?;
+        self.firmware(data)?;
         let copied = self.root.join(REGISTRY);
         Registry::copy(&registry, &copied).await?;
         self.note(REGISTRY, files::content(&copied).map_err(BackupError::io("read", &copied))?);
+        let format = if self.firmware(data)? { FORMAT } else { FORMAT_WITHOUT_FIRMWARE };
         if data.join(generation::FILE).exists() {
             self.copy(&data.join(generation::FILE), generation::FILE, None)?;
         }
         let made_by = env!("CARGO_PKG_VERSION").to_owned();
-        let manifest = Manifest { format: FORMAT, data_format: data_dir::FORMAT, made_by, made_at, journal, files: self.entries };
+        let manifest = Manifest { format, data_format: data_dir::FORMAT, made_by, made_at, journal, files: self.entries };
         if let Some(absent) = manifest.absent() {
             return Err(BackupError::Incomplete { path: data.join(absent) });
         }
@@ -114,6 +116,31 @@ impl Staging {
         names.sort();
         names.iter().try_for_each(|name| self.copy(&directory.join(name), &format!("{folder}/{name}"), None))?;
         self.sync(folder)
+    }
+
+    /// The files of firmware that are not copied yet; they never change. Says whether there is any folder for them. One that is removed meanwhile is left
+    /// out.
+    fn firmware(&mut self, data: &Path) -> Result<bool, BackupError> {
+        let directory = data.join(FIRMWARE);
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            entries => entries.map_err(BackupError::io("list", &directory))?,
+        };
+        self.folder(FIRMWARE)?;
+        for entry in entries {
+            let name = entry.map_err(BackupError::io("list", &directory))?.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.ends_with(".tmp")) else { continue };
+            let (from, place) = (directory.join(name), format!("{FIRMWARE}/{name}"));
+            if self.entries.iter().any(|entry| entry.path == place) {
+                continue;
+            }
+            match files::copy(&from, &self.root.join(&place), None) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                copied => self.note(&place, copied.map_err(BackupError::io("copy", &from))?),
+            }
+        }
+        self.sync(FIRMWARE)?;
+        Ok(true)
     }
 
     fn journal(&mut self, data: &Path, mut mark: impl FnMut() -> Result<Option<Mark>, String>) -> Result<Option<JournalPart>, BackupError> {
@@ -235,6 +262,22 @@ mod tests {
         assert_eq!(Manifest::read(&to).unwrap(), manifest);
         let (_, recovered) = Journal::open(&to.join(JOURNAL), Options::new(2)).unwrap();
         assert_eq!(recovered.next_position, Position(21));
+    }
+
+    #[tokio::test]
+    async fn firmware_is_in_a_backup_and_in_what_is_restored_from_it() {
+        let (directory, data, [_, late]) = data().await;
+        let (folder, name) = (data.path().join(FIRMWARE), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(name), "abc").unwrap();
+        fs::write(folder.join("half.tmp"), "").unwrap();
+        let (to, again) = (directory.path().join("backup"), directory.path().join("again"));
+        let manifest = make(data.path(), &to, || Ok(Some(late))).await.unwrap();
+        assert_eq!(manifest.format, FORMAT);
+        let kept: Vec<_> = manifest.files.iter().filter(|entry| entry.path.starts_with(FIRMWARE)).collect();
+        assert_eq!((kept.len(), kept[0].sha256.as_str(), kept[0].bytes), (1, name, 3));
+        crate::backup::restore(&to, &again, dates::now()).unwrap();
+        assert_eq!(fs::read(again.join(FIRMWARE).join(name)).unwrap(), b"abc");
     }
 
     #[tokio::test]

@@ -10,9 +10,12 @@ use super::BackupError;
 use crate::data_dir;
 use crate::durable;
 use crate::generation;
+use crate::store::FIRMWARE_FOLDER;
 
-/// The version that is written, and the newest that can be read.
-pub(super) const FORMAT: u32 = 1;
+/// The newest version that can be read, which is written where there is firmware.
+pub(super) const FORMAT: u32 = 2;
+/// The version that is written where there is none: older programs can restore it.
+pub(super) const FORMAT_WITHOUT_FIRMWARE: u32 = 1;
 /// Longest manifest that is read: that of some 400 000 files.
 const LEN_MAX: u64 = 64 << 20;
 const FILE: &str = "manifest.json";
@@ -25,6 +28,8 @@ pub(super) const KEYS: &str = "keys";
 pub(super) const JOURNAL: &str = "journal";
 /// How far sinks had come, if there are any.
 pub(super) const CURSORS: &str = "cursors";
+/// The bytes of firmware, if there are any.
+pub(super) const FIRMWARE: &str = FIRMWARE_FOLDER;
 /// Without these there is no backup of a server that had sessions.
 const OF_SESSIONS: [&str; 2] = ["keys/cid-keys", generation::FILE];
 
@@ -132,7 +137,7 @@ impl Manifest {
 fn has_place(path: &str) -> bool {
     match path.split('/').collect::<Vec<_>>()[..] {
         [name] => name == REGISTRY || name == generation::FILE,
-        [folder, name] => [KEYS, JOURNAL, CURSORS].contains(&folder) && !["", ".", ".."].contains(&name),
+        [folder, name] => [KEYS, JOURNAL, CURSORS, FIRMWARE].contains(&folder) && !["", ".", ".."].contains(&name),
         _ => false,
     }
 }
@@ -157,9 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn format_version_2_has_firmware_and_keeps_decoding() {
+        let manifest = parse(include_str!("../../testdata/backup/v2.json")).unwrap();
+        assert_eq!((manifest.format, manifest.files.len()), (FORMAT, 7));
+        assert!(manifest.files.iter().any(|entry| entry.path == format!("firmware/{}", entry.sha256)));
+    }
+
+    #[test]
     fn a_newer_manifest_is_refused_in_words() {
-        let error = parse(r#"{"format":2,"made_by":"0.9.0","colour":"blue"}"#).unwrap_err().to_string();
-        assert!(error.contains("backup of format version 2, made by Holdfast 0.9.0") && error.contains("up to 1"), "{error}");
+        let error = parse(r#"{"format":3,"made_by":"0.9.0","colour":"blue"}"#).unwrap_err().to_string();
+        assert!(error.contains("backup of format version 3, made by Holdfast 0.9.0") && error.contains("up to 2"), "{error}");
         let newer = include_str!("../../testdata/backup/v1.json").replace("\"data_format\": 1", "\"data_format\": 2");
         let error = parse(&newer).unwrap_err().to_string();
         assert!(error.contains("data directory of format version 2"), "{error}");

@@ -10,7 +10,7 @@ use firmware_protocol::session::stored::Generation;
 use firmware_protocol::time::UnixMillis;
 
 use super::files;
-use super::manifest::{CURSORS, JOURNAL, KEYS, REGISTRY};
+use super::manifest::{CURSORS, FIRMWARE, JOURNAL, KEYS, REGISTRY};
 use super::{BackupError, Entry, Manifest};
 use crate::changes::{self, What};
 use crate::data_dir::{DataDir, FORMAT_FILE, LOCK, UNFINISHED_RESTORE};
@@ -19,7 +19,7 @@ use crate::generation;
 
 const PRIVATE_DIR_MODE: u32 = 0o700;
 /// What is moved into place when all is there.
-const PARTS: [&str; 5] = [KEYS, CURSORS, JOURNAL, generation::FILE, REGISTRY];
+const PARTS: [&str; 6] = [KEYS, CURSORS, JOURNAL, FIRMWARE, generation::FILE, REGISTRY];
 
 /// What was restored.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -82,9 +82,9 @@ fn claim(data: &Path) -> Result<DataDir, BackupError> {
 }
 
 fn fill(backup: &Path, manifest: &Manifest, staging: &Path, now: UnixMillis) -> Result<Option<Generation>, BackupError> {
-    let has_cursors = manifest.files.iter().any(|entry| Path::new(&entry.path).starts_with(CURSORS));
-    let folders = [KEYS, JOURNAL].into_iter().chain(has_cursors.then_some(CURSORS));
-    for folder in folders.clone() {
+    let has = |folder: &&str| manifest.files.iter().any(|entry| Path::new(&entry.path).starts_with(folder));
+    let folders: Vec<_> = [KEYS, JOURNAL].into_iter().chain([CURSORS, FIRMWARE].into_iter().filter(has)).collect();
+    for folder in &folders {
         let path = staging.join(folder);
         durable::create_directory(&path, PRIVATE_DIR_MODE).map_err(BackupError::io("create", &path))?;
     }

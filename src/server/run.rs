@@ -97,6 +97,12 @@ async fn forget_expired_tokens(registry: Registry, shutdown: CancellationToken) 
         if let Err(error) = registry.forget_expired_claim_codes(dates::now()).await {
             tracing::warn!(%error, "expired claim codes could not be forgotten");
         }
+        if let Err(error) = registry.forget_expired_transfers(dates::now()).await {
+            tracing::warn!(%error, "requests for devices that stood too long could not be forgotten");
+        }
+        if let Err(error) = registry.forget_idempotency_keys(dates::now()).await {
+            tracing::warn!(%error, "expired idempotency keys could not be forgotten");
+        }
         if shutdown.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_none() {
             return;
         }

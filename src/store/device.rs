@@ -79,7 +79,7 @@ pub struct Device {
     product: ProductId,
     platform_id: u16,
     has_key: bool,
-    acts: Acts,
+    acts: ActsFor,
     has_product: bool,
     has_platform_id: bool,
     created_at: UnixMillis,
@@ -89,10 +89,10 @@ pub struct Device {
 
 /// For whom a device acts: for whom the row names as its owner, if for anybody.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Acts {
-    ForNobody,
-    ForItsOwner,
-    ForItsProductsOwner,
+enum ActsFor {
+    Nobody,
+    ItsOwner,
+    ItsProductsOwner,
 }
 
 /// What few devices have.
@@ -124,13 +124,13 @@ impl Device {
 
     /// Whose it is, if it has been claimed.
     pub fn owner(&self) -> Option<OwnerId> {
-        (self.acts == Acts::ForItsOwner).then_some(self.owner)
+        (self.acts == ActsFor::ItsOwner).then_some(self.owner)
     }
 
     /// The account that it acts for, to which its events belong: its owner or, if nobody has claimed it, the owner of its product. It acts for nobody while
     /// it does not belong to the product it is of.
     pub fn acts_for(&self) -> Option<OwnerId> {
-        (self.acts != Acts::ForNobody && self.standing() == Standing::Accepted).then_some(self.owner)
+        (self.acts != ActsFor::Nobody && self.standing() == Standing::Accepted).then_some(self.owner)
     }
 
     /// The product it belongs to.
@@ -203,7 +203,7 @@ impl Device {
             created_at: self.created_at,
             serial_number: self.serial_number().map(str::to_owned),
             membership: self.membership().clone(),
-            product_owner: (self.acts == Acts::ForItsProductsOwner).then_some(self.owner),
+            product_owner: (self.acts == ActsFor::ItsProductsOwner).then_some(self.owner),
         }
     }
 }
@@ -217,9 +217,9 @@ impl From<DeviceRecord> for Device {
             membership: record.membership,
         };
         let (acts, owner) = match (record.owner, record.product_owner) {
-            (Some(owner), _) => (Acts::ForItsOwner, owner),
-            (None, Some(owner)) => (Acts::ForItsProductsOwner, owner),
-            (None, None) => (Acts::ForNobody, OwnerId(0)),
+            (Some(owner), _) => (ActsFor::ItsOwner, owner),
+            (None, Some(owner)) => (ActsFor::ItsProductsOwner, owner),
+            (None, None) => (ActsFor::Nobody, OwnerId(0)),
         };
         Self {
             id: record.id,

@@ -13,8 +13,11 @@ mod clients;
 mod copy;
 mod devices;
 mod error;
+mod firmware;
 mod groups;
 mod health;
+mod hooks;
+mod idempotency;
 mod imports;
 mod memberships;
 mod product_devices;
@@ -23,6 +26,7 @@ mod provisioning;
 mod resets;
 mod team;
 mod tokens;
+mod transfers;
 mod users;
 
 use std::fs::{File, OpenOptions};
@@ -33,6 +37,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firmware_protocol::entropy::Entropy;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::{Mutex, watch};
@@ -41,9 +46,11 @@ use tokio::time::timeout;
 use self::health::{Health, Home};
 use super::claim_code::ClaimRecord;
 use super::digest_map::{Digest, DigestMap};
+use super::firmware_files::FirmwareFiles;
 use super::passwords::Passwords;
 use super::{Actor, DeviceBook, KeyRing, Pairing, ProductBook, TokenCache};
 use crate::durable;
+use crate::entropy::SystemEntropy;
 use crate::metrics::{Metrics, RegistryMetrics};
 
 pub use accounts::AccountEdit;
@@ -54,13 +61,17 @@ pub use claims::Claimed;
 pub use clients::{ClientCheck, ClientEdit, ClientKind, IssuedClient, NewClient, OAuthClient};
 pub use devices::{Added, DeviceEdit, NewDevice};
 pub use error::RegistryError;
+pub use firmware::{Firmware, FirmwareEdit, NewFirmware, Release};
 pub use groups::{GroupEdit, NewGroup};
 pub use health::Trouble;
+pub use hooks::{HookText, StoredHook};
+pub use idempotency::{Begun, IdempotencyKey, StoredAnswer};
 pub use imports::{Imported, KnownDevice};
 pub use product_devices::{DeviceChange, DeviceFilter, GroupsChange};
 pub use products::{NewProduct, ProductEdit};
 pub use provisioning::Provisioned;
 pub use tokens::{IssuedToken, NewToken, TokenInfo};
+pub use transfers::Transfer;
 pub use users::User;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
@@ -100,6 +111,9 @@ struct Inner {
     devices: DeviceBook,
     claims: DigestMap<(Digest, ClaimRecord)>,
     pairing: Pairing,
+    firmware: FirmwareFiles,
+    /// A number that no other process has: what another one began, nobody ends any more.
+    process: i64,
 }
 
 impl Registry {
@@ -149,6 +163,8 @@ impl Registry {
                 devices: DeviceBook::default(),
                 claims: DigestMap::default(),
                 pairing: Pairing::default(),
+                firmware: FirmwareFiles::beside(file),
+                process: i64::from_be_bytes(SystemEntropy.array()),
             }),
             patience: PATIENCE,
             actor: Actor::SERVER,
@@ -169,7 +185,8 @@ impl Registry {
         self.fill_products().await?;
         self.fill_devices().await?;
         self.fill_tokens().await?;
-        self.fill_claims().await
+        self.fill_claims().await?;
+        self.sweep_firmware_files().await
     }
 
     /// Memory has been filled, and everybody may rely on it. Only now sessions are compared with it: before, every device would seem to be removed.

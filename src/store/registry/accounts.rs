@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 
 use super::audit::Act;
 use super::clients::remove_clients_of;
+use super::hooks::remove_hooks_of;
 use super::tokens::Which;
 use super::users::{checked_email, is_taken, to_i64};
 use super::{Registry, RegistryError};
@@ -184,6 +185,7 @@ async fn remove_rows(connection: &mut SqliteConnection, user: OwnerId) -> Result
     let delete = "DELETE FROM claim_codes WHERE user_id = $1 RETURNING code_hash";
     let codes = sqlx::query_scalar(delete).bind(to_i64(user.0)).fetch_all(&mut *connection).await?;
     remove_clients_of(&mut *connection, Realm::User(user)).await?;
+    remove_hooks_of(&mut *connection, Realm::User(user)).await?;
     for statement in [
         "UPDATE devices SET owner = NULL, name = NULL, notes = NULL WHERE owner = $1",
         "DELETE FROM team_members WHERE user_id = $1",

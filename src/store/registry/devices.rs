@@ -253,7 +253,7 @@ impl Registry {
         self.products().find(product).map(|product| product.owner)
     }
 
-    /// Gives a device to an account, or to nobody, under a name that its new owner has not given already.
+    /// Gives a device to an account, or to nobody, under a name that its new owner has not given already. What the former one noted stays.
     pub(super) async fn hand_over(
         &self,
         before: &Device,
@@ -261,24 +261,28 @@ impl Registry {
         name: Option<String>,
     ) -> Result<Arc<Device>, RegistryError> {
         let mut transaction = self.pool().begin().await?;
-        self.write_owner(&mut transaction, before, owner, name.as_deref()).await?;
+        let notes = before.notes().map(str::to_owned);
+        let record = self.write_owner(&mut transaction, before, owner, name, notes).await?;
         transaction.commit().await?;
-        Ok(self.remember(DeviceRecord { owner, name, ..before.record() }))
+        Ok(self.remember(record))
     }
 
-    /// Writes whose a device is now, and under which name.
+    /// Writes whose a device is, within a change. What it gives back has to be remembered after the commit.
     pub(super) async fn write_owner(
         &self,
         connection: &mut SqliteConnection,
         before: &Device,
         owner: Option<OwnerId>,
-        name: Option<&str>,
-    ) -> Result<(), RegistryError> {
-        let update = sqlx::query("UPDATE devices SET owner = $1, name = $2 WHERE id = $3").bind(owner.map(|owner| to_i64(owner.0)));
-        written(update.bind(name).bind(before.id().to_string()).execute(&mut *connection).await)?;
+        name: Option<String>,
+        notes: Option<String>,
+    ) -> Result<DeviceRecord, RegistryError> {
+        let update =
+            sqlx::query("UPDATE devices SET owner = $1, name = $2, notes = $3 WHERE id = $4").bind(owner.map(|owner| to_i64(owner.0)));
+        written(update.bind(&name).bind(&notes).bind(before.id().to_string()).execute(&mut *connection).await)?;
         let whose = |owner: Option<OwnerId>| owner.map_or_else(|| "nobody".to_owned(), |owner| format!("user:{}", owner.0));
         let detail = format!("from {} to {}", whose(before.owner()), whose(owner));
-        self.write_down(connection, Act::new("device.owner", object(before.id())).with(detail)).await
+        self.write_down(connection, Act::new("device.owner", object(before.id())).with(detail)).await?;
+        Ok(DeviceRecord { owner, name, notes, ..before.record() })
     }
 
     pub(super) fn known(&self, id: DeviceId) -> Result<Arc<Device>, RegistryError> {

@@ -115,6 +115,9 @@ pub enum RegistryError {
     /// What is there stands against it. The text says what.
     #[error("{0}")]
     Refused(&'static str),
+    /// The bytes of firmware cannot be written or read.
+    #[error("the file of the firmware cannot be written or read: {0}")]
+    Firmware(io::Error),
     /// Not the password of the account.
     #[error("the current password is wrong")]
     WrongPassword,

@@ -9,6 +9,8 @@ use sqlx::{FromRow, SqliteConnection};
 
 use super::audit::Act;
 use super::clients::remove_clients_of;
+use super::firmware::remove_firmware_of;
+use super::hooks::remove_hooks_of;
 use super::memberships::{release, write_membership};
 use super::users::{owner_id, to_i64, to_u64};
 use super::{Registry, RegistryError};
@@ -168,6 +170,7 @@ impl Registry {
                 write_membership(&mut transaction, record).await?;
             }
             let tokens = registry.tokens_of_product(&mut transaction, id).await?;
+            let files = remove_firmware_of(&mut transaction, id).await?;
             remove_rows(&mut transaction, id).await?;
             let act = Act::new("product.remove", Realm::Product(id)).with(&product.slug);
             registry.write_down(&mut transaction, act).await?;
@@ -175,6 +178,7 @@ impl Registry {
             registry.products().remove(id);
             released.into_iter().for_each(|record| drop(registry.remember(record)));
             tokens.iter().for_each(|(hash, _)| registry.tokens().remove(hash));
+            registry.drop_files(files).await;
             Ok(())
         })
         .await
@@ -293,6 +297,7 @@ async fn remove_rows(connection: &mut SqliteConnection, id: ProductId) -> Result
         sqlx::query(statement).bind(i64::from(id.0)).execute(&mut *connection).await?;
     }
     remove_clients_of(&mut *connection, Realm::Product(id)).await?;
+    remove_hooks_of(&mut *connection, Realm::Product(id)).await?;
     let update = "UPDATE products SET slug = NULL, removed_at = $1 WHERE id = $2";
     sqlx::query(update).bind(to_i64(dates::now().0)).bind(i64::from(id.0)).execute(connection).await?;
     Ok(())

@@ -107,8 +107,9 @@ impl Registry {
         let record = DeviceRecord { key: Some(key.hash()), rsa_key: key.rsa(), ..device.record() };
         let Some(owner) = owner else { return Ok(record) };
         let name = self.name_with(owner, device);
-        self.write_owner(connection, device, Some(owner), name.as_deref()).await?;
-        Ok(DeviceRecord { owner: Some(owner), name, ..record })
+        let notes = device.notes().map(str::to_owned);
+        let owned = self.write_owner(connection, device, Some(owner), name, notes).await?;
+        Ok(DeviceRecord { key: record.key, rsa_key: record.rsa_key, ..owned })
     }
 
     /// Writes a device that was not registered.
