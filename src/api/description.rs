@@ -42,16 +42,33 @@ pub(super) fn finish(mut description: OpenApi) -> OpenApi {
     description.paths.paths = std::mem::take(&mut description.paths.paths)
         .into_iter()
         .map(|(path, mut item)| {
-            operations(&mut item).for_each(|operation| complete(operation, &path));
+            operations(&mut item).for_each(|(method, operation)| {
+                // Whoever makes a client from this names its calls so.
+                operation.operation_id = Some(operation_id(method, &path));
+                complete(operation, &path);
+            });
             (path.replace("{*", "{"), item)
         })
         .collect();
     description
 }
 
-/// Every operation at a path.
-pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch].into_iter().flatten()
+/// Every operation at a path, with its method.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let operations = [
+        ("get", &mut item.get),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("delete", &mut item.delete),
+        ("patch", &mut item.patch),
+    ];
+    operations.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// A name that no other operation has: `get_v1_devices_device`.
+fn operation_id(method: &str, path: &str) -> String {
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    [method].into_iter().chain(words).collect::<Vec<_>>().join("_")
 }
 
 fn complete(operation: &mut Operation, path: &str) {

@@ -17,6 +17,8 @@ use crate::config::Limit;
 
 /// How long a device counts that was asked for in vain.
 const WINDOW: Duration = Duration::from_secs(3600);
+/// Serial numbers that one account looks up in that time.
+const SERIAL_NUMBERS: Limit = Limit::AtMost(50);
 /// Such devices of one account.
 const PER_ACCOUNT: Limit = Limit::AtMost(50);
 /// Such devices from one address, behind which a whole class may be.
@@ -26,13 +28,19 @@ const PER_ADDRESS: Limit = Limit::AtMost(500);
 pub(super) struct Probes {
     accounts: Tally<OwnerId>,
     addresses: Tally<IpAddr>,
+    serial_numbers: Tally<OwnerId>,
     counters: Arc<Counters>,
 }
 
 impl Probes {
     /// Nobody so far. What is refused is counted there.
     pub(super) fn new(counters: Arc<Counters>) -> Self {
-        Self { accounts: Tally::new(PER_ACCOUNT, WINDOW), addresses: Tally::new(PER_ADDRESS, WINDOW), counters }
+        Self {
+            accounts: Tally::new(PER_ACCOUNT, WINDOW),
+            addresses: Tally::new(PER_ADDRESS, WINDOW),
+            serial_numbers: Tally::new(SERIAL_NUMBERS, WINDOW),
+            counters,
+        }
     }
 
     /// Lets the caller ask for a device.
@@ -42,10 +50,18 @@ impl Probes {
     pub(super) fn admit(&self, call: &Call) -> Result<(), ApiError> {
         let now = Instant::now();
         let admitted = self.accounts.admit(now, &call.caller.user).and_then(|()| self.addresses.admit(now, &network_of(call.address)));
-        admitted.map_err(|wait| {
-            count(&self.counters.throttled_probes);
-            too_often(wait)
-        })
+        admitted.map_err(|wait| self.refuse("You asked for too many devices in vain", wait))
+    }
+
+    /// Lets the caller look a serial number up, found or not.
+    ///
+    /// # Errors
+    /// It has done that too often.
+    pub(super) fn look_up(&self, call: &Call) -> Result<(), ApiError> {
+        let (now, user) = (Instant::now(), call.caller.user);
+        self.serial_numbers.admit(now, &user).map_err(|wait| self.refuse("You looked up too many serial numbers", wait))?;
+        self.serial_numbers.count(now, user);
+        Ok(())
     }
 
     /// The refusal, after it was counted that the caller asked for a device in vain.
@@ -55,11 +71,10 @@ impl Probes {
         self.addresses.count(now, network_of(call.address));
         refusal
     }
-}
-
-/// Come back after this.
-fn too_often(wait: Duration) -> ApiError {
-    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
-    let text = format!("You asked for too many devices in vain. Try again in {seconds} seconds");
-    ApiError::api(StatusCode::TOO_MANY_REQUESTS, &text).retry_after(seconds)
+    /// Come back after this.
+    fn refuse(&self, why: &str, wait: Duration) -> ApiError {
+        count(&self.counters.throttled_probes);
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
+        ApiError::api(StatusCode::TOO_MANY_REQUESTS, &format!("{why}. Try again in {seconds} seconds")).retry_after(seconds)
+    }
 }

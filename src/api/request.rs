@@ -215,6 +215,11 @@ impl Kind {
     }
 }
 
+/// Whether the body is said to be files.
+pub(super) fn is_upload(headers: &HeaderMap) -> bool {
+    Kind::of(headers) == Kind::Multipart
+}
+
 /// Whether the body is said to be a form.
 pub(super) fn is_form(headers: &HeaderMap) -> bool {
     Kind::of(headers) == Kind::Form

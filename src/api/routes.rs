@@ -7,8 +7,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::{
-    Context, access_tokens, clients, description, device_change, device_claims, devices, diagnostics, events, functions, groups, oauth,
-    ownership, password_reset, product_devices, products, provisioning, publish, team, users, variables,
+    Context, access_tokens, clients, description, device_change, device_claims, devices, diagnostics, elsewhere, events, functions, groups,
+    oauth, ownership, password_reset, product_devices, products, provisioning, publish, serial_numbers, team, users, variables,
 };
 
 /// What stands before a path within a product.
@@ -23,6 +23,7 @@ pub(super) fn all() -> (Router<Context>, OpenApi) {
     for routes in in_both_places() {
         all = all.routes(routes.clone()).routes(below_product(routes));
     }
+    all = elsewhere::routes().fold(all, OpenApiRouter::routes);
     OpenApiRouter::with_openapi(description::opening()).merge(all).split_for_parts()
 }
 
@@ -52,6 +53,7 @@ fn of_accounts() -> OpenApiRouter<Context> {
         .routes(routes!(events::prefix_required))
         .routes(routes!(events::own_with_prefix))
         .routes(routes!(products::organizations))
+        .routes(routes!(serial_numbers::look_up))
 }
 
 /// What there is both among one's own and within a product.
@@ -88,16 +90,35 @@ fn of_products() -> OpenApiRouter<Context> {
 /// The same below a product: what is said of a route there is what is said of it here, with the product in its path.
 fn below_product((schemas, paths, methods): UtoipaMethodRouter<Context>) -> UtoipaMethodRouter<Context> {
     let mut below = Paths::new();
-    for (path, mut item) in paths.paths {
-        for operation in description::operations(&mut item) {
-            operation.operation_id = operation.operation_id.take().map(|id| format!("{id}_in_product"));
-        }
-        below.paths.insert(path.replacen("/v1/", BELOW_PRODUCT, 1), item);
-    }
+    below.paths = paths.paths.into_iter().map(|(path, item)| (path.replacen("/v1/", BELOW_PRODUCT, 1), item)).collect();
     (schemas, below, methods)
 }
 
 /// The description itself, which anybody may read.
 pub(super) fn description(text: String) -> Router<Context> {
     Router::new().route("/v1/openapi.json", get(move || async move { super::json::ok_written(text.into()) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What the router itself says that it has, whichever way it came there.
+    fn paths(router: &Router<Context>) -> BTreeSet<String> {
+        let text = format!("{router:?}");
+        // Its own way to say that nothing was found has paths too.
+        let ours = |part: &&str| part.starts_with('/') && *part != "/" && !part.contains("__private");
+        text.split('"').filter(ours).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_route_is_described() {
+        let (router, described) = all();
+        let paths = paths(&router.merge(description(String::new())));
+        assert!(paths.len() > 20, "the router says less of itself than it did: {paths:?}");
+        let known = |path: &&String| described.paths.paths.contains_key(*path) || *path == "/v1/openapi.json";
+        assert_eq!(paths.iter().filter(|path| !known(path)).collect::<Vec<_>>(), Vec::<&String>::new());
+    }
 }
