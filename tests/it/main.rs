@@ -24,6 +24,7 @@ mod registry_gone;
 mod resume;
 mod rig;
 mod runbooks;
+mod secrets;
 mod sessions;
 mod sick_disk;
 mod stalls;
