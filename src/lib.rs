@@ -22,6 +22,7 @@ pub mod errands;
 pub mod evidence;
 pub mod fan_out;
 pub mod faults;
+pub mod firmware_module;
 pub mod former;
 pub mod gateway;
 pub mod generation;

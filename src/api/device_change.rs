@@ -1,6 +1,7 @@
 //! Changes of a device: one route for all of them, and what it means depends on the fields.
 
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use firmware_protocol::id::DeviceId;
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use super::error::ApiError;
 use super::fields::text;
 use super::json::ok;
 use super::path::OfDevice;
+use super::place::Place;
 use super::product_devices::names;
 use super::request::Call;
 use crate::dates::{self, Iso};
@@ -50,12 +52,19 @@ pub(super) async fn update(
     call: Call,
 ) -> Result<Response, ApiError> {
     let device = context.device(&call, &device)?;
+    if call.body.get("app_id").is_some() {
+        return Err(ApiError::no_updates());
+    }
     if let Some(on) = call.body.flag("signal") {
         return signal(&context, &call, device.id(), on).await;
     }
     let change = change(&call)?;
     if change == DeviceChange::default() {
         return Err(ApiError::nothing_to_do());
+    }
+    if let (Place::Product(product), Some(Some(version))) = (&call.place, change.desired_firmware_version) {
+        let known = context.registry().firmware_version(product.id, version).await?;
+        known.ok_or_else(|| ApiError::api(StatusCode::NOT_FOUND, "Firmware not found."))?;
     }
     let changed = context.registry_of(&call).change_device(call.place.realm(), device.id(), change.clone()).await;
     let changed = changed.map_err(|error| ApiError::of_device(error, &context.settings().public_url))?;

@@ -7,8 +7,9 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::{
-    Context, access_tokens, clients, description, device_change, device_claims, devices, diagnostics, elsewhere, events, functions, groups,
-    oauth, ownership, password_reset, product_devices, products, provisioning, publish, serial_numbers, team, users, variables,
+    Context, access_tokens, clients, description, device_change, device_claims, devices, diagnostics, elsewhere, events, firmware,
+    functions, groups, hooks, oauth, ownership, password_reset, product_devices, products, provisioning, publish, serial_numbers, team,
+    users, variables,
 };
 
 /// What stands before a path within a product.
@@ -20,7 +21,7 @@ pub(super) fn all() -> (Router<Context>, OpenApi) {
     // One of a product's devices is shown and changed like any other, and removed in another way.
     all = all.routes(routes!(devices::show, device_change::update, ownership::release));
     all = all.routes(with(below_product(routes!(devices::show, device_change::update)), routes!(product_devices::remove)));
-    for routes in in_both_places() {
+    for routes in in_both_places().into_iter().chain(hooks_by_both_names()) {
         all = all.routes(routes.clone()).routes(below_product(routes));
     }
     all = elsewhere::routes().fold(all, OpenApiRouter::routes);
@@ -71,6 +72,12 @@ fn in_both_places() -> [UtoipaMethodRouter<Context>; 9] {
     ]
 }
 
+/// Hooks, as integrations and as webhooks.
+fn hooks_by_both_names() -> impl Iterator<Item = UtoipaMethodRouter<Context>> {
+    let integrations = [routes!(hooks::list, hooks::create), routes!(hooks::show, hooks::replace, hooks::remove), routes!(hooks::test)];
+    integrations.into_iter().flat_map(|routes| [routes.clone(), renamed(routes, "/integrations", "/webhooks")])
+}
+
 /// What there is of products only.
 fn of_products() -> OpenApiRouter<Context> {
     OpenApiRouter::new()
@@ -85,13 +92,22 @@ fn of_products() -> OpenApiRouter<Context> {
         .routes(routes!(groups::show, groups::update, groups::remove))
         .routes(routes!(team::list, team::add))
         .routes(routes!(team::update, team::remove))
+        .routes(routes!(firmware::list, firmware::create))
+        .routes(routes!(firmware::release))
+        .routes(routes!(firmware::show, firmware::update, firmware::remove))
+        .routes(routes!(firmware::binary))
 }
 
 /// The same below a product: what is said of a route there is what is said of it here, with the product in its path.
-fn below_product((schemas, paths, methods): UtoipaMethodRouter<Context>) -> UtoipaMethodRouter<Context> {
-    let mut below = Paths::new();
-    below.paths = paths.paths.into_iter().map(|(path, item)| (path.replacen("/v1/", BELOW_PRODUCT, 1), item)).collect();
-    (schemas, below, methods)
+fn below_product(routes: UtoipaMethodRouter<Context>) -> UtoipaMethodRouter<Context> {
+    renamed(routes, "/v1/", BELOW_PRODUCT)
+}
+
+/// The same with a part of the path by another name.
+fn renamed((schemas, paths, methods): UtoipaMethodRouter<Context>, from: &str, to: &str) -> UtoipaMethodRouter<Context> {
+    let mut renamed = Paths::new();
+    renamed.paths = paths.paths.into_iter().map(|(path, item)| (path.replacen(from, to, 1), item)).collect();
+    (schemas, renamed, methods)
 }
 
 /// The description itself, which anybody may read.

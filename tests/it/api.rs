@@ -3,11 +3,12 @@
 mod accounts;
 mod calls;
 mod conventions;
+mod description;
 mod devices;
 mod diagnostics;
-mod description;
 mod elsewhere;
 mod events;
+mod hooks;
 mod isolation;
 mod limits;
 mod ownership;

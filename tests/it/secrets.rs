@@ -63,7 +63,10 @@ fn use_token(watched: &mut Watched, token: &str) {
         (format!("POST /v1/devices/events HTTP/1.1\r\n{FORM}"), format!("access_token={token}&name=spark/x&ttl={token}")),
         (format!("GET /v1/access_tokens/current HTTP/1.1\r\nAuthorization: Bearer {token}"), String::new()),
         (format!("PATCH /v1/user?access_token={token} HTTP/1.1"), String::new()),
-        (format!("PUT /v1/devices/{device}?access_token={token} HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=x"), "--x--".to_owned()),
+        (
+            format!("PUT /v1/devices/{device}?access_token={token} HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=x"),
+            "--x--".to_owned(),
+        ),
     ] {
         watched.ask(&head, &body);
     }
@@ -86,7 +89,8 @@ fn no_secret_stands_in_a_log_line_a_metric_a_refusal_or_the_log_of_acts() {
     watched.secrets.push(claim["claim_code"].as_str().unwrap().to_owned());
     let (second, _) = watched.log_in(&format!("grant_type=refresh_token&refresh_token={refresh}"));
     watched.ask(&format!("POST /oauth/token HTTP/1.1\r\n{FORM}"), &format!("grant_type=refresh_token&refresh_token={refresh}"));
-    watched.ask(&format!("POST /oauth/token HTTP/1.1\r\n{FORM}"), &format!("grant_type=password&username={EMAIL}&password={WRONG_PASSWORD}"));
+    watched
+        .ask(&format!("POST /oauth/token HTTP/1.1\r\n{FORM}"), &format!("grant_type=password&username={EMAIL}&password={WRONG_PASSWORD}"));
     for (password, token) in [(WRONG_PASSWORD, &second), (PASSWORD, &second), (PASSWORD, &access)] {
         let basic = STANDARD.encode(format!("{EMAIL}:{password}"));
         watched.ask(&format!("DELETE /v1/access_tokens/{token} HTTP/1.1\r\nAuthorization: Basic {basic}"), "");

@@ -41,7 +41,10 @@ async fn every_operation_has_a_name_of_its_own_a_tag_and_an_answer() {
         for (method, operation) in item.as_object().expect("operations") {
             let name = operation["operationId"].as_str().unwrap_or_default().to_owned();
             assert!(!name.is_empty() && names.insert(name), "{method} {path}");
-            assert!(operation["tags"][0].is_string() && operation["responses"].as_object().is_some_and(|all| all.len() > 2), "{method} {path}");
+            assert!(
+                operation["tags"][0].is_string() && operation["responses"].as_object().is_some_and(|all| all.len() > 2),
+                "{method} {path}"
+            );
         }
     }
 }

@@ -96,7 +96,8 @@ fn routes(description: &Json) -> Vec<Route> {
         }
     }
     assert!(missing.is_empty(), "tests/it/api/routes.txt has no line for {missing:#?}");
-    let written = |(method, path, ..): &&(String, String, String, String)| !routes.iter().any(|route| (&route.method, &route.path) == (method, path));
+    let written =
+        |(method, path, ..): &&(String, String, String, String)| !routes.iter().any(|route| (&route.method, &route.path) == (method, path));
     assert_eq!(lines.iter().find(written), None, "tests/it/api/routes.txt has a line for what is no route");
     routes
 }
@@ -149,7 +150,8 @@ impl World {
         let product = async |owner, name: &str, device: &str| {
             let new = NewProduct { name: name.into(), description: None, platform_id: 13, settings: Default::default() };
             let product = rig.registry.create_product(owner, new).await.unwrap();
-            let device = NewDevice { id: id(device), key: key(), owner: None, product: Some(product.id), platform_id: Some(13), name: None };
+            let device =
+                NewDevice { id: id(device), key: key(), owner: None, product: Some(product.id), platform_id: Some(13), name: None };
             rig.registry.add_devices(vec![device]).await.unwrap();
             holdfast::store::Product::clone(&product)
         };
@@ -256,7 +258,8 @@ async fn what_is_somebody_elses_is_answered_like_what_is_not_there() {
         let mine = world.mine(route);
         let unknown = Things { device: UNKNOWN_DEVICE.into(), product: UNKNOWN_PRODUCT.into(), ..mine.clone() };
         let slug = Things { product: world.product.slug.clone(), ..mine.clone() };
-        let mut pairs = vec![(&other, mine.clone(), unknown.clone()), (&other, slug, unknown.clone()), (&program, mine.clone(), unknown.clone())];
+        let mut pairs =
+            vec![(&other, mine.clone(), unknown.clone()), (&other, slug, unknown.clone()), (&program, mine.clone(), unknown.clone())];
         // In a product of one's own, a device of another.
         let own = world.foreign_product.id.0.to_string();
         pairs.push((&other, Things { product: own.clone(), ..mine.clone() }, Things { product: own.clone(), ..unknown.clone() }));

@@ -1,0 +1,117 @@
+//! What a hook says: the fields as clients write them, brought to one spelling and checked. What it means when an event comes is not for here.
+
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+use utoipa::ToSchema;
+
+use crate::api::error::ApiError;
+use crate::api::publish::EVENT_NAME_LEN_MAX;
+use crate::api::request::Call;
+use crate::store::registry::HookText;
+use firmware_protocol::id::DeviceId;
+
+/// The kind of integration that there is.
+const WEBHOOK: &str = "Webhook";
+const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
+/// Three spellings of one field, each of which a client writes.
+const DEVICE_FIELDS: [&str; 3] = ["deviceID", "deviceid", "deviceId"];
+/// Of these there is one at most: each says what the body of the request is.
+const BODIES: [&str; 3] = ["json", "form", "body"];
+/// What else is kept as it was said.
+const KEPT: [&str; 14] = [
+    "json",
+    "form",
+    "body",
+    "query",
+    "headers",
+    "auth",
+    "responseTopic",
+    "errorResponseTopic",
+    "responseTemplate",
+    "unchunked",
+    "dataUrlResponseEvent",
+    "template",
+    "parameters",
+    "secrets",
+];
+
+/// What a hook shall say.
+#[derive(Deserialize, ToSchema, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(in crate::api) struct HookFields {
+    /// How the names of its events begin.
+    #[serde(alias = "eventName")]
+    event: Option<String>,
+    /// Where its requests go. Templates may stand in it.
+    url: Option<String>,
+    /// `GET`, `POST`, `PUT` or `DELETE`; `POST` if it is not said.
+    request_type: Option<String>,
+    /// Its name.
+    name: Option<String>,
+    /// `Webhook`, the only kind that there is.
+    #[serde(rename = "integration_type")]
+    integration_type: Option<String>,
+    /// Whether it does nothing for now.
+    disabled: Option<bool>,
+    /// Whether the fields that every request has are left out.
+    no_defaults: Option<bool>,
+    /// Whether the certificate of the other side must be good.
+    reject_unauthorized: Option<bool>,
+}
+
+/// Reads what a request says of a hook. `domain` stands in the name of one that has none.
+pub(super) fn read(call: &Call, domain: &str) -> Result<HookText, ApiError> {
+    let fields: HookFields = call.body.read()?;
+    let event = fields.event.filter(|event| !event.is_empty() && event.len() <= EVENT_NAME_LEN_MAX);
+    let event = event.ok_or_else(|| ApiError::bad_request("event must have from 1 to 64 bytes"))?;
+    let url = address(fields.url)?;
+    let host = domain.split("://").last().unwrap_or_default();
+    let name = fields.name.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("{event} for {host}"));
+    let mut definition = Map::from_iter([
+        ("event".to_owned(), json!(event)),
+        ("name".to_owned(), json!(name)),
+        ("url".to_owned(), json!(url)),
+        ("requestType".to_owned(), json!(method(fields.request_type)?)),
+        ("integration_type".to_owned(), json!(kind(fields.integration_type)?)),
+        ("disabled".to_owned(), json!(fields.disabled.unwrap_or(false))),
+        ("noDefaults".to_owned(), json!(fields.no_defaults.unwrap_or(false))),
+        ("rejectUnauthorized".to_owned(), json!(fields.reject_unauthorized.unwrap_or(true))),
+    ]);
+    if let Some(device) = device(call)? {
+        definition.insert("deviceID".to_owned(), json!(device.to_string()));
+    }
+    if BODIES.iter().filter(|field| said(call, field).is_some()).count() > 1 {
+        return Err(ApiError::bad_request("json, form and body exclude each other"));
+    }
+    definition.extend(KEPT.iter().filter_map(|field| Some(((*field).to_owned(), said(call, field)?.clone()))));
+    let enabled = !fields.disabled.unwrap_or(false);
+    Ok(HookText { event, name, url, enabled, definition: Json::Object(definition).to_string() })
+}
+
+fn said<'a>(call: &'a Call, field: &str) -> Option<&'a Json> {
+    call.body.get(field).filter(|value| !value.is_null())
+}
+
+/// An address may begin with a template, and is looked at again when that is filled in.
+fn address(url: Option<String>) -> Result<String, ApiError> {
+    let good = |url: &String| ["http://", "https://", "{{"].iter().any(|start| url.to_ascii_lowercase().starts_with(start));
+    url.filter(good).ok_or_else(|| ApiError::bad_request("url must begin with http:// or https://"))
+}
+
+fn method(text: Option<String>) -> Result<String, ApiError> {
+    let method = text.filter(|text| !text.is_empty()).map_or_else(|| "POST".to_owned(), |text| text.to_ascii_uppercase());
+    if METHODS.contains(&method.as_str()) { Ok(method) } else { Err(ApiError::bad_request("requestType must be GET, POST, PUT or DELETE")) }
+}
+
+fn kind(text: Option<String>) -> Result<&'static str, ApiError> {
+    match text.as_deref() {
+        None | Some("" | WEBHOOK) => Ok(WEBHOOK),
+        Some(_) => Err(ApiError::bad_request("integration_type must be Webhook: there is no other kind on this server")),
+    }
+}
+
+fn device(call: &Call) -> Result<Option<DeviceId>, ApiError> {
+    let text = DEVICE_FIELDS.iter().find_map(|field| call.body.text(field)).filter(|text| !text.is_empty());
+    let read = text.map(|text| text.parse()).transpose();
+    read.map_err(|_| ApiError::bad_request("deviceID must be the id of a device"))
+}
