@@ -2,18 +2,38 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use firmware_protocol::id::DeviceId;
 use serde_json::json;
 
 use super::Context;
 use super::error::ApiError;
 use super::json::ok;
+use super::place::Place;
 use super::request::Call;
 
 /// `POST /v1/device_claims`: a code that a device of nobody can present to become the caller's.
 #[utoipa::path(post, path = "/v1/device_claims", tag = "devices", security(("token" = ["devices:claim"])), responses((status = 200, description = "A code, and the devices that are the caller's.", body = Object)))]
 pub(super) async fn create(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    let code = context.registry().create_claim_code(call.caller.user).await?;
-    let owned = context.registry().devices().owned_by(call.caller.user);
+    code(&context, &call).await
+}
+
+/// `POST /v1/products/{product}/device_claims`: a device that presents the code goes into the product too.
+#[utoipa::path(post, path = "/v1/products/{product}/device_claims", tag = "devices", security(("token" = ["devices:claim"])), responses((status = 200, description = "A code, and the devices of the product that are the caller's.", body = Object)))]
+pub(super) async fn create_in_product(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
+    code(&context, &call).await
+}
+
+async fn code(context: &Context, call: &Call) -> Result<Response, ApiError> {
+    let (user, registry) = (call.caller.user, context.registry_of(call));
+    let (product, owned) = match &call.place {
+        Place::Own(user) => (None, registry.devices().owned_by(*user)),
+        Place::Product(product) => {
+            let devices = registry.devices().in_product(product.id);
+            let owned = devices.iter().filter(|device| device.owner() == Some(user)).map(|device| device.id());
+            (Some(product.id), owned.collect::<Vec<DeviceId>>())
+        }
+    };
+    let code = registry.create_claim_code_for(user, product).await?;
     let device_ids: Vec<String> = owned.iter().map(ToString::to_string).collect();
     Ok(ok(&json!({ "claim_code": code.reveal(), "device_ids": device_ids })))
 }

@@ -47,6 +47,7 @@ fn of_accounts() -> OpenApiRouter<Context> {
         .routes(routes!(password_reset::ask, password_reset::reset))
         .routes(routes!(users::create))
         .routes(routes!(device_claims::create))
+        .routes(routes!(device_claims::create_in_product))
         .routes(routes!(devices::list, ownership::claim))
         .routes(routes!(provisioning::provision))
         .routes(routes!(events::all, publish::publish))

@@ -26,7 +26,7 @@ pub(super) fn run(target: &Target, output: &mut Output<'_>) -> anyhow::Result<()
         ))?;
         if let Some(window) = &status.pairing {
             let who = window.email.as_deref().unwrap_or("any account");
-            output.line(&format!("pairing until {} for {who}, {} devices so far", window.until, window.paired))?;
+            output.line(&format!("pairing until {} for {who}, {} so far", window.until, window.paired))?;
         }
         let row = |line: &PartLine| {
             let lasts = format!("{:.1} s", Duration::from_millis(line.for_ms).as_secs_f64());

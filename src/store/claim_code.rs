@@ -5,7 +5,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use firmware_protocol::id::OwnerId;
+use firmware_protocol::id::{OwnerId, ProductId};
 use firmware_protocol::time::UnixMillis;
 use openssl::error::ErrorStack;
 use openssl::rand::rand_bytes;
@@ -72,6 +72,8 @@ impl fmt::Debug for ClaimHash {
 pub(super) struct ClaimRecord {
     /// Whose devices become.
     pub(super) user: OwnerId,
+    /// The product that they go into.
+    pub(super) product: Option<ProductId>,
     /// When it ends.
     pub(super) expires_at: UnixMillis,
 }

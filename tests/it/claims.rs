@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use firmware_protocol::device::DeviceEvent;
+use holdfast::store::registry::Claimed;
 use router::event::Audience;
+use tokio::time::timeout;
 
 use crate::device_driver::{Driver, id};
 use crate::drive::Drive;
@@ -37,6 +39,41 @@ async fn a_device_that_presents_a_claim_code_is_its_accounts_within_the_session(
     let echoed = |event: &DeviceEvent| matches!(event, DeviceEvent::EventReceived { name, .. } if name == "spark/device/claim/code");
     assert!(!driver.events.iter().any(echoed));
     running.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_given_up_is_its_accounts_no_longer_within_the_session() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(directory.path(), "127.0.0.1:0").await;
+    running.register(1).await;
+    let registry = &running.opened.registry;
+    let mut driver = Driver::new(1, running.plane.udp(), running.server_key());
+    driver.connect();
+    let mut stream = running.stream(Audience::Owner(running.owner), "temp");
+    // Sessions hear of it within a fraction of a second.
+    let mut publish = async |name: &str| {
+        let publish = driver.publish(name, b"1");
+        driver.run_until(Duration::from_secs(5), |driver| driver.published(publish));
+        timeout(Duration::from_millis(300), next_event(&mut stream)).await.is_ok_and(|(_, event)| event.name == name)
+    };
+    assert!(publish("temp/0").await);
+    registry.release_device(running.owner, id(1)).await.unwrap();
+    assert!(is_soon(async || !publish("temp/1").await).await, "its events are still the account's");
+    assert!(matches!(registry.claim_device_of_nobody(running.owner, id(1)).await, Ok(Claimed::Now(_))));
+    assert!(is_soon(async || publish("temp/2").await).await, "its events are not the account's again");
+    assert_eq!(driver.handshakes(), 1);
+    running.stop();
+}
+
+/// Whether something is so within some seconds.
+async fn is_soon(mut look: impl AsyncFnMut() -> bool) -> bool {
+    for _ in 0..100 {
+        if look().await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
 }
 
 #[tokio::test(flavor = "multi_thread")]

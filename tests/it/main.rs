@@ -4,6 +4,7 @@
 
 mod alerts;
 mod api;
+mod api_document;
 mod backup;
 mod claims;
 mod cli;

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use firmware_protocol::id::{DeviceId, OwnerId};
+use firmware_protocol::id::{DeviceId, OwnerId, ProductId};
 use firmware_protocol::time::UnixMillis;
 
 use super::audit::Act;
 use super::devices::object;
+use super::imports::{joined, write_joined};
+use super::products::product_id;
 use super::users::{owner_id, to_i64, to_u64};
 use super::{Registry, RegistryError};
 use crate::dates;
 use crate::store::claim_code::{ClaimRecord, LIFE_MS};
-use crate::store::{ClaimCode, ClaimHash, Device, DeviceRecord, Standing, Who};
+use crate::store::{ClaimCode, ClaimHash, Device, DeviceRecord, Realm, Standing, Who};
 
 /// Codes of one account that are good at the same time.
 const CODES_PER_USER_MAX: i64 = 100;
@@ -33,6 +35,14 @@ impl Registry {
     /// # Errors
     /// The account has too many that are still good, or the database failed.
     pub async fn create_claim_code(&self, user: OwnerId) -> Result<ClaimCode, RegistryError> {
+        self.create_claim_code_for(user, None).await
+    }
+
+    /// The same with a product that the device goes into, if the account looks after that and the device is in no other.
+    ///
+    /// # Errors
+    /// As for [`Registry::create_claim_code`].
+    pub async fn create_claim_code_for(&self, user: OwnerId, product: Option<ProductId>) -> Result<ClaimCode, RegistryError> {
         self.change(move |registry| async move {
             registry.forget_claim_codes(dates::now()).await?;
             let select = "SELECT COUNT(*) FROM claim_codes WHERE user_id = $1";
@@ -41,12 +51,13 @@ impl Registry {
                 return Err(RegistryError::TooManyClaimCodes);
             }
             let (code, now) = (ClaimCode::random()?, dates::now());
-            let record = ClaimRecord { user, expires_at: UnixMillis(now.0 + LIFE_MS) };
-            sqlx::query("INSERT INTO claim_codes (code_hash, user_id, expires_at, created_at) VALUES ($1, $2, $3, $4)")
+            let record = ClaimRecord { user, product, expires_at: UnixMillis(now.0 + LIFE_MS) };
+            sqlx::query("INSERT INTO claim_codes (code_hash, user_id, expires_at, created_at, product) VALUES ($1, $2, $3, $4, $5)")
                 .bind(&code.hash().0[..])
                 .bind(to_i64(user.0))
                 .bind(to_i64(record.expires_at.0))
                 .bind(to_i64(now.0))
+                .bind(product.map(|product| i64::from(product.0)))
                 .execute(registry.pool())
                 .await?;
             registry.claims().insert((code.hash().0, record));
@@ -71,29 +82,39 @@ impl Registry {
                 let before = registry.known(id)?;
                 let Some(record) = registry.good_claim(&code) else { return Ok(Claimed::Refused) };
                 let owner = before.owner().unwrap_or(record.user);
-                if owner != record.user || before.standing() != Standing::Accepted {
+                let is_theirs = owner == record.user && before.standing() == Standing::Accepted;
+                if !is_theirs || !registry.may_go_into(&before, record) {
                     return Ok(Claimed::Refused);
                 }
                 let mut transaction = registry.pool().begin().await?;
                 sqlx::query("DELETE FROM claim_codes WHERE code_hash = $1").bind(&code.0[..]).execute(&mut *transaction).await?;
-                if before.owner().is_some() {
-                    transaction.commit().await?;
-                    registry.claims().remove(&code.0);
-                    return Ok(Claimed::Before(before));
+                let mut after = before.record();
+                if let Some(product) = record.product.filter(|product| before.product() != Some(*product)) {
+                    after = joined(after, product);
+                    write_joined(&mut transaction, &after).await?;
+                    let act = Act::new("device.accept", object(id)).with(Realm::Product(product));
+                    registry.write_down(&mut transaction, act).await?;
                 }
-                let name = registry.name_with(owner, &before);
-                sqlx::query("UPDATE devices SET owner = $1, name = $2 WHERE id = $3 AND owner IS NULL")
-                    .bind(to_i64(owner.0))
-                    .bind(&name)
-                    .bind(id.to_string())
-                    .execute(&mut *transaction)
-                    .await?;
-                registry.write_down(&mut transaction, claimed(id, owner)).await?;
+                if before.owner().is_none() {
+                    let (name, notes) = (registry.name_with(owner, &before), before.notes().map(str::to_owned));
+                    let claimed = registry.write_owner(&mut transaction, &before, Some(owner), name, notes).await?;
+                    after = DeviceRecord { owner: claimed.owner, name: claimed.name, ..after };
+                }
                 transaction.commit().await?;
                 registry.claims().remove(&code.0);
-                Ok(Claimed::Now(registry.remember(DeviceRecord { owner: Some(owner), name, ..before.record() })))
+                let is_new = before.owner().is_none();
+                let device = if after == before.record() { before } else { registry.remember(after) };
+                Ok(if is_new { Claimed::Now(device) } else { Claimed::Before(device) })
             })
             .await
+    }
+
+    /// Whether the product that a code is for, if it is for one, may still have the device.
+    fn may_go_into(&self, device: &Device, record: ClaimRecord) -> bool {
+        record.product.is_none_or(|id| {
+            let is_looked_after = self.products().find(id).is_some_and(|product| product.role_of(record.user).is_some());
+            is_looked_after && device.product().is_none_or(|product| product == id)
+        })
     }
 
     /// Makes a device that belongs to nobody an account's, by its id alone. A device that has an owner is never moved, and one of a product is left to those
@@ -132,10 +153,11 @@ impl Registry {
     }
 
     pub(super) async fn fill_claims(&self) -> Result<(), RegistryError> {
-        let select = "SELECT code_hash, user_id, expires_at FROM claim_codes";
-        let rows: Vec<(Vec<u8>, i64, i64)> = sqlx::query_as(select).fetch_all(self.pool()).await?;
-        let claims = rows.into_iter().map(|(hash, user, expires_at)| {
-            Ok((digest(hash)?, ClaimRecord { user: owner_id(user)?, expires_at: UnixMillis(to_u64(expires_at)?) }))
+        let select = "SELECT code_hash, user_id, product, expires_at FROM claim_codes";
+        let rows: Vec<(Vec<u8>, i64, Option<i64>, i64)> = sqlx::query_as(select).fetch_all(self.pool()).await?;
+        let claims = rows.into_iter().map(|(hash, user, product, expires_at)| {
+            let (user, product) = (owner_id(user)?, product.map(product_id).transpose()?);
+            Ok((digest(hash)?, ClaimRecord { user, product, expires_at: UnixMillis(to_u64(expires_at)?) }))
         });
         self.claims().insert_all(claims.collect::<Result<Vec<_>, RegistryError>>()?);
         Ok(())
@@ -162,10 +184,9 @@ impl Registry {
     }
 }
 
-fn claimed(id: DeviceId, owner: OwnerId) -> Act {
-    Act::new("device.owner", object(id)).with(format!("from nobody to user:{}", owner.0))
-}
-
 fn digest(bytes: Vec<u8>) -> Result<[u8; 32], RegistryError> {
     bytes.try_into().map_err(|_| RegistryError::Damaged("the hash of a claim code"))
 }
+
+#[cfg(test)]
+mod tests;

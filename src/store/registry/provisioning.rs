@@ -104,12 +104,14 @@ impl Registry {
         sqlx::query("DELETE FROM device_keys WHERE device = $1").bind(id.to_string()).execute(&mut *connection).await?;
         insert_key(connection, id, key).await?;
         self.write_down(connection, Act::new("device.key", object(id)).with(key.hash())).await?;
-        let record = DeviceRecord { key: Some(key.hash()), rsa_key: key.rsa(), ..device.record() };
-        let Some(owner) = owner else { return Ok(record) };
-        let name = self.name_with(owner, device);
-        let notes = device.notes().map(str::to_owned);
-        let owned = self.write_owner(connection, device, Some(owner), name, notes).await?;
-        Ok(DeviceRecord { key: record.key, rsa_key: record.rsa_key, ..owned })
+        let before = match owner {
+            None => device.record(),
+            Some(owner) => {
+                let (name, notes) = (self.name_with(owner, device), device.notes().map(str::to_owned));
+                self.write_owner(connection, device, Some(owner), name, notes).await?
+            }
+        };
+        Ok(DeviceRecord { key: Some(key.hash()), rsa_key: key.rsa(), ..before })
     }
 
     /// Writes a device that was not registered.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use holdfast::dates;
-use holdfast::store::registry::NewDevice;
+use holdfast::store::ClaimHash;
+use holdfast::store::registry::{Claimed, NewDevice, NewProduct};
 use openssl::ec::EcKey;
 use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
@@ -79,6 +80,20 @@ async fn a_device_that_is_given_up_is_nobodys_and_can_be_claimed_again() {
     for (act, detail) in acts.iter().zip([format!("from nobody to {user}"), format!("from {user} to nobody")]) {
         assert_eq!((act.who.as_str(), act.address.as_deref(), act.detail.as_str()), (user.as_str(), Some("127.0.0.1"), detail.as_str()));
     }
+}
+
+#[tokio::test]
+async fn a_claim_code_of_a_product_comes_with_what_is_claimed_there() {
+    let rig = rig().await;
+    let new = NewProduct { name: "kelp".into(), description: None, platform_id: 13, settings: Default::default() };
+    let product = rig.registry.create_product(rig.user, new).await.expect("a product");
+    let path = format!("/v1/products/{}/device_claims", product.slug);
+    let body = rig.json("POST", &path, &json!({})).await.json();
+    assert_eq!(body["device_ids"], json!([]));
+    let code = ClaimHash::of(body["claim_code"].as_str().expect("text").as_bytes()).expect("a code");
+    assert!(matches!(rig.registry.claim_device(id(STRAY), code).await, Ok(Claimed::Now(_))));
+    assert_eq!(rig.registry.devices().find(id(STRAY)).expect("a device").product(), Some(product.id));
+    assert_eq!(rig.form("POST", &path, "").await.json()["device_ids"], json!([STRAY]));
 }
 
 #[tokio::test]
