@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use holdfast::store::registry::{NewDevice, NewProduct, NewToken};
-use holdfast::store::{Scopes, TokenHash};
+use holdfast::store::{Role, Scopes, TokenHash};
 use serde_json::Value as Json;
 use tokio::time::timeout;
 
@@ -275,6 +275,39 @@ async fn what_is_somebody_elses_is_answered_like_what_is_not_there() {
             let answers = [world.ask(route, Some(token), &foreign).await, world.ask(route, Some(token), &missing).await];
             assert_eq!(without(&answers[0], &foreign), without(&answers[1], &missing), "{}", route.name());
             assert!((400..500).contains(&answers[0].status) || answers[0].status == 501, "{} {:?}", route.name(), answers[0]);
+        }
+    }
+    assert_eq!(world.state(), before);
+}
+
+#[tokio::test]
+async fn what_others_ask_for_without_naming_it_has_nothing_of_mine_in_it() {
+    let world = World::new().await;
+    let other = world.token(world.other, Scopes::All, None).await;
+    for route in world.routes.iter().filter(|route| route.method == "GET" && route.needs != Needs::Nothing && !route.streams) {
+        if route.is_about("{device}") || route.is_about("{product}") {
+            continue;
+        }
+        let answer = world.ask(route, Some(&other), &world.mine(route)).await.text();
+        let number = world.product.id.0.to_string();
+        for mine in [DEVICE, IN_PRODUCT, "kitchen light", "dev@example.com", &number, &world.product.slug] {
+            assert!(!answer.contains(mine), "{} tells {mine}: {answer}", route.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_may_only_look_changes_nothing() {
+    let world = World::new().await;
+    world.rig.registry.put_member(world.product.id, "other@example.com", Role::Viewer).await.unwrap();
+    let viewer = world.token(world.other, Scopes::All, None).await;
+    let before = world.state();
+    for route in world.routes.iter().filter(|route| route.is_about("{product}") && route.needs != Needs::Nothing) {
+        let Needs::Scope(scope) = &route.needs else { continue };
+        let status = world.status(route, &viewer, &world.mine(route)).await;
+        match Role::Viewer.allows(scope) {
+            true => assert!(![401, 403].contains(&status), "{}: {status}", route.name()),
+            false => assert_eq!(status, 403, "{}", route.name()),
         }
     }
     assert_eq!(world.state(), before);
