@@ -49,6 +49,7 @@ mod tally;
 mod team;
 mod throttle;
 pub mod tls;
+mod transfers;
 mod upload;
 mod users;
 mod variables;

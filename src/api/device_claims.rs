@@ -11,20 +11,11 @@ use super::json::ok;
 use super::place::Place;
 use super::request::Call;
 
-/// `POST /v1/device_claims`: a code that a device of nobody can present to become the caller's.
-#[utoipa::path(post, path = "/v1/device_claims", tag = "devices", security(("token" = ["devices:claim"])), responses((status = 200, description = "A code, and the devices that are the caller's.", body = Object)))]
+/// `POST /v1/device_claims`: a code that a device of nobody can present to become the caller's. One of a product brings the device there as well.
+#[utoipa::path(post, path = "/v1/device_claims", tag = "devices", security(("token" = ["devices:claim"])),
+    responses((status = 200, description = "A code, and the devices here that are the caller's.", body = Object)))]
 pub(super) async fn create(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    code(&context, &call).await
-}
-
-/// `POST /v1/products/{product}/device_claims`: a device that presents the code goes into the product too.
-#[utoipa::path(post, path = "/v1/products/{product}/device_claims", tag = "devices", security(("token" = ["devices:claim"])), responses((status = 200, description = "A code, and the devices of the product that are the caller's.", body = Object)))]
-pub(super) async fn create_in_product(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    code(&context, &call).await
-}
-
-async fn code(context: &Context, call: &Call) -> Result<Response, ApiError> {
-    let (user, registry) = (call.caller.user, context.registry_of(call));
+    let (user, registry) = (call.caller.user, context.registry_of(&call));
     let (product, owned) = match &call.place {
         Place::Own(user) => (None, registry.devices().owned_by(*user)),
         Place::Product(product) => {

@@ -34,13 +34,10 @@ pub(super) async fn claim(State(context): State<Context>, call: Call) -> Result<
     let Claim { id, request_transfer, product_id } = call.body.read()?;
     let Some(id) = id else { return Err(without_id(product_id.is_some())) };
     context.probes().admit(&call)?;
-    let claimed = match id.trim().parse::<DeviceId>() {
-        Ok(id) => context.registry_of(&call).claim_device_of_nobody(call.caller.user, id).await,
-        Err(_) => return Err(context.probes().missed(&call, does_not_exist())),
-    };
-    let device = match claimed {
+    let Ok(id) = id.trim().parse::<DeviceId>() else { return Err(context.probes().missed(&call, does_not_exist())) };
+    let device = match context.registry_of(&call).claim_device_of_nobody(call.caller.user, id).await {
         Ok(Claimed::Now(device) | Claimed::Before(device)) => device,
-        Ok(Claimed::Refused) if request_transfer == Some(true) => return Err(context.probes().missed(&call, no_transfers())),
+        Ok(Claimed::Refused) if request_transfer == Some(true) => return ask_for(&context, &call, id).await,
         Ok(Claimed::Refused) => return Err(context.probes().missed(&call, ApiError::foreign_device())),
         Err(RegistryError::NoSuchDevice(_)) => return Err(context.probes().missed(&call, does_not_exist())),
         Err(error) => return Err(error.into()),
@@ -66,13 +63,19 @@ pub(super) async fn release(
     Ok(ok(&json!({ "ok": true })))
 }
 
-fn does_not_exist() -> ApiError {
-    ApiError::list(StatusCode::NOT_FOUND, "device does not exist".into())
+/// Asks the owner of a device for it.
+async fn ask_for(context: &Context, call: &Call, device: DeviceId) -> Result<Response, ApiError> {
+    let transfer = context.registry_of(call).request_transfer(call.caller.user, device).await.map_err(|error| match error {
+        // It is nobody's, but not for the caller to have.
+        RegistryError::Refused(_) => context.probes().missed(call, ApiError::foreign_device()),
+        error => error.into(),
+    })?;
+    let (user_id, transfer_id) = (call.caller.user.0.to_string(), transfer.id.to_string());
+    Ok(ok(&json!({ "ok": true, "id": device.to_string(), "user_id": user_id, "transfer_id": transfer_id })))
 }
 
-fn no_transfers() -> ApiError {
-    let text = "This server does not pass on wishes for a device; ask its owner to remove it, then claim it";
-    ApiError::not_implemented(text)
+fn does_not_exist() -> ApiError {
+    ApiError::list(StatusCode::NOT_FOUND, "device does not exist".into())
 }
 
 fn without_id(wants_one: bool) -> ApiError {

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 use super::{
     Context, access_tokens, clients, description, device_change, device_claims, devices, diagnostics, elsewhere, events, firmware,
     functions, groups, hooks, oauth, ownership, password_reset, product_devices, products, provisioning, publish, serial_numbers, team,
-    users, variables,
+    transfers, users, variables,
 };
 
 /// What stands before a path within a product.
@@ -46,8 +46,6 @@ fn of_accounts() -> OpenApiRouter<Context> {
         .routes(routes!(users::show, users::update, users::remove))
         .routes(routes!(password_reset::ask, password_reset::reset))
         .routes(routes!(users::create))
-        .routes(routes!(device_claims::create))
-        .routes(routes!(device_claims::create_in_product))
         .routes(routes!(devices::list, ownership::claim))
         .routes(routes!(provisioning::provision))
         .routes(routes!(events::all, publish::publish))
@@ -56,14 +54,17 @@ fn of_accounts() -> OpenApiRouter<Context> {
         .routes(routes!(events::own_with_prefix))
         .routes(routes!(products::organizations))
         .routes(routes!(serial_numbers::look_up))
+        .routes(routes!(transfers::list))
+        .routes(routes!(transfers::accept, transfers::end))
 }
 
 /// What there is both among one's own and within a product.
-fn in_both_places() -> [UtoipaMethodRouter<Context>; 9] {
+fn in_both_places() -> [UtoipaMethodRouter<Context>; 10] {
     [
         routes!(clients::list, clients::create),
         routes!(clients::update, clients::remove),
         routes!(devices::ping),
+        routes!(device_claims::create),
         routes!(events::of_device),
         routes!(events::of_device_with_prefix),
         routes!(variables::read, functions::call),

@@ -97,6 +97,12 @@ impl Rig {
         token(&self.registry, self.user, Scopes::parse(scopes).expect("scopes")).await
     }
 
+    /// A token of the account with this address, good for everything.
+    pub(crate) async fn token_of(&self, email: &str) -> String {
+        let user = self.registry.user_by_email(email).await.expect("an answer").expect("an account");
+        token(&self.registry, user.id, Scopes::All).await
+    }
+
     /// A request without token or body.
     pub(crate) async fn bare(&self, method: &str, path: &str) -> Answer {
         self.raw(&format!("{method} {path} HTTP/1.1"), b"").await

@@ -5,15 +5,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use holdfast::store::registry::{NewDevice, NewProduct, NewToken};
-use holdfast::store::{Role, Scopes, TokenHash};
+use holdfast::store::registry::{ClientKind, NewClient, NewDevice, NewProduct, NewToken};
+use holdfast::store::{Realm, Role, Scopes, TokenHash};
 use serde_json::Value as Json;
 use tokio::time::timeout;
 
 use crate::client::{Answer, OpenStream};
 use crate::rig::{DEVICE, FOREIGN_DEVICE, Rig, id, key};
 
-/// How each route is asked: method, path, body. `{device}`, `{product}` and `{token}` stand for what the caller has; any other parameter has its value
+/// How each route is asked: method, path, body. `{device}`, `{product}`, `{client}` and `{token}` stand for what the caller has; any other parameter has its value
 /// behind `=`, where `@device` is the device. A body in braces is JSON, and a form otherwise.
 const ROUTES: &str = include_str!("routes.txt");
 
@@ -23,8 +23,12 @@ const IN_PRODUCT: &str = "e00fce68aabbccddeeff0044";
 const IN_FOREIGN_PRODUCT: &str = "e00fce68aabbccddeeff0055";
 const UNKNOWN_DEVICE: &str = "0123456789abcdef01234567";
 const UNKNOWN_PRODUCT: &str = "99999";
+const UNKNOWN_CLIENT: &str = "kit-99999";
 /// Answered differently about what is somebody else's and what is not there, and limited for that.
 const TELL_APART: [&str; 2] = ["POST /v1/devices", "POST /v1/provisioning/{device}"];
+
+/// Says which devices of a list are somebody else's, as clients want it.
+const IMPORT: &str = "POST /v1/products/{product}/devices";
 
 /// A route of the description, with how it is asked.
 struct Route {
@@ -50,7 +54,15 @@ enum Needs {
 struct Things {
     device: String,
     product: String,
+    client: String,
     token: String,
+}
+
+impl Things {
+    /// What is put in for what.
+    fn named(&self) -> [(&'static str, &str); 4] {
+        [("{device}", &self.device), ("{product}", &self.product), ("{client}", &self.client), ("{token}", &self.token)]
+    }
 }
 
 impl Route {
@@ -64,10 +76,7 @@ impl Route {
 
     /// The request with these things put in.
     fn asks(&self, token: Option<&str>, things: &Things) -> (String, String) {
-        let put = |text: &str| {
-            let text = text.replace("{device}", &things.device).replace("{product}", &things.product);
-            text.replace("{token}", &things.token)
-        };
+        let put = |text: &str| things.named().into_iter().fold(text.to_owned(), |text, (name, thing)| text.replace(name, thing));
         let body = put(&self.body);
         let kind = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
         let token = token.map_or_else(String::new, |token| format!("\r\nAuthorization: Bearer {token}"));
@@ -141,6 +150,8 @@ struct World {
     product: holdfast::store::Product,
     foreign_product: holdfast::store::Product,
     other: firmware_protocol::id::OwnerId,
+    /// A client of the account, and one of its product.
+    clients: [String; 2],
 }
 
 impl World {
@@ -159,14 +170,20 @@ impl World {
         for device in [FOREIGN_DEVICE, IN_PRODUCT, IN_FOREIGN_PRODUCT] {
             rig.gateway.bring_online(id(device));
         }
+        let client = async |realm| {
+            let new = NewClient { name: "kit".into(), kind: ClientKind::Installed, redirect_uri: None, scopes: Scopes::All };
+            rig.registry.create_client(realm, new).await.unwrap().client.id
+        };
+        let clients = [client(Realm::User(rig.user)).await, client(Realm::Product(mine.id)).await];
         let routes = routes(&rig.bare("GET", "/v1/openapi.json").await.json());
-        Self { rig, routes, product: mine, foreign_product: theirs, other }
+        Self { rig, routes, product: mine, foreign_product: theirs, other, clients }
     }
 
     /// What the right caller has that a route is about.
     fn mine(&self, route: &Route) -> Things {
         let device = if route.is_about("{product}") { IN_PRODUCT } else { DEVICE };
-        Things { device: device.to_owned(), product: self.product.id.0.to_string(), token: self.rig.token.clone() }
+        let client = &self.clients[usize::from(route.is_about("{product}"))];
+        Things { device: device.into(), product: self.product.id.0.to_string(), client: client.clone(), token: self.rig.token.clone() }
     }
 
     async fn token(&self, user: firmware_protocol::id::OwnerId, scopes: Scopes, life_ms: Option<u64>) -> String {
@@ -205,7 +222,7 @@ impl World {
 
 /// The answer with what was asked about put out.
 fn without(answer: &Answer, things: &Things) -> (u16, String) {
-    let text = [&things.device, &things.product].into_iter().fold(answer.text(), |text, thing| text.replace(thing.as_str(), "…"));
+    let text = things.named().into_iter().fold(answer.text(), |text, (_, thing)| text.replace(thing, "…"));
     (answer.status, text)
 }
 
@@ -256,7 +273,8 @@ async fn what_is_somebody_elses_is_answered_like_what_is_not_there() {
             continue;
         }
         let mine = world.mine(route);
-        let unknown = Things { device: UNKNOWN_DEVICE.into(), product: UNKNOWN_PRODUCT.into(), ..mine.clone() };
+        let unknown =
+            Things { device: UNKNOWN_DEVICE.into(), product: UNKNOWN_PRODUCT.into(), client: UNKNOWN_CLIENT.into(), ..mine.clone() };
         let slug = Things { product: world.product.slug.clone(), ..mine.clone() };
         let mut pairs =
             vec![(&other, mine.clone(), unknown.clone()), (&other, slug, unknown.clone()), (&program, mine.clone(), unknown.clone())];
@@ -264,11 +282,11 @@ async fn what_is_somebody_elses_is_answered_like_what_is_not_there() {
         let own = world.foreign_product.id.0.to_string();
         pairs.push((&other, Things { product: own.clone(), ..mine.clone() }, Things { product: own.clone(), ..unknown.clone() }));
         pairs.push((&program, Things { product: own.clone(), ..mine.clone() }, Things { product: own, ..unknown.clone() }));
-        let about = ["{device}", "{product}"].map(|thing| route.is_about(thing));
-        // In one's own product what is about the product alone is one's own.
-        pairs.truncate(match about {
-            [false, false] => 0,
-            [true, true] => 5,
+        // In one's own product what is about the product alone is one's own; and a list of devices says which of them are not for it.
+        let about = ["{device}", "{client}"].iter().any(|thing| route.is_about(thing));
+        pairs.truncate(match (route.is_about("{product}"), about) {
+            (false, false) => 0,
+            (true, true) if route.name() != IMPORT => 5,
             _ => 3,
         });
         for (token, foreign, missing) in pairs {
@@ -285,7 +303,7 @@ async fn what_others_ask_for_without_naming_it_has_nothing_of_mine_in_it() {
     let world = World::new().await;
     let other = world.token(world.other, Scopes::All, None).await;
     for route in world.routes.iter().filter(|route| route.method == "GET" && route.needs != Needs::Nothing && !route.streams) {
-        if route.is_about("{device}") || route.is_about("{product}") {
+        if ["{device}", "{product}", "{client}"].iter().any(|thing| route.is_about(thing)) {
             continue;
         }
         let answer = world.ask(route, Some(&other), &world.mine(route)).await.text();

@@ -10,7 +10,7 @@ use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
 use serde_json::{Value as Json, json};
 
-use crate::rig::{DEVICE, FOREIGN_DEVICE, Rig, id, key};
+use crate::rig::{DEVICE, EMAIL, FOREIGN_DEVICE, Rig, id, key};
 
 const STRAY: &str = "e00fce68aabbccddeeff0033";
 const UNKNOWN: &str = "0123456789abcdef01234567";
@@ -59,12 +59,32 @@ async fn what_cannot_be_claimed_is_told_in_known_words() {
     let foreign = rig.json("POST", "/v1/devices", &json!({ "id": FOREIGN_DEVICE })).await;
     assert_eq!(foreign.status, 403);
     assert!(foreign.json()["error"].as_str().is_some_and(|text| text.contains("belongs to someone else")));
-    for (body, status) in
-        [(json!({ "id": FOREIGN_DEVICE, "request_transfer": true }), 501), (json!({ "product_id": 10_001 }), 501), (json!({}), 400)]
-    {
+    for (body, status) in [(json!({ "product_id": 10_001 }), 501), (json!({}), 400)] {
         let answer = rig.json("POST", "/v1/devices", &body).await;
         assert_eq!((answer.status, &answer.json()["ok"]), (status, &json!(false)), "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_device_of_somebody_else_is_asked_for_and_given() {
+    let mut rig = rig().await;
+    let ask = rig.json("POST", "/v1/devices", &json!({ "id": FOREIGN_DEVICE, "request_transfer": true })).await;
+    let transfer = ask.json()["transfer_id"].as_str().expect("an id").to_owned();
+    assert_eq!((ask.status, &ask.json()["ok"]), (200, &json!(true)));
+    let wish = rig.get("/v1/transfers").await.json()["transfers"][0].take();
+    let shown = ["id", "device_id", "from", "to"].map(|field| wish[field].clone());
+    assert_eq!(shown, [&transfer, FOREIGN_DEVICE, "other@example.com", EMAIL].map(Json::from));
+    let path = format!("/v1/transfers/{transfer}");
+    for unknown in [path.clone(), "/v1/transfers/x".to_owned()] {
+        let refused = rig.json("PUT", &unknown, &json!({})).await;
+        assert_eq!((refused.status, &refused.json()["error"]), (404, &json!("Transfer not found")), "who asks does not answer");
+    }
+    let theirs = rig.token_of("other@example.com").await;
+    let mine = std::mem::replace(&mut rig.token, theirs);
+    assert_eq!(rig.json("PUT", &path, &json!({})).await.json(), json!({ "ok": true, "id": FOREIGN_DEVICE }));
+    rig.token = mine;
+    assert_eq!(rig.get(&format!("/v1/devices/{FOREIGN_DEVICE}")).await.status, 200);
+    assert_eq!(rig.json("DELETE", &path, &json!({})).await.status, 404);
 }
 
 #[tokio::test]
