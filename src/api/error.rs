@@ -87,6 +87,11 @@ impl ApiError {
         Self::api(StatusCode::NOT_FOUND, "Product not found.")
     }
 
+    /// Whether it says that something is not there.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     /// The caller looks after the product, but not so far.
     pub(super) fn role_missing(role: Role) -> Self {
         Self::oauth(StatusCode::FORBIDDEN, "insufficient_role", &format!("The role {} does not allow this request", role.word()))

@@ -1,17 +1,17 @@
 //! Products: listed, created, shown, changed, removed. What is in them has files of its own.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use utoipa::ToSchema;
 
-use super::Context;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::json::{json_response, ok};
 use super::request::Call;
+use super::{Context, platform};
 use crate::dates::Iso;
 use crate::store::registry::{NewProduct, ProductEdit};
 use crate::store::{Product, ProductSettings};
@@ -124,11 +124,23 @@ async fn create_for(context: &Context, call: &Call) -> Result<Response, ApiError
     Ok(ok(&json!({ "ok": true, "product": ProductObject::new(&product) })))
 }
 
-/// `GET /v1/products/{product}`
+/// A path with a product in it.
+#[derive(Deserialize)]
+pub(super) struct OfProduct {
+    product: String,
+}
+
+/// `GET /v1/products/{product}`. Of a device outside of products clients take its kind for the number of its product, and give up if that is not found.
 #[utoipa::path(get, path = "/v1/products/{product}", tag = "products", security(("token" = ["products:get"])),
     responses((status = 200, description = "As `product`.", body = Object)))]
-pub(super) async fn show(call: Call) -> Result<Response, ApiError> {
-    Ok(ok(&json!({ "product": ProductObject::new(call.place.product()?) })))
+pub(super) async fn show(Path(OfProduct { product }): Path<OfProduct>, call: Result<Call, ApiError>) -> Result<Response, ApiError> {
+    let kind = product.parse().ok().and_then(|id| Some((id, platform::name(id)?)));
+    match (call, kind) {
+        (Err(refused), Some((id, name))) if refused.is_not_found() => {
+            Ok(ok(&json!({ "product": { "id": id, "platform_id": id, "name": name, "groups": [] } })))
+        }
+        (call, _) => Ok(ok(&json!({ "product": ProductObject::new(call?.place.product()?) }))),
+    }
 }
 
 /// `PUT /v1/products/{product}`

@@ -1,6 +1,6 @@
 //! Wishes for devices of others: who has such a device is asked for it, and says yes or no. A wish is made by claiming the device with `request_transfer`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -28,12 +28,11 @@ pub(super) struct OfTransfer {
     responses((status = 200, description = "As `transfers`, the oldest first: whose device, and who asks for it.", body = Object)))]
 pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     let transfers = context.registry().transfers(call.caller.user).await?;
+    let people: BTreeSet<OwnerId> = transfers.iter().flat_map(|transfer| [transfer.from, transfer.to]).collect();
     let mut names = HashMap::new();
-    for user in transfers.iter().flat_map(|transfer| [transfer.from, transfer.to]) {
-        if !names.contains_key(&user) {
-            let found = context.registry().user(user).await?;
-            names.insert(user, found.map(|user| user.email));
-        }
+    for user in people {
+        let found = context.registry().user(user).await?;
+        names.insert(user, found.map(|user| user.email));
     }
     let transfers: Vec<Json> = transfers.iter().map(|transfer| object(transfer, &names)).collect();
     Ok(ok(&json!({ "transfers": transfers })))

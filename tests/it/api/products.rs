@@ -136,3 +136,16 @@ async fn an_event_of_a_product_is_its_own() {
     let mut stream = rig.stream(&format!("{path}/events/ne")).await;
     assert_eq!(stream.chunk().await.as_deref(), Some(":ok\n\n"));
 }
+
+#[tokio::test]
+async fn a_kind_of_hardware_is_shown_where_clients_take_it_for_a_product() {
+    let mut rig = Rig::start().await;
+    let expected = json!({ "product": { "id": 13, "platform_id": 13, "name": "Boron", "groups": [] } });
+    assert_eq!(rig.get("/v1/products/13").await.json(), expected);
+    for unknown in ["14", "0", "99999", "boron"] {
+        assert_eq!(rig.get(&format!("/v1/products/{unknown}")).await.status, 404, "{unknown}");
+    }
+    assert_eq!(rig.bare("GET", "/v1/products/13").await.status, 400);
+    rig.token = rig.token_for("devices:list").await;
+    assert_eq!(rig.get("/v1/products/13").await.status, 403);
+}
