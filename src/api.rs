@@ -6,6 +6,8 @@
 mod access;
 mod access_tokens;
 mod address;
+mod body;
+mod bulkhead;
 mod clients;
 pub mod content;
 mod context;
@@ -25,9 +27,11 @@ mod functions;
 pub mod gateway;
 mod groups;
 mod hooks;
+mod idempotency;
 mod json;
 mod oauth;
 pub mod offline;
+mod own_words;
 mod ownership;
 mod password_reset;
 mod path;
@@ -39,6 +43,7 @@ mod product_devices;
 mod products;
 mod provisioning;
 mod publish;
+mod rates;
 mod request;
 mod routes;
 mod serial_numbers;
@@ -72,10 +77,12 @@ use tower_http::cors::{Any, CorsLayer};
 
 use crate::store::Registry;
 use access::Needs;
+use bulkhead::Arrived;
 use context::{Context, Peer};
 
+pub use bulkhead::Class;
 pub use context::Settings;
-pub use counters::Counters;
+pub use counters::{ClassCounters, Counters};
 pub use gateway::Gateway;
 pub use series::ApiSeries;
 pub use serve::serve;
@@ -96,7 +103,10 @@ impl Api {
         let (routes, description) = routes::all();
         let context = Context::new(registry, gateway, settings, Needs::of(&description), shutdown);
         let text = description::finish(description).to_json().expect("a description is texts and numbers");
-        let router = routes.merge(routes::description(text)).layer(middleware::from_fn(wrap::wrap)).layer(cors());
+        let admitted = middleware::from_fn_with_state(context.clone(), bulkhead::admit);
+        let once = middleware::from_fn_with_state(context.clone(), idempotency::once);
+        let routes = routes.merge(routes::description(text)).layer(once).layer(admitted);
+        let router = routes.layer(middleware::from_fn(wrap::wrap)).layer(cors());
         Self { router: router.with_state(context.clone()), context }
     }
 
@@ -110,8 +120,9 @@ impl Api {
         if let Some(tidy) = path::tidy(request.uri()) {
             *request.uri_mut() = tidy;
         }
-        request.extensions_mut().insert(Peer(peer));
         let began = Instant::now();
+        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Arrived(began));
         let answer: Result<Response, Infallible> = self.router.clone().oneshot(request).await;
         let answer = answer.unwrap_or_else(|never| match never {});
         self.counters().answered(answer.status(), began.elapsed());
@@ -127,11 +138,13 @@ fn cors() -> CorsLayer {
         HeaderName::from_static("x-particle-tool"),
         HeaderName::from_static("x-particle-project"),
         HeaderName::from_static("last-event-id"),
+        HeaderName::from_static("request-timeout"),
+        HeaderName::from_static("idempotency-key"),
     ];
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::HEAD])
         .allow_headers(headers)
-        .expose_headers([HeaderName::from_static("x-request-id")])
+        .expose_headers([HeaderName::from_static("x-request-id"), HeaderName::from_static("idempotent-replayed"), header::RETRY_AFTER])
         .max_age(PREFLIGHT_AGE)
 }

@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, LogFormat};
+use crate::priority::Priority;
 use crate::{demo, logging, server};
 
 use output::Output;
@@ -182,7 +183,7 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 
 fn show(config: &Config, devices: u16, check: bool) -> anyhow::Result<()> {
     logging::start(&config::Log { filter: "warn".to_owned(), ..config.log.clone() });
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     match runtime.block_on(demo::run(devices, check))? {
         true => Ok(()),
         false => anyhow::bail!("the check failed"),
@@ -197,8 +198,12 @@ fn fill(config: &Config, args: &SeedArgs) -> anyhow::Result<()> {
 
 fn serve(config: Config) -> anyhow::Result<()> {
     logging::start(&config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    Ok(runtime.block_on(server::run(config))?)
+    Ok(runtime()?.block_on(server::run(config))?)
+}
+
+/// Its threads serve callers, and give way to those that serve devices. The calling thread, which starts these, does not.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("api").on_thread_start(|| Priority::Requests.take()).build()
 }
 
 #[cfg(test)]

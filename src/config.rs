@@ -108,6 +108,10 @@ pub struct Http {
     pub connections: Limit,
     /// Open event streams.
     pub streams: Limit,
+    /// Event streams that one address opens in five minutes.
+    pub streams_per_address: Limit,
+    /// Requests from one address in five minutes.
+    pub requests_per_address: Limit,
 }
 
 /// Certificate files for HTTPS.
@@ -133,6 +137,8 @@ pub struct Accounts {
     pub sign_up: SignUp,
     /// Wrong passwords from one address in five minutes.
     pub failed_logins: Limit,
+    /// Requests without a token, such as logins, from one address in five minutes.
+    pub logins_per_address: Limit,
 }
 
 /// Who may create an account over the API.
@@ -149,6 +155,10 @@ pub enum SignUp {
 pub struct Calls {
     /// How long the caller waits for the device.
     pub timeout: Duration,
+    /// Callers that wait at the same time.
+    pub at_once: Limit,
+    /// Those of one account.
+    pub at_once_per_account: Limit,
 }
 
 /// Admission of handshakes.

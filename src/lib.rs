@@ -35,6 +35,7 @@ pub mod logging;
 pub mod mailbox;
 pub mod metrics;
 pub mod orphans;
+pub mod priority;
 pub mod retention;
 pub mod server;
 pub mod shards;

@@ -81,7 +81,23 @@ impl Api {
         Ok(http::call(self.address, self.request(method, path, "1.1", head, body).as_bytes(), patience)?)
     }
 
-    fn request(&self, method: &str, path: &str, version: &str, head: &str, body: &str) -> String {
+    /// Whom it asks.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// With what.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The same caller of another server.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        Self { address, token: self.token.clone() }
+    }
+
+    /// A request as it is sent.
+    pub(crate) fn request(&self, method: &str, path: &str, version: &str, head: &str, body: &str) -> String {
         let Self { address, token } = self;
         format!(
             "{method} {path} HTTP/{version}\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n{head}Content-Length: {}\r\n\r\n{body}",

@@ -5,6 +5,7 @@
 
 mod audience;
 mod bare;
+mod bare_rest;
 mod durable;
 mod echo;
 mod handshakes;
@@ -15,6 +16,7 @@ mod pings;
 mod primitives;
 mod ready;
 mod records;
+mod rest;
 mod rsa;
 mod sse;
 mod syncs;
@@ -38,6 +40,7 @@ pub use self::bare::bare;
 pub(crate) use self::handshakes::{Rate, dtls_rate};
 
 use self::million::Million;
+use self::rest::Asked;
 
 /// Runs of each benchmark.
 const RUNS: usize = 5;
@@ -62,6 +65,12 @@ pub enum Benchmark {
     DurablePublishes,
     /// Processor time to write events to two thousand readers of event streams.
     SseFanout,
+    /// Reads of callers for each second of one core.
+    RestReads,
+    /// Function calls that devices answer for each second of one core.
+    RestCalls,
+    /// Events of callers that are on disk when they are told, for each second of one core.
+    RestPublishes,
     /// From the start of the process to the first "ready".
     ReadyMs,
     /// Processor time to seal a record.
@@ -100,6 +109,9 @@ pub fn bench(bench: &Bench) -> Result<BenchReport> {
             Benchmark::PingRoundtrips => add("ping_roundtrips", pings::measure(holdfast))?,
             Benchmark::DurablePublishes => add("durable_publishes", durable::measure(holdfast))?,
             Benchmark::SseFanout => add("sse_fanout", sse::measure(holdfast))?,
+            Benchmark::RestReads => add("rest_reads", rest::measure(holdfast, Asked::Reads))?,
+            Benchmark::RestCalls => add("rest_calls", rest::measure(holdfast, Asked::Calls))?,
+            Benchmark::RestPublishes => add("rest_publishes", rest::measure(holdfast, Asked::Publishes))?,
             Benchmark::ReadyMs => add("ready_ms", ready::measure(holdfast))?,
             Benchmark::RecordSeal => add("record_seal", records::seal())?,
             Benchmark::RecordOpen => add("record_open", records::open())?,
@@ -250,9 +262,10 @@ mod tests {
     fn names_are_the_ones_in_the_report() {
         let names: Vec<String> =
             Benchmark::value_variants().iter().filter_map(|one| Some(one.to_possible_value()?.get_name().to_owned())).collect();
-        let running = ["dtls_handshakes", "tcp_handshakes", "ping_roundtrips", "durable_publishes", "sse_fanout", "ready_ms"];
+        let running = ["dtls_handshakes", "tcp_handshakes", "ping_roundtrips", "durable_publishes", "sse_fanout"];
+        let rest = ["rest_reads", "rest_calls", "rest_publishes", "ready_ms"];
         let others = ["record_seal", "record_open", "idle_session_bytes"];
         // The last of these is two in the report.
-        assert_eq!(names, [&running[..], &others, &["restart_1m", "sessions_1m"]].concat());
+        assert_eq!(names, [&running[..], &rest, &others, &["restart_1m", "sessions_1m"]].concat());
     }
 }

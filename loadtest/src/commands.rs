@@ -12,15 +12,15 @@ use serde_json::json;
 use crate::args::{
     Arguments, BenchArguments, BystanderArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, DrillArguments, FleetArguments,
     FloodArguments, FrostArguments, FrozenShardArguments, FrozenThreadsArguments, GrayFaultsArguments, IncidentsArguments, KeysArguments,
-    KillRestartArguments, LoudArguments, MassReturnArguments, NumberArguments, PageArguments, StallArguments,
+    KillRestartArguments, LoudArguments, MassReturnArguments, NumberArguments, OverloadArguments, PageArguments, StallArguments,
 };
 use crate::bench::{Bench, bare, bench};
 use crate::chaos::{Proxy, ProxyPlan};
 use crate::dial::allow_sockets;
 use crate::drill::{
     Bystanders, Case, Chaos, FloodDrill, FrozenShard, FrozenThreads, GrayFaults, Ground, Incidents, KillRestart, LoudDrill, MassReturn,
-    PageDrill, StallDrill, chaos, flood, frozen_shard, frozen_threads, gray_faults, incidents, kill_restart, loud, mass_return, page,
-    stall,
+    Overload, PageDrill, StallDrill, chaos, flood, frozen_shard, frozen_threads, gray_faults, incidents, kill_restart, loud, mass_return,
+    overload, page, stall,
 };
 use crate::fleet::{Crew, Devices, Fleet, FleetPlan, Work};
 use crate::keys::{self, DeviceKeys};
@@ -45,6 +45,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Drill(Drill::Loud(arguments)) => drill_loud(arguments),
         Command::Drill(Drill::MassReturn(arguments)) => drill_mass_return(arguments),
         Command::Drill(Drill::Stall(arguments)) => drill_stall(arguments),
+        Command::Drill(Drill::Overload(arguments)) => drill_overload(arguments),
         Command::Drill(Drill::FrozenShard(arguments)) => drill_frozen_shard(arguments),
         Command::Drill(Drill::FrozenThreads(arguments)) => drill_frozen_threads(arguments),
         Command::Drill(Drill::Page(arguments)) => drill_page(arguments),
@@ -192,6 +193,18 @@ fn drill_stall(arguments: StallArguments) -> Result<ExitCode> {
         full: Duration::from_secs_f64(arguments.full),
         threads: threads(arguments.devices),
         seed: arguments.seed,
+    })?;
+    judged(&report, json.as_deref())
+}
+
+fn drill_overload(arguments: OverloadArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
+    let report = overload(&Overload {
+        ground,
+        bystanders: Bystanders { threads: 1, ..bystanders(&arguments.bystanders) },
+        callers: arguments.callers.into(),
+        peace: Duration::from_secs_f64(arguments.peace),
+        timed: !arguments.untimed,
     })?;
     judged(&report, json.as_deref())
 }

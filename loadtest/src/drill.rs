@@ -13,6 +13,7 @@ mod kill_restart;
 mod listeners;
 mod loud;
 mod mass_return;
+mod overload;
 mod page;
 mod schedule;
 mod stall;
@@ -38,6 +39,7 @@ pub use self::judge::{Verdict, judge};
 pub use self::kill_restart::{KillRestart, kill_restart};
 pub use self::loud::{LoudDrill, loud};
 pub use self::mass_return::{MassReturn, RETURNING_MAX, mass_return};
+pub use self::overload::{Overload, overload};
 pub use self::page::{Case, PageDrill, page};
 pub use self::stall::{StallDrill, stall};
 

@@ -6,6 +6,7 @@
 mod api;
 pub mod args;
 pub mod bench;
+mod callers;
 pub mod chaos;
 pub mod cli;
 pub mod commands;

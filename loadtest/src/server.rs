@@ -114,6 +114,11 @@ impl Server {
         self.configure(NO_LIMITS, &format!("\n[calls]\ntimeout_s = {call_timeout_s}\n"))
     }
 
+    /// Lets one address log in as often as it likes, rightly or not. For its next start.
+    pub(crate) fn admit_logins(&self) -> Result<()> {
+        self.configure(NO_LIMITS, "\n[accounts]\nfailed_logins = \"unlimited\"\nlogins_per_address = \"unlimited\"\n")
+    }
+
     /// What it does about a shard that has stopped. For its next start.
     pub(crate) fn cure_by(&self, cure: WantedCure) -> Result<()> {
         self.configure(NO_LIMITS, &format!("\n[watchdog]\ncure = \"{}\"\n", cure.word()))

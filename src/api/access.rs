@@ -56,6 +56,11 @@ impl Needs {
         needs
     }
 
+    /// All that are known, with the paths of their routes.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Method, &Need)> {
+        self.0.iter().flat_map(|(path, here)| here.iter().map(move |(method, wants)| (path.as_str(), method, &wants.need)))
+    }
+
     /// What the route at `path` wants, as the router has that written. One that the description does not know wants an account.
     pub(super) fn at(&self, method: &Method, path: &str) -> Wants {
         // What is asked by HEAD is what GET tells.

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use firmware_protocol::id::DeviceId;
@@ -10,11 +9,13 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Needs;
+use super::bulkhead::{Bulkheads, Classes};
 use super::counters::Counters;
 use super::error::ApiError;
 use super::gateway::{CallError, Gateway, Later, Presence};
 use super::place::Place;
 use super::probes::Probes;
+use super::rates::Rates;
 use super::request::Call;
 use super::throttle::Throttle;
 use super::versions::Versions;
@@ -23,6 +24,8 @@ use crate::store::{Actor, Device, Registry, Who};
 
 /// The longest silence of an event stream: clients give up after 15 seconds.
 const HEARTBEAT: Duration = Duration::from_secs(9);
+/// How long the head of a request may take, and how long a connection may wait for its next request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a request waits for the registry's database. Callers are told within a second that it cannot be used.
 const REGISTRY_PATIENCE: Duration = Duration::from_millis(900);
 /// How long after its deadline an answer of the gateway is still waited for. One that has not come by then never will.
@@ -39,6 +42,16 @@ pub struct Settings {
     pub connections: Limit,
     /// Open event streams.
     pub streams: Limit,
+    /// Requests that wait for devices.
+    pub calls: Limit,
+    /// Those of one account.
+    pub calls_per_account: Limit,
+    /// Requests from one address in five minutes.
+    pub requests_per_address: Limit,
+    /// Event streams that one address opens in five minutes.
+    pub streams_per_address: Limit,
+    /// Requests without a token, such as logins, from one address in five minutes.
+    pub logins_per_address: Limit,
     /// Who may create an account.
     pub sign_up: SignUp,
     /// Wrong passwords from one address in five minutes.
@@ -47,6 +60,8 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// The longest silence of an event stream.
     pub heartbeat: Duration,
+    /// How long the head of a request may take, and how long a connection may wait for its next request.
+    pub head_timeout: Duration,
 }
 
 impl From<&Config> for Settings {
@@ -56,10 +71,16 @@ impl From<&Config> for Settings {
             trusted_proxies: config.http.trusted_proxies.clone(),
             connections: config.http.connections,
             streams: config.http.streams,
+            calls: config.calls.at_once,
+            calls_per_account: config.calls.at_once_per_account,
+            requests_per_address: config.http.requests_per_address,
+            streams_per_address: config.http.streams_per_address,
+            logins_per_address: config.accounts.logins_per_address,
             sign_up: config.accounts.sign_up,
             failed_logins: config.accounts.failed_logins,
             call_timeout: config.calls.timeout,
             heartbeat: HEARTBEAT,
+            head_timeout: HEAD_TIMEOUT,
         }
     }
 }
@@ -80,10 +101,12 @@ struct Inner {
     settings: Settings,
     throttle: Throttle,
     probes: Probes,
-    open_streams: Arc<AtomicU64>,
     versions: Versions,
+    rates: Rates,
+    bulkheads: Bulkheads,
     counters: Arc<Counters>,
     needs: Needs,
+    classes: Classes,
     shutdown: CancellationToken,
 }
 
@@ -95,10 +118,13 @@ impl Context {
         needs: Needs,
         shutdown: CancellationToken,
     ) -> Self {
-        let (open_streams, versions, counters): (_, _, Arc<Counters>) = Default::default();
+        let (versions, counters): (_, Arc<Counters>) = Default::default();
         let (throttle, probes) = (Throttle::new(settings.failed_logins), Probes::new(Arc::clone(&counters)));
+        let (rates, classes) = (Rates::new(&settings), Classes::of(&needs));
+        let bulkheads = Bulkheads::new(&settings, Arc::clone(&counters));
         let registry = registry.with_patience(REGISTRY_PATIENCE);
-        Self { inner: Arc::new(Inner { registry, gateway, settings, throttle, probes, open_streams, versions, counters, needs, shutdown }) }
+        let inner = Inner { registry, gateway, settings, throttle, probes, versions, rates, bulkheads, counters, needs, classes, shutdown };
+        Self { inner: Arc::new(inner) }
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -126,8 +152,17 @@ impl Context {
         &self.inner.probes
     }
 
-    pub(super) fn open_streams(&self) -> &Arc<AtomicU64> {
-        &self.inner.open_streams
+    pub(super) fn rates(&self) -> &Rates {
+        &self.inner.rates
+    }
+
+    pub(super) fn bulkheads(&self) -> &Bulkheads {
+        &self.inner.bulkheads
+    }
+
+    /// Which class each route belongs to.
+    pub(super) fn classes(&self) -> &Classes {
+        &self.inner.classes
     }
 
     /// Versions of firmware, for streams of products.

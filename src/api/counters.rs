@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
+use super::bulkhead::Class;
+use crate::config::Limit;
+
 /// One number per kind of refusal.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -18,10 +21,39 @@ pub struct Counters {
     pub failed_logins: AtomicU64,
     /// Claims and keys refused because too many devices had been asked for in vain.
     pub throttled_probes: AtomicU64,
+    /// What there is of each class of requests.
+    pub classes: [ClassCounters; Class::COUNT],
     /// Answers by the first digit of their status, less one.
     pub answers: [AtomicU64; 5],
     /// Microseconds until they were there; of streams, until they began.
     pub answering_us: AtomicU64,
+}
+
+/// Of one class of requests.
+#[derive(Debug, Default)]
+pub struct ClassCounters {
+    /// How many may be at work; without a limit, the largest number.
+    pub limit: AtomicU64,
+    /// How many are.
+    pub at_work: AtomicU64,
+    /// How many wait.
+    pub waiting: AtomicU64,
+    /// How many were refused because there was no room.
+    pub refused: AtomicU64,
+    /// How many were not begun because their time was over.
+    pub late: AtomicU64,
+}
+
+impl ClassCounters {
+    pub(super) fn note(&self, limit: Limit, at_work: u64, waiting: u64) {
+        let limit = match limit {
+            Limit::Unlimited => u64::MAX,
+            Limit::AtMost(most) => most,
+        };
+        for (number, value) in [(&self.limit, limit), (&self.at_work, at_work), (&self.waiting, waiting)] {
+            number.store(value, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Counters {

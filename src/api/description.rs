@@ -12,7 +12,8 @@ use crate::about;
 pub(super) fn opening() -> OpenApi {
     let mut info = Info::new("Holdfast", about::VERSION);
     let text = "Devices, their functions, variables and events. Bodies are JSON or forms; a token stands in the Authorization header, in the query \
-                or in the body as access_token.";
+                or in the body as access_token. Whoever says in Request-Timeout for how many seconds it waits is not served later. A request that \
+                changes something and is repeated with the same Idempotency-Key is done once. A refusal that passes says so in Retry-After.";
     info.description = Some(text.to_owned());
     info.license = Some(License::new("MIT OR Apache-2.0"));
     let mut description = OpenApi::new(info, utoipa::openapi::Paths::new());

@@ -114,6 +114,9 @@ fn shown(context: &Context, device: &Device, change: &DeviceChange) -> Json {
 }
 
 async fn signal(context: &Context, call: &Call, device: DeviceId, on: bool) -> Result<Response, ApiError> {
+    if let Some(seat) = &call.seat {
+        seat.ask_device(call.caller.user).await?;
+    }
     let answer = context.gateway().signal(device, on, call.deadline);
     context.answer(call.deadline, answer).await.map_err(ApiError::signal)?;
     Ok(ok(&json!({ "id": device.to_string(), "connected": true, "signaling": on })))

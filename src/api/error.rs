@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value as Json, json};
 
+use super::bulkhead::Class;
 use super::gateway::{CallError, HistoryUnavailable, PublishError};
 use super::json::json_response;
 use crate::dates::Iso;
@@ -23,7 +24,12 @@ pub(super) struct ApiError {
     status: StatusCode,
     body: Json,
     retry_after_s: Option<u32>,
+    nothing_done: Option<NothingDone>,
 }
+
+/// That a request was refused before anything was done for it, as an extension of the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NothingDone;
 
 impl ApiError {
     /// The family `{"error","error_description"}`.
@@ -130,6 +136,24 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, json!({ "error": "bad_request", "description": description }))
     }
 
+    /// There is no room for one more of its class; there may be after so many seconds.
+    pub(super) fn crowded(class: Class, retry_after_s: u32) -> Self {
+        match class {
+            Class::Streams => Self::api(StatusCode::TOO_MANY_REQUESTS, "Too many event streams are open"),
+            Class::Logins => Self::api(StatusCode::SERVICE_UNAVAILABLE, "Too many logins at the same time"),
+            _ => Self::api(StatusCode::SERVICE_UNAVAILABLE, "Too many requests at the same time"),
+        }
+        .retry_after(retry_after_s)
+        .before_anything()
+    }
+
+    /// Its time was over before its turn came.
+    pub(super) fn not_begun() -> Self {
+        let info = "The request waited for its turn until its time was over. It was not begun.";
+        Self::new(StatusCode::REQUEST_TIMEOUT, json!({ "ok": false, "error": "Timed out.", "info": info, "outcome": "not_begun" }))
+            .before_anything()
+    }
+
     /// Something that will pass.
     pub(super) fn unavailable(text: &str) -> Self {
         Self::api(StatusCode::SERVICE_UNAVAILABLE, text).retry_after(RETRY_AFTER_S)
@@ -138,6 +162,12 @@ impl ApiError {
     /// The same, with word when to come back.
     pub(super) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// The same, with word that nothing was done, so that a repetition may be.
+    pub(super) fn before_anything(mut self) -> Self {
+        self.nothing_done = Some(NothingDone);
         self
     }
 
@@ -154,7 +184,9 @@ impl ApiError {
             CallError::NotDescribed => Self::unavailable("The device has not said yet what functions and variables it has"),
             // Nobody should try again without thinking about it.
             CallError::Malformed => Self::api(StatusCode::BAD_GATEWAY, "The answer of the device makes no sense"),
-            CallError::Busy => Self::api(StatusCode::TOO_MANY_REQUESTS, "Too many requests to this device are waiting").retry_after(1),
+            CallError::Busy => {
+                Self::api(StatusCode::TOO_MANY_REQUESTS, "Too many requests to this device are waiting").retry_after(1).before_anything()
+            }
             CallError::TooLarge => Self::bad_request("The name or the argument is longer than the device takes"),
             CallError::NotSupported => Self::bad_request("The firmware of this device cannot do that"),
             CallError::Unavailable => Self::unavailable("The server cannot reach the device now"),
@@ -180,7 +212,7 @@ impl ApiError {
     }
 
     fn new(status: StatusCode, body: Json) -> Self {
-        Self { status, body, retry_after_s: None }
+        Self { status, body, retry_after_s: None, nothing_done: None }
     }
 }
 
@@ -192,7 +224,7 @@ impl From<RegistryError> for ApiError {
             RegistryError::TooManyClaimCodes => {
                 Self::api(StatusCode::TOO_MANY_REQUESTS, &error.to_string()).retry_after(CODES_RETRY_AFTER_S)
             }
-            RegistryError::Busy => Self::unavailable("Too many logins at the same time"),
+            RegistryError::Busy => Self::unavailable("Too many logins at the same time").before_anything(),
             RegistryError::Interrupted => Self::unavailable("The server is shutting down"),
             error if error.is_callers_fault() => Self::list(StatusCode::BAD_REQUEST, error.to_string().into()),
             // The registry has counted it, and said so once.
@@ -215,7 +247,7 @@ impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::TooLarge => Self::api(StatusCode::PAYLOAD_TOO_LARGE, "The event is too large"),
-            PublishError::Busy => Self::unavailable("The server accepts no events now"),
+            PublishError::Busy => Self::unavailable("The server accepts no events now").before_anything(),
             // Nobody should try again without thinking about it.
             PublishError::Interrupted => {
                 Self::api(StatusCode::SERVICE_UNAVAILABLE, "The server was interrupted. The event may have been accepted.")
@@ -230,6 +262,9 @@ impl IntoResponse for ApiError {
         let mut response = json_response(self.status, &self.body);
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(nothing) = self.nothing_done {
+            response.extensions_mut().insert(nothing);
         }
         response
     }

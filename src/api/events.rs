@@ -1,19 +1,17 @@
 //! Event streams: one open answer per reader, fed from a bounded queue.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use firmware_protocol::id::{DeviceId, ProductId};
 use firmware_protocol::session::publish::is_system_name;
 use futures_util::{Stream, stream};
 use router::event::{Event, Position, Source};
 
-use super::counters::count;
+use super::bulkhead::Seat;
 use super::error::ApiError;
 use super::gateway::{EventStream, Item, StreamFilter};
 use super::path::{OfDevice, OfDeviceWithPrefix, WithPrefix};
@@ -21,9 +19,6 @@ use super::publish::EVENT_NAME_LEN_MAX;
 use super::request::{Call, Caller};
 use super::{Context, sse};
 use crate::dates;
-
-/// After this many seconds a refused reader may try again.
-const STREAMS_RETRY_AFTER_S: u32 = 30;
 
 /// `GET /v1/devices/events`
 #[utoipa::path(get, path = "/v1/devices/events", tag = "events", security(("token" = ["events:get"])), responses((status = 200, description = "Events as they come.", body = String, content_type = "text/event-stream")))]
@@ -100,11 +95,10 @@ fn open(context: Context, call: Call, device: Option<DeviceId>, prefix: String) 
     if prefix.len() > EVENT_NAME_LEN_MAX {
         return Err(ApiError::bad_request("An event prefix has at most 64 bytes"));
     }
-    let place = Place::take(&context)?;
     let filter = StreamFilter { audience: call.place.audience(), device, prefix, after: last_event_id(&call.headers) };
     let events = context.gateway().stream(filter);
     let product = call.place.product().ok().map(|product| product.id);
-    let reader = Reader { events, product, caller: call.caller, context, waiting: Some(sse::OPENING), _place: place };
+    let reader = Reader { events, product, caller: call.caller, context, waiting: Some(sse::OPENING), _seat: call.seat };
     Ok(respond(Body::from_stream(reader.into_stream())))
 }
 
@@ -137,7 +131,8 @@ struct Reader {
     context: Context,
     /// What is to be sent before anything else.
     waiting: Option<Bytes>,
-    _place: Place,
+    /// Its place among the streams, until it ends.
+    _seat: Option<Seat>,
 }
 
 impl Reader {
@@ -188,26 +183,5 @@ impl Reader {
         let ask = || self.context.gateway().presences(vec![device]);
         let version = self.context.versions().of(device, is_system_name(&event.name), ask).await;
         sse::Member { product, user, version }
-    }
-}
-
-/// One of the streams that may be open.
-struct Place(Arc<AtomicU64>);
-
-impl Place {
-    fn take(context: &Context) -> Result<Self, ApiError> {
-        let place = Self(context.open_streams().clone());
-        let others = place.0.fetch_add(1, Ordering::Relaxed);
-        if context.settings().streams.admits_beside(others) {
-            return Ok(place);
-        }
-        count(&context.counters().refused_streams);
-        Err(ApiError::api(StatusCode::TOO_MANY_REQUESTS, "Too many event streams are open").retry_after(STREAMS_RETRY_AFTER_S))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

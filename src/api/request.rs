@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::RequestExt;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{FromRequest, MatchedPath, RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use firmware_protocol::id::OwnerId;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::access::{Need, Wants};
+use super::body::{self, BODY_LEN_MAX, BODY_TIMEOUT, UPLOAD_LEN_MAX};
+use super::bulkhead::{Deadline, Seat};
 use super::context::Peer;
 use super::error::ApiError;
 use super::fields::{Fields, Malformed, Misfit};
@@ -25,12 +26,6 @@ use crate::store::{TokenCache, TokenHash, TokenRecord};
 
 pub(super) use unread::Unread;
 
-/// Bytes of a request's body: an event of the largest size in Base64, and room.
-const BODY_LEN_MAX: usize = 64 * 1024;
-/// Bytes of a body with files in it.
-const UPLOAD_LEN_MAX: usize = 3 * 1024 * 1024;
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long any caller may wait for a device.
 const PATIENCE_MAX: Duration = Duration::from_secs(300);
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
@@ -57,6 +52,8 @@ pub(super) struct Call {
     pub(super) files: Vec<File>,
     /// When the caller wants to be answered at the latest.
     pub(super) deadline: Instant,
+    /// Its place among the requests at work.
+    pub(super) seat: Option<Seat>,
 }
 
 /// Who holds the token that came with a request.
@@ -113,12 +110,14 @@ impl FromRequest<Context> for Input {
             if !takes_files {
                 return Err(no_uploads(&parts.method));
             }
-            let bytes = read(&parts.headers, body, UPLOAD_LEN_MAX).await?;
+            let bytes = body::read(&parts.headers, body, UPLOAD_LEN_MAX).await?;
+            settle(&parts.extensions).await?;
             let headers = parts.headers.clone();
             let (body, files) = upload::read(Request::from_parts(parts, Body::from(bytes))).await?;
             return Ok(Self { headers, query, body, files });
         }
-        let bytes = read(&parts.headers, body, BODY_LEN_MAX).await?;
+        let bytes = body::read(&parts.headers, body, BODY_LEN_MAX).await?;
+        settle(&parts.extensions).await?;
         let body = match kind {
             Kind::Json => Fields::from_json(&bytes)?,
             Kind::Form => Fields::from_form(&bytes)?,
@@ -139,16 +138,19 @@ impl FromRequest<Context> for Call {
             return Err(no_uploads(&method));
         }
         let parameters = parameters(&mut request, context).await?;
-        let wants = wants(&request, context);
-        let (need, address) = (wants.need, address_of(&request, context));
-        let deadline = Instant::now() + patience(request.headers(), context.settings().call_timeout)?;
+        let (need, address) = (wants(&request, context).need, address_of(&request, context));
+        let deadline = deadline(&request, context)?;
+        let seat = request.extensions().get::<Seat>().cloned();
         let Input { headers, mut query, mut body, files } = Input::from_request(request, context).await?;
         // Taken out wherever it stands, so that it is never mistaken for a field of the request.
         let elsewhere = [query.take(TOKEN_FIELD), body.take(TOKEN_FIELD)];
         let elsewhere = elsewhere.iter().flatten().find_map(|token| token.as_str());
         let token = bearer(&headers).or(elsewhere).ok_or_else(ApiError::token_missing)?;
         let (caller, place) = admit(context, token, &need, &parameters)?;
-        Ok(Self { caller, place, address, query, body, headers, files, deadline })
+        if let Some(seat) = &seat {
+            seat.count_for(caller.user)?;
+        }
+        Ok(Self { caller, place, address, query, body, headers, files, deadline, seat })
     }
 }
 
@@ -184,8 +186,15 @@ async fn parameters(request: &mut Request, context: &Context) -> Result<RawPathP
     parameters.map_err(|_| ApiError::bad_request("The path is not UTF-8"))
 }
 
+fn deadline(request: &Request, context: &Context) -> Result<Instant, ApiError> {
+    match request.extensions().get::<Deadline>() {
+        Some(Deadline(deadline)) => Ok(*deadline),
+        None => Ok(Instant::now() + patience(request.headers(), context.settings().call_timeout)?),
+    }
+}
+
 /// How long the caller waits: as the header `Request-Timeout` says, in seconds, but no longer than anybody may; else as is configured.
-fn patience(headers: &HeaderMap, configured: Duration) -> Result<Duration, ApiError> {
+pub(super) fn patience(headers: &HeaderMap, configured: Duration) -> Result<Duration, ApiError> {
     let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(configured) };
     let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<u32>().ok()).filter(|seconds| *seconds > 0);
     let seconds = seconds.ok_or_else(|| ApiError::bad_request("Request-Timeout must be a number of seconds"))?;
@@ -225,21 +234,15 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
     Kind::of(headers) == Kind::Form
 }
 
-async fn read(headers: &HeaderMap, body: Body, len_max: usize) -> Result<Bytes, ApiError> {
-    let too_large = || ApiError::api(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large");
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|len| len > len_max as u64) {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, len_max).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(ApiError::bad_request("The body could not be read")),
-        Err(_) => Err(ApiError::api(StatusCode::REQUEST_TIMEOUT, "The body took too long")),
+/// A request whose body has come takes its place among those at work.
+async fn settle(extensions: &axum::http::Extensions) -> Result<(), ApiError> {
+    match extensions.get::<Seat>() {
+        Some(seat) => seat.settle().await,
+        None => Ok(()),
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     credentials(headers, "bearer")
 }
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Counter, IntCounterVec, Opts};
+use prometheus::{Counter, IntCounterVec, IntGaugeVec, Opts};
 
-use super::Counters;
+use super::{Class, ClassCounters, Counters};
 
 /// Answers by the first digit of their status.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -19,6 +19,17 @@ pub struct ApiSeries {
     answers: IntCounterVec,
     answering: Counter,
     refused: IntCounterVec,
+    classes: ClassSeries,
+}
+
+/// What there is of each class of requests.
+#[derive(Clone, Debug)]
+struct ClassSeries {
+    limit: IntGaugeVec,
+    at_work: IntGaugeVec,
+    waiting: IntGaugeVec,
+    refused: IntCounterVec,
+    late: IntCounterVec,
 }
 
 impl ApiSeries {
@@ -33,12 +44,22 @@ impl ApiSeries {
             answers: vector("holdfast_api_answers_total", "Requests that were answered, by the class of their status.", "class")?,
             answering: Counter::new("holdfast_api_answering_seconds_total", "Seconds until answers were there, added up.")?,
             refused: vector("holdfast_api_refused_total", "What the API refused before it looked at it.", "reason")?,
+            classes: ClassSeries::new()?,
         })
     }
 
     fn read(&self) {
-        let Counters { refused_connections, refused_streams, throttled_logins, failed_logins, throttled_probes, answers, answering_us } =
-            &*self.counters;
+        let Counters {
+            refused_connections,
+            refused_streams,
+            throttled_logins,
+            failed_logins,
+            throttled_probes,
+            classes,
+            answers,
+            answering_us,
+        } = &*self.counters;
+        self.classes.read(classes);
         for (class, count) in CLASSES.iter().zip(answers) {
             raise(&self.answers, class, count);
         }
@@ -52,6 +73,42 @@ impl ApiSeries {
     }
 }
 
+impl ClassSeries {
+    fn new() -> Result<Self, prometheus::Error> {
+        let gauges = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["class"]);
+        let counters = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["class"]);
+        Ok(Self {
+            limit: gauges("holdfast_api_class_limit", "Requests of a class that may be at work; those of reads and writes adapt.")?,
+            at_work: gauges("holdfast_api_class_at_work", "Requests of a class that are at work.")?,
+            waiting: gauges("holdfast_api_class_waiting", "Requests of a class that wait for a place.")?,
+            refused: counters("holdfast_api_class_refused_total", "Requests of a class that found no place.")?,
+            late: counters("holdfast_api_class_late_total", "Requests of a class whose time was over before they began.")?,
+        })
+    }
+
+    fn read(&self, classes: &[ClassCounters; Class::COUNT]) {
+        for (class, counters) in Class::ALL.iter().zip(classes) {
+            let label = class.label();
+            for (gauges, value) in [(&self.limit, &counters.limit), (&self.at_work, &counters.at_work), (&self.waiting, &counters.waiting)]
+            {
+                gauges.with_label_values(&[label]).set(i64::try_from(value.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
+            }
+            raise(&self.refused, label, &counters.refused);
+            raise(&self.late, label, &counters.late);
+        }
+    }
+
+    fn desc(&self) -> Vec<&Desc> {
+        let gauges = [&self.limit, &self.at_work, &self.waiting].into_iter().flat_map(Collector::desc);
+        gauges.chain([&self.refused, &self.late].into_iter().flat_map(Collector::desc)).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let gauges = [&self.limit, &self.at_work, &self.waiting].into_iter().flat_map(Collector::collect);
+        gauges.chain([&self.refused, &self.late].into_iter().flat_map(Collector::collect)).collect()
+    }
+}
+
 /// A counter that follows another.
 fn raise(counters: &IntCounterVec, label: &str, to: &AtomicU64) {
     let counter = counters.with_label_values(&[label]);
@@ -60,11 +117,11 @@ fn raise(counters: &IntCounterVec, label: &str, to: &AtomicU64) {
 
 impl Collector for ApiSeries {
     fn desc(&self) -> Vec<&Desc> {
-        [self.answers.desc(), self.answering.desc(), self.refused.desc()].concat()
+        [self.answers.desc(), self.answering.desc(), self.refused.desc(), self.classes.desc()].concat()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.read();
-        [self.answers.collect(), self.answering.collect(), self.refused.collect()].concat()
+        [self.answers.collect(), self.answering.collect(), self.refused.collect(), self.classes.collect()].concat()
     }
 }

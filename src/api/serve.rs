@@ -3,17 +3,18 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::StatusCode;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -23,17 +24,19 @@ use tokio_util::task::TaskTracker;
 
 use super::Api;
 use super::counters::count;
+use super::own_words::{self, OwnWords};
 use super::patience::Impatient;
 use super::tls::Certificates;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the head of a request may take, and how long a connection may wait for its next request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Bytes of a request's head, and of an answer that waits for a slow reader.
 const BUFFER_LEN_MAX: usize = 16 * 1024;
 /// How long a client may take nothing of what it is sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is still read of somebody who was refused, and for how long.
+const LINGER_LEN_MAX: u64 = 256 * 1024;
+const LINGER: Duration = Duration::from_millis(500);
 /// How long open requests may take when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failure to accept, such as too many open files.
@@ -105,25 +108,48 @@ async fn connection(
     }
 }
 
+/// Reads on for a moment, so that the other end reads why it was refused: what is sent and not read would reset the connection.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    stream.shutdown().await?;
+    let (mut unread, mut nowhere) = (stream.take(LINGER_LEN_MAX), tokio::io::sink());
+    // It was told what there is to tell.
+    let _ = timeout(LINGER, tokio::io::copy(&mut unread, &mut nowhere)).await;
+    Ok(())
+}
+
 async fn http(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     peer: SocketAddr,
     api: Api,
     shutdown: CancellationToken,
 ) -> Result<(), ConnectionError> {
+    let head_timeout = api.context.settings().head_timeout;
     let service = service_fn(|request: Request<Incoming>| {
         let api = api.clone();
         async move { Ok::<_, Infallible>(api.respond(request.map(Body::new), peer).await) }
     });
-    let connection = http1::Builder::new()
+    let stream = OwnWords::new(Impatient::new(stream, WRITE_TIMEOUT));
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .max_buf_size(BUFFER_LEN_MAX)
-        .serve_connection(TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)), service);
-    let mut connection = pin!(connection);
-    if let Some(ended) = shutdown.run_until_cancelled(connection.as_mut()).await {
-        return Ok(ended?);
+        .serve_connection(TokioIo::new(stream), service);
+    let ended = match shutdown.run_until_cancelled(&mut connection).await {
+        Some(ended) => ended,
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
+        }
+    };
+    let Err(error) = ended else { return Ok(()) };
+    if error.is_timeout() {
+        let parts = connection.into_parts();
+        // A connection that waited for its next request in silence is not owed an answer.
+        if !parts.read_buf.is_empty() {
+            parts.io.into_inner().write_all(&own_words::refusal(StatusCode::REQUEST_TIMEOUT)).await?;
+        }
+    } else if error.is_parse() {
+        linger(connection.into_parts().io.into_inner()).await?;
     }
-    connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
+    Err(error.into())
 }

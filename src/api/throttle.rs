@@ -1,4 +1,4 @@
-//! Against guessing passwords: an address with too many failures has to wait. Those who log in rightly are never held up by others who share
+//! Against guessing passwords, and whatever else one address may do so often only: an address with too many failures has to wait. Those who log in rightly are never held up by others who share
 //! their address, as a class behind one router does, until that address has failed too often.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -28,6 +28,13 @@ impl Throttle {
     /// Counts a failure.
     pub(super) fn failed(&self, now: Instant, address: IpAddr) {
         self.failures.count(now, network_of(address));
+    }
+
+    /// Counts a request, if one more is allowed; if not, says how long its address has to wait.
+    pub(super) fn take(&self, now: Instant, address: IpAddr) -> Result<(), Duration> {
+        self.admit(now, address)?;
+        self.failed(now, address);
+        Ok(())
     }
 }
 

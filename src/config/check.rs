@@ -40,8 +40,13 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
         accounts: Accounts {
             sign_up: word(&mut problems, "accounts.sign_up", &file.accounts.sign_up, &[("closed", SignUp::Closed), ("open", SignUp::Open)]),
             failed_logins: file.accounts.failed_logins,
+            logins_per_address: file.accounts.logins_per_address,
         },
-        calls: Calls { timeout: seconds(&mut problems, "calls.timeout_s", file.calls.timeout_s, CALL_TIMEOUT_S) },
+        calls: Calls {
+            timeout: seconds(&mut problems, "calls.timeout_s", file.calls.timeout_s, CALL_TIMEOUT_S),
+            at_once: file.calls.at_once,
+            at_once_per_account: file.calls.at_once_per_account,
+        },
         handshakes: Handshakes {
             half_open_per_address: file.handshakes.half_open_per_address,
             half_open: file.handshakes.half_open,
@@ -157,6 +162,8 @@ fn http(problems: &mut Problems, section: HttpSection) -> Http {
         tls: tls(problems, &section.tls),
         connections: section.connections,
         streams: section.streams,
+        streams_per_address: section.streams_per_address,
+        requests_per_address: section.requests_per_address,
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) enum Takes {
 }
 
 /// Every key there is. A test compares it with `config.default.toml`.
-pub(super) const KEYS: [(&[&str], Takes); 32] = [
+pub(super) const KEYS: [(&[&str], Takes); 37] = [
     (&["data_dir"], Takes::Text),
     (&["udp", "listen"], Takes::Text),
     (&["udp", "workers"], Takes::NumberOrWord),
@@ -37,12 +37,17 @@ pub(super) const KEYS: [(&[&str], Takes); 32] = [
     (&["http", "trusted_proxies"], Takes::List),
     (&["http", "connections"], Takes::NumberOrWord),
     (&["http", "streams"], Takes::NumberOrWord),
+    (&["http", "streams_per_address"], Takes::NumberOrWord),
+    (&["http", "requests_per_address"], Takes::NumberOrWord),
     (&["http", "tls", "certificate"], Takes::Text),
     (&["http", "tls", "key"], Takes::Text),
     (&["admin", "listen"], Takes::Text),
     (&["accounts", "sign_up"], Takes::Text),
     (&["accounts", "failed_logins"], Takes::NumberOrWord),
+    (&["accounts", "logins_per_address"], Takes::NumberOrWord),
     (&["calls", "timeout_s"], Takes::Number),
+    (&["calls", "at_once"], Takes::NumberOrWord),
+    (&["calls", "at_once_per_account"], Takes::NumberOrWord),
     (&["handshakes", "half_open_per_address"], Takes::NumberOrWord),
     (&["handshakes", "half_open"], Takes::NumberOrWord),
     (&["handshakes", "half_open_life_s"], Takes::Number),

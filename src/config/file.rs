@@ -104,6 +104,8 @@ pub(super) struct HttpSection {
     pub(super) trusted_proxies: Vec<String>,
     pub(super) connections: Limit,
     pub(super) streams: Limit,
+    pub(super) streams_per_address: Limit,
+    pub(super) requests_per_address: Limit,
     pub(super) tls: TlsSection,
 }
 
@@ -116,6 +118,8 @@ impl Default for HttpSection {
             trusted_proxies: Vec::new(),
             connections: Limit::AtMost(8192),
             streams: Limit::AtMost(4096),
+            streams_per_address: Limit::Unlimited,
+            requests_per_address: Limit::Unlimited,
             tls: TlsSection::default(),
         }
     }
@@ -148,11 +152,12 @@ impl Default for AdminSection {
 pub(super) struct AccountsSection {
     pub(super) sign_up: String,
     pub(super) failed_logins: Limit,
+    pub(super) logins_per_address: Limit,
 }
 
 impl Default for AccountsSection {
     fn default() -> Self {
-        Self { sign_up: "closed".into(), failed_logins: Limit::AtMost(100) }
+        Self { sign_up: "closed".into(), failed_logins: Limit::AtMost(100), logins_per_address: Limit::AtMost(1000) }
     }
 }
 
@@ -161,11 +166,13 @@ impl Default for AccountsSection {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct CallsSection {
     pub(super) timeout_s: i64,
+    pub(super) at_once: Limit,
+    pub(super) at_once_per_account: Limit,
 }
 
 impl Default for CallsSection {
     fn default() -> Self {
-        Self { timeout_s: 30 }
+        Self { timeout_s: 30, at_once: Limit::AtMost(2048), at_once_per_account: Limit::AtMost(1024) }
     }
 }
 

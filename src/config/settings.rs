@@ -23,9 +23,10 @@ impl Config {
         // In parts, so that what is new cannot be forgotten here.
         let Config { data_dir, udp, tcp, shards, http, admin, accounts, calls, handshakes, limits, journal, history, watchdog, log } = self;
         let (Udp { listen: udp_listen, workers }, Tcp { listen: tcp_listen, connections: tcp_connections }) = (udp, tcp);
-        let (Shards { count }, Admin { listen: admin_listen }, Calls { timeout }) = (shards, admin, calls);
-        let Http { listen: http_listen, insecure_http, public_url, trusted_proxies, tls, connections, streams } = http;
-        let Accounts { sign_up, failed_logins } = accounts;
+        let (Shards { count }, Admin { listen: admin_listen }, Calls { timeout, at_once, at_once_per_account }) = (shards, admin, calls);
+        let Http { listen: http_listen, insecure_http, public_url, trusted_proxies, tls, connections, streams, .. } = http;
+        let Http { streams_per_address, requests_per_address, .. } = http;
+        let Accounts { sign_up, failed_logins, logins_per_address } = accounts;
         let Handshakes { half_open_per_address, half_open, half_open_life, per_second } = handshakes;
         let Limits { device_events_per_s, owner_events_per_s, device_records_per_s } = limits;
         let Watchdog { cure } = watchdog;
@@ -58,12 +59,17 @@ impl Config {
             ("http.trusted_proxies", proxies.join(", ")),
             ("http.connections", connections.to_string()),
             ("http.streams", streams.to_string()),
+            ("http.streams_per_address", streams_per_address.to_string()),
+            ("http.requests_per_address", requests_per_address.to_string()),
             ("http.tls.certificate", file(tls.as_ref().map(|tls| &tls.certificate))),
             ("http.tls.key", file(tls.as_ref().map(|tls| &tls.key))),
             ("admin.listen", admin_listen.to_string()),
             ("accounts.sign_up", sign_up.to_owned()),
             ("accounts.failed_logins", failed_logins.to_string()),
+            ("accounts.logins_per_address", logins_per_address.to_string()),
             ("calls.timeout_s", timeout.as_secs().to_string()),
+            ("calls.at_once", at_once.to_string()),
+            ("calls.at_once_per_account", at_once_per_account.to_string()),
             ("handshakes.half_open_per_address", half_open_per_address.to_string()),
             ("handshakes.half_open", half_open.to_string()),
             ("handshakes.half_open_life_s", half_open_life.as_secs().to_string()),

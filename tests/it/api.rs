@@ -1,6 +1,7 @@
 //! The REST API as clients meet it.
 
 mod accounts;
+mod bulkheads;
 mod calls;
 mod conventions;
 mod description;
@@ -9,9 +10,12 @@ mod diagnostics;
 mod elsewhere;
 mod events;
 mod hooks;
+mod idempotency;
 mod isolation;
+mod limit_table;
 mod limits;
 mod ownership;
 mod products;
 mod serial_numbers;
 mod tls;
+mod twins;

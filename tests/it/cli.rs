@@ -153,6 +153,10 @@ impl Server {
         self.child.wait().unwrap().signal().map(|signal| Signal::try_from(signal).unwrap())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How many of its threads have this name.
     pub(crate) fn threads(&self, name: &str) -> usize {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();

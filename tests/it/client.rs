@@ -52,6 +52,17 @@ pub(crate) async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, he
     parse(&bytes)
 }
 
+/// The answer as far as it has come with its head, for one that may not end.
+pub(crate) async fn first_answer(address: SocketAddr, head: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(format!("{}\r\nHost: test\r\nConnection: close\r\n\r\n", head.trim_end()).as_bytes()).await.expect("sent");
+    let mut bytes = Vec::new();
+    while find(&bytes, b"\r\n\r\n").is_none() || (bytes.starts_with(b"HTTP/1.1 4") && !bytes.ends_with(b"}")) {
+        assert!(stream.read_buf(&mut bytes).await.expect("an answer") > 0, "no answer");
+    }
+    parse(&bytes)
+}
+
 fn parse(bytes: &[u8]) -> Answer {
     let end = find(bytes, b"\r\n\r\n").unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
     let head = str::from_utf8(&bytes[..end]).expect("an ASCII head");

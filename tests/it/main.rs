@@ -18,6 +18,7 @@ mod fan_out;
 mod identity;
 mod nat;
 mod presence;
+mod priorities;
 mod product_streams;
 mod prometheus;
 mod publish_limits;

@@ -142,7 +142,7 @@ impl Rig {
     }
 }
 
-async fn token(registry: &Registry, user: OwnerId, scopes: Scopes) -> String {
+pub(crate) async fn token(registry: &Registry, user: OwnerId, scopes: Scopes) -> String {
     let new = NewToken { user, client: "test".to_owned(), scopes, life_ms: None, refreshable: false };
     registry.issue_token(new).await.expect("a token").access.reveal().to_owned()
 }

@@ -24,6 +24,8 @@ pub enum Drill {
     MassReturn(MassReturnArguments),
     /// A disk that hangs, and then is full, while devices publish.
     Stall(StallArguments),
+    /// Ten times the callers that keep a server busy, and a storm of logins, while devices publish.
+    Overload(OverloadArguments),
     /// A shard whose thread is frozen, while devices publish.
     FrozenShard(FrozenShardArguments),
     /// Threads that are frozen one after the other at random moments, while devices publish.
@@ -108,7 +110,7 @@ pub struct BystanderArguments {
     /// Seconds from one publish of a device to the next.
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
     pub every: f64,
-    /// How long the flood lasts, or the loud device is loud.
+    /// How long the flood or the rush lasts, or the loud device is loud.
     #[arg(long, value_name = "S", default_value_t = 60.0, value_parser = seconds)]
     pub seconds: f64,
     /// Decides keys, moments and whatever else is random.
@@ -174,6 +176,26 @@ pub struct MassReturnArguments {
     /// Decides keys, moments and whatever else is random.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
+}
+
+/// `drill overload`
+#[derive(Args, Debug)]
+pub struct OverloadArguments {
+    /// Who publishes, and for how long there is a rush.
+    #[command(flatten)]
+    pub bystanders: BystanderArguments,
+    /// Callers that keep the server busy; in the rush there are ten times as many.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(4..=512))]
+    pub callers: u16,
+    /// Seconds for which they ask alone before.
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    pub peace: f64,
+    /// Say how fast it was, but do not judge it: for a machine that has other things to do.
+    #[arg(long)]
+    pub untimed: bool,
     /// What all drills know.
     #[command(flatten)]
     pub drill: DrillArguments,

@@ -33,6 +33,7 @@ use crate::history::{self, Feed, Keeper};
 use crate::journal::{Covered, Events, Journal};
 use crate::mailbox::{Lane, Mailbox};
 use crate::metrics::{ShardMetrics, TakeoverMetrics};
+use crate::priority::Priority;
 use crate::retention::Retention;
 use crate::server::{Opened, StartError};
 use crate::shards::{Reply, ShardLanes, ShardThread, SubscribedOwners};
@@ -46,8 +47,6 @@ use crate::terminators::{Shared, ToHandshakes, ToTerminator, Udp, Unlabelled, Wo
 use crate::watchdog::{self, DiskProbe, Watch, Watchdog, WatchdogLanes, Watched};
 use crate::writer::{ToWriter, Writer, WriterLanes};
 
-/// How much handshakes and chores give way: at 5 a thread gets a third of what one at 0 gets.
-const NICENESS: i32 = 5;
 /// How soon a change in the registry reaches sessions.
 const KEY_CHANGES_EVERY: Duration = Duration::from_millis(100);
 
@@ -329,7 +328,5 @@ fn number(of_many: usize) -> u16 {
 
 /// Lowers the calling thread's priority: neither a storm of handshakes nor a chore may hold up established sessions.
 fn yield_to_sessions() {
-    if let Err(error) = rustix::process::nice(NICENESS) {
-        tracing::warn!(%error, "a thread runs at the priority of everything else");
-    }
+    Priority::Chores.take();
 }

@@ -52,11 +52,44 @@ async fn a_head_has_a_limit() {
     ] {
         let mut stream = TcpStream::connect(rig.address).await.expect("a connection");
         let _ = stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{:?}", String::from_utf8_lossy(&answer));
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        assert!(answer.ends_with("{\"error\":\"The head of the request is too large\",\"ok\":false}"), "{answer}");
     }
     assert_eq!(rig.get("/v1/user").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_in_json() {
+    let rig = Rig::start().await;
+    for head in ["GET /v1/user HTTP/9.9", "GET /v1/ user HTTP/1.1", "G\u{1}T /v1/user HTTP/1.1", "GET /v1/user HTTP/1.1\r\nX Y: z"] {
+        let mut stream = TcpStream::connect(rig.address).await.expect("a connection");
+        stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.expect("sent");
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\r\nContent-Type: application/json"), "{head}: {answer}");
+        assert!(answer.ends_with("{\"error\":\"The request is no HTTP that is understood here\",\"ok\":false}"), "{head}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_refused_and_a_silent_connection_is_closed() {
+    let rig = Rig::start_with(Settings { head_timeout: Duration::from_millis(100), ..settings() }).await;
+    let mut slow = TcpStream::connect(rig.address).await.expect("a connection");
+    slow.write_all(b"GET /v1/user HTTP/1.1\r\nX-Slow: ").await.expect("sent");
+    let answer = rest(&mut slow).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 408 ") && answer.ends_with("{\"error\":\"The head of the request took too long\",\"ok\":false}"),
+        "{answer}"
+    );
+    let mut silent = TcpStream::connect(rig.address).await.expect("a connection");
+    assert_eq!(rest(&mut silent).await, "");
+}
+
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    // What was sent and not read resets the connection behind the answer.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]
