@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use firmware_protocol::id::OwnerId;
 use firmware_protocol::time::UnixMillis;
-use holdfast::api::gateway::{CallError, Record};
+use holdfast::api::gateway::{CallError, Record, Whose};
 use holdfast::store::Scopes;
 use holdfast::store::registry::NewDevice;
 use serde_json::{Value as Json, json};
@@ -56,7 +56,8 @@ impl Twins {
 }
 
 fn vitals(owner: OwnerId, text: &str) -> Record {
-    Record { owner, at: UnixMillis(1_795_000_000_000), payload: json!({ "device": text }).to_string().into_bytes() }
+    let whose = Whose { owner, product: None };
+    Record { whose, at: UnixMillis(1_795_000_000_000), payload: json!({ "device": text }).to_string().into_bytes() }
 }
 
 #[tokio::test]
