@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use axum::http::Method;
 use utoipa::openapi::OpenApi;
 
+use super::error::ApiError;
+use crate::store::Scopes;
+
 /// The security scheme of tokens, as the description calls it.
 pub(super) const TOKEN: &str = "token";
 
@@ -59,6 +62,25 @@ impl Needs {
     /// All that are known, with the paths of their routes.
     pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Method, &Need)> {
         self.0.iter().flat_map(|(path, here)| here.iter().map(move |(method, wants)| (path.as_str(), method, &wants.need)))
+    }
+
+    /// Reads a list of scopes, each of which some route wants.
+    ///
+    /// # Errors
+    /// A word is no scope, or one that nothing wants.
+    pub(super) fn scopes(&self, text: &str) -> Result<Scopes, ApiError> {
+        let scopes = Scopes::parse(text).map_err(|error| ApiError::bad_request(&error.to_string()))?;
+        match scopes.list().into_iter().find(|scope| scopes != Scopes::All && !self.knows(scope)) {
+            Some(unknown) => Err(ApiError::bad_request(&format!("There is no scope {unknown}"))),
+            None => Ok(scopes),
+        }
+    }
+
+    /// Whether a route wants this scope, or one of the object if every action on it is meant.
+    fn knows(&self, scope: &str) -> bool {
+        let object = scope.strip_suffix('*');
+        let is_meant = |wanted: &str| object.map_or(wanted == scope, |object| wanted.starts_with(object));
+        self.all().any(|(.., need)| matches!(need, Need::Scope(wanted) if is_meant(wanted)))
     }
 
     /// What the route at `path` wants, as the router has that written. One that the description does not know wants an account.

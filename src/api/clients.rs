@@ -34,9 +34,8 @@ pub(super) struct ClientFields {
     scope: Option<String>,
 }
 
-fn scopes(text: Option<&str>) -> Result<Option<Scopes>, ApiError> {
-    let read = text.filter(|text| !text.is_empty()).map(Scopes::parse).transpose();
-    read.map_err(|error| ApiError::bad_request(&error.to_string()))
+fn scopes(context: &Context, text: Option<&str>) -> Result<Option<Scopes>, ApiError> {
+    text.filter(|text| !text.is_empty()).map(|text| context.needs().scopes(text)).transpose()
 }
 
 fn object(client: &OAuthClient) -> Json {
@@ -72,7 +71,7 @@ pub(super) async fn create(State(context): State<Context>, call: Call) -> Result
         Some("web") => ClientKind::Web,
         _ => return Err(ApiError::bad_request("type must be installed or web")),
     };
-    let (name, scopes) = (fields.name.unwrap_or_default(), scopes(fields.scope.as_deref())?.unwrap_or(Scopes::All));
+    let (name, scopes) = (fields.name.unwrap_or_default(), scopes(&context, fields.scope.as_deref())?.unwrap_or(Scopes::All));
     let new = NewClient { name, kind, redirect_uri: fields.redirect_uri, scopes };
     let issued = context.registry_of(&call).create_client(call.place.realm(), new).await?;
     let mut client = object(&issued.client);
@@ -89,7 +88,7 @@ pub(super) async fn update(
     call: Call,
 ) -> Result<Response, ApiError> {
     let fields: ClientFields = call.body.read()?;
-    let edit = ClientEdit { name: fields.name, scopes: scopes(fields.scope.as_deref())? };
+    let edit = ClientEdit { name: fields.name, scopes: scopes(&context, fields.scope.as_deref())? };
     let client = context.registry_of(&call).edit_client(call.place.realm(), &client, edit).await.map_err(refused)?;
     Ok(ok(&json!({ "ok": true, "client": object(&client) })))
 }

@@ -24,7 +24,7 @@ const LIST_CHUNK: usize = 256;
 /// `GET /v1/devices`: a bare array, the latest handshake first.
 #[utoipa::path(get, path = "/v1/devices", tag = "devices", security(("token" = ["devices:list"])), responses((status = 200, description = "The latest handshake first.", body = [DeviceObject])))]
 pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    let owner = call.account()?;
+    let owner = call.place.own()?;
     let ids = context.registry().devices().owned_by(owner);
     let presences = context.gateway().presences(ids.clone()).await;
     let resets = context.gateway().last_resets(Audience::Owner(owner), ids.clone()).await;

@@ -58,6 +58,17 @@ impl Place {
         }
     }
 
+    /// The account among whose things it is.
+    ///
+    /// # Errors
+    /// It is within a product.
+    pub(super) fn own(&self) -> Result<OwnerId, ApiError> {
+        match self {
+            Self::Own(user) => Ok(*user),
+            Self::Product(_) => Err(ApiError::not_found()),
+        }
+    }
+
     /// The product.
     ///
     /// # Errors

@@ -34,8 +34,8 @@ pub(super) struct MemberFields {
     scopes: Option<Vec<String>>,
 }
 
-fn scopes(list: &[String]) -> Result<Scopes, ApiError> {
-    Scopes::parse(&list.join(" ")).map_err(|error| ApiError::bad_request(&error.to_string()))
+fn scopes(context: &Context, list: &[String]) -> Result<Scopes, ApiError> {
+    context.needs().scopes(&list.join(" "))
 }
 
 fn role(word: Option<&str>) -> Result<Role, ApiError> {
@@ -79,7 +79,7 @@ pub(super) async fn add(State(context): State<Context>, call: Call) -> Result<Re
     let fields: MemberFields = call.body.read()?;
     if let Some(list) = fields.scopes {
         let name = fields.friendly_name.unwrap_or_default();
-        let created = context.registry_of(&call).create_api_user(product, &name, scopes(&list)?).await?;
+        let created = context.registry_of(&call).create_api_user(product, &name, scopes(&context, &list)?).await?;
         return Ok(ok(&json!({ "ok": true, "created": issued(&created) })));
     }
     let username = fields.username.ok_or_else(|| ApiError::bad_request("username is missing, or scopes"))?;
@@ -100,8 +100,8 @@ pub(super) async fn update(
     let product = call.place.product()?.id;
     let fields: MemberFields = call.body.read()?;
     if let Some(list) = fields.scopes {
-        let changed = context.registry_of(&call).set_api_user_scopes(product, &username, scopes(&list)?).await?;
-        return Ok(ok(&json!({ "ok": true, "created": issued(&changed), "updated": program(&changed.user) })));
+        let changed = context.registry_of(&call).set_api_user_scopes(product, &username, scopes(&context, &list)?).await?;
+        return Ok(ok(&json!({ "ok": true, "updated": issued(&changed) })));
     }
     let user = context.registry_of(&call).put_member(product, &username, role(fields.role.as_deref())?).await?;
     Ok(ok(&json!({ "ok": true, "updated": { "username": user.email } })))

@@ -96,8 +96,9 @@ test('js: a claim code is long, and comes with what is owned', async () => {
     assert.deepEqual([...body.device_ids].sort(), [site.kelp, site.dulse, site.reef, site.wrack].map(({ id }) => id).sort());
 });
 
-test('keys send registers a device with its key, of either kind', async () => {
+test('keys send registers a device with its key, of either kind, while the operator lets people', async () => {
     const person = await site.person();
+    await site.holdfast(['device', 'pair', '--for', person.email]);
     for (const [kind, id] of [
         ['ec', newId(1)],
         ['rsa', newId(2)],
@@ -123,6 +124,9 @@ test('keys send for a device of somebody else fails and logs nobody out', async 
 });
 
 test('js: a public key is sent', async () => {
+    const unknown = { deviceId: newId(3), key: publicKey('ec'), algorithm: 'ecc' };
+    await refused(site.other.js.sendPublicKey(unknown), 403);
+    await site.holdfast(['device', 'pair', '--for', owner.email]);
     const answer = await owner.js.sendPublicKey({ deviceId: newId(3), key: publicKey('ec'), algorithm: 'ecc' });
     assert.equal(answer.statusCode, 200);
 });

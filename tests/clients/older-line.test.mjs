@@ -114,12 +114,13 @@ test('older: keys send', async () => {
     const id = 'e00fce68fedcba9800000099';
     const key = generateKeyPairSync('ec', { namedCurve: 'prime256v1' }).publicKey.export({ type: 'spki', format: 'pem' });
     const file = await owner.file('older.pub.pem', key);
+    await site.holdfast(['device', 'pair', '--for', owner.email]);
     (await owner.older('keys', 'send', id, file)).succeeds('submitting public key succeeded!');
 });
 
 test('older: cloud flash', async () => {
     const file = await owner.file('older.bin', application());
-    (await owner.older('cloud', 'flash', kelp.id, file)).succeeds('Flash success!');
+    (await owner.older('cloud', 'flash', kelp.id, file)).fails().withholds('Flash success!');
 });
 
 test('older: token create and revoke', async () => {

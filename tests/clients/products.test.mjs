@@ -292,6 +292,8 @@ inProduct('keys send registers a device in a product', async () => {
     const id = 'e00fce68fedcba9800000077';
     const key = generateKeyPairSync('ec', { namedCurve: 'prime256v1' }).publicKey.export({ type: 'spki', format: 'pem' });
     const file = await owner.file('product.pub.pem', key);
+    // Whoever looks after a product brings along what is on its list.
+    await owner.js.addDeviceToProduct({ product, deviceId: id });
     (await owner.particle('keys', 'send', id, file, '--product_id', product)).succeeds('submitting public key succeeded!');
     (await owner.particle('product', 'device', 'list', product)).succeeds(id);
 });

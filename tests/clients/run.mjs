@@ -4,6 +4,7 @@
 
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -11,6 +12,8 @@ import { install, node } from './harness/clients.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const ENDING = '.test.mjs';
+/** Files at the same time. */
+const AT_ONCE = 4;
 
 /** The files of the tests that are wanted. */
 function files(wanted) {
@@ -24,7 +27,8 @@ function files(wanted) {
 
 const chosen = files(process.argv.slice(2));
 await install();
-// One file after the other: each has a server and devices of its own, and clients that take a processor to start.
-const tests = spawn(await node(), ['--test', '--test-reporter=spec', '--test-concurrency=1', ...chosen], { stdio: 'inherit' });
+// Each file has a server and devices of its own, and clients that take a processor to start.
+const concurrency = `--test-concurrency=${Math.min(availableParallelism(), AT_ONCE)}`;
+const tests = spawn(await node(), ['--test', '--test-reporter=spec', concurrency, ...chosen], { stdio: 'inherit' });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => tests.kill(signal));
 tests.on('exit', (code) => process.exit(code ?? 1));

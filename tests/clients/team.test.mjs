@@ -96,17 +96,6 @@ inProduct('js: nobody logs in as an API user', async () => {
     await refused(owner.js.login({ username: robot.username, password: owner.password }), 400, /invalid_grant/);
 });
 
-inProduct('the command line tool works with the token of an API user', async () => {
-    const robot = await apiUser('Terminal', 'devices:list', 'devices:get', 'devices.function:call');
-    const guest = await site.stranger();
-    (await guest.particle('login', '--token', robot.token)).succeeds('Successfully completed login!');
-    assert.equal((await guest.settings()).username, robot.username);
-    (await guest.particle('product', 'device', 'list', product)).succeeds(kelp.id);
-    (await guest.particle('call', kelp.id, 'double', '3', '--product', product)).succeeds('6');
-    (await guest.particle('publish', 'tide', 'x', '--product', product)).fails().withholds('logged in', 'Published');
-    assert.equal((await guest.settings()).access_token, robot.token);
-});
-
 inProduct('js: nobody else changes the team', async () => {
     await refused(other.js.listTeamMembers({ product }), [403, 404]);
     await refused(other.js.inviteTeamMember({ product, username: other.email }), [403, 404]);
