@@ -38,8 +38,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firmware_protocol::entropy::Entropy;
+use sqlx::Transaction;
 use sqlx::migrate::Migrator;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
@@ -252,6 +253,12 @@ impl Registry {
 
     fn pool(&self) -> &SqlitePool {
         &self.inner.pool
+    }
+
+    /// Begins a change of the database. It takes the right to write at once, and waits for that: one that reads first and finds it taken then, by a change
+    /// that was given up a moment ago and is not rolled back yet, would fail without waiting.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, RegistryError> {
+        Ok(self.pool().begin_with("BEGIN IMMEDIATE").await?)
     }
 
     /// Panics while it holds the registry for a change, as a mistake in one would: a fault that tests inject.

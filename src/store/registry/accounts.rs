@@ -60,7 +60,7 @@ impl Registry {
         };
         let changes = Changes { email, hash, info };
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             check_still(&mut transaction, user, proved.as_deref()).await?;
             changes.write(&mut transaction, user).await?;
             registry.write_down(&mut transaction, Act::new("user.edit", Realm::User(user)).with(changes.words())).await?;
@@ -81,7 +81,7 @@ impl Registry {
     pub async fn set_password(&self, user: OwnerId, password: &str) -> Result<(), RegistryError> {
         let hash = self.hash_of_new(password).await?;
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let ended = registry.replace_password(&mut transaction, user, &hash).await?;
             transaction.commit().await?;
             registry.forget_tokens(ended)
@@ -99,7 +99,7 @@ impl Registry {
             if registry.products().owned_by(user) > 0 {
                 return Err(RegistryError::Refused("this account has products; remove them, or give them to somebody else, first"));
             }
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             check_still(&mut transaction, user, Some(&proved)).await?;
             registry.write_down(&mut transaction, Act::new("user.delete", Realm::User(user))).await?;
             let ended = registry.delete_tokens(&mut transaction, Which::Behind(user)).await?;

@@ -81,7 +81,7 @@ impl Registry {
         let friendly_name = friendly_name.to_owned();
         self.change(move |registry| async move {
             let product = registry.known_product(product)?;
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             check_room(&mut transaction, product.id).await?;
             let user = insert(&mut transaction, product.id, friendly_name, scopes).await?;
             let act = Act::new("api-user.create", Realm::Product(product.id)).with(format!("{} for {}", user.username, user.scopes));
@@ -101,7 +101,7 @@ impl Registry {
         let username = username.to_owned();
         self.change(move |registry| async move {
             let product = registry.known_product(product)?;
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let mut user = find(&mut transaction, product.id, &username).await?;
             (user.scopes, user.updated_at) = (scopes, dates::now());
             sqlx::query("UPDATE api_users SET scopes = $1, updated_at = $2 WHERE id = $3 AND product = $4")
@@ -129,7 +129,7 @@ impl Registry {
     pub async fn remove_api_user(&self, product: ProductId, username: &str) -> Result<(), RegistryError> {
         let username = username.to_owned();
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let user = find(&mut transaction, product, &username).await?;
             let ended = registry.delete_tokens(&mut transaction, Which::OfApiUser(user.id)).await?;
             let delete = sqlx::query("DELETE FROM api_users WHERE id = $1 AND product = $2").bind(to_i64(user.id.0));

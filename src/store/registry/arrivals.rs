@@ -52,7 +52,7 @@ impl Registry {
     /// Puts a device that is in no product, or waits in another one, where it belongs.
     async fn take_in(&self, device: &Device, id: ProductId) -> Result<Arrival, RegistryError> {
         let product = self.products().find(id);
-        let mut transaction = self.pool().begin().await?;
+        let mut transaction = self.begin().await?;
         let is_awaited = product.is_some() && awaited_by(&mut transaction, device.id()).await? == Some(id);
         let (arrival, act, record) = match product {
             Some(_) if is_awaited => (Arrival::Member, "device.accept", joined(device.record(), id)),

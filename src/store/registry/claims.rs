@@ -86,7 +86,7 @@ impl Registry {
                 if !is_theirs || !registry.may_go_into(&before, record) {
                     return Ok(Claimed::Refused);
                 }
-                let mut transaction = registry.pool().begin().await?;
+                let mut transaction = registry.begin().await?;
                 sqlx::query("DELETE FROM claim_codes WHERE code_hash = $1").bind(&code.0[..]).execute(&mut *transaction).await?;
                 let mut after = before.record();
                 if let Some(product) = record.product.filter(|product| before.product() != Some(*product)) {

@@ -141,7 +141,7 @@ impl Registry {
         check_name(&new.name)?;
         check_uri(&new)?;
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             check_room(&mut transaction, realm).await?;
             let issued = insert(&mut transaction, realm, new).await?;
             registry.write_down(&mut transaction, Act::new("client.create", realm).with(&issued.client.id)).await?;
@@ -159,7 +159,7 @@ impl Registry {
         edit.name.as_deref().map_or(Ok(()), check_name)?;
         let id = id.to_owned();
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let mut client = find(&mut transaction, realm, &id).await?;
             let narrowed = edit.scopes.as_ref().is_some_and(|scopes| *scopes != client.scopes);
             client.name = edit.name.unwrap_or(client.name);
@@ -192,7 +192,7 @@ impl Registry {
     pub async fn remove_client(&self, realm: Realm, id: &str) -> Result<(), RegistryError> {
         let id = id.to_owned();
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let client = find(&mut transaction, realm, &id).await?;
             let ended = registry.delete_tokens(&mut transaction, Which::OfClient(client.number)).await?;
             let delete = sqlx::query("DELETE FROM oauth_clients WHERE number = $1 AND realm = $2").bind(to_i64(client.number.0));
@@ -224,7 +224,7 @@ impl Registry {
     pub async fn issue_client_token(&self, client: &OAuthClient, life_ms: Option<u64>) -> Result<IssuedToken, RegistryError> {
         let (realm, id) = (client.realm, client.id.clone());
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             // Read again: it may have been changed since it proved itself.
             let client = find(&mut transaction, realm, &id).await?;
             let wanted = Wanted {

@@ -104,7 +104,7 @@ impl Registry {
             check_name(name)?;
         }
         self.change(|registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let mut new = Vec::with_capacity(devices.len());
             let mut unchanged = 0;
             let some_known = registry.knows_some(&mut transaction).await?;
@@ -140,7 +140,7 @@ impl Registry {
     pub async fn remove_device(&self, id: DeviceId) -> Result<(), RegistryError> {
         self.change(move |registry| async move {
             let before = registry.known(id)?;
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             sqlx::query("DELETE FROM device_keys WHERE device = $1").bind(id.to_string()).execute(&mut *transaction).await?;
             sqlx::query("DELETE FROM devices WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;
             registry.write_down(&mut transaction, Act::new("device.remove", object(id))).await?;
@@ -160,7 +160,7 @@ impl Registry {
         self.change(move |registry| async move {
             let before = registry.known(id)?;
             registry.check_key_is_free(id, key.hash())?;
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             sqlx::query("DELETE FROM device_keys WHERE device = $1").bind(id.to_string()).execute(&mut *transaction).await?;
             insert_key(&mut transaction, id, &key).await?;
             registry.write_down(&mut transaction, Act::new("device.key", object(id)).with(key.hash())).await?;
@@ -197,7 +197,7 @@ impl Registry {
             let mut record = before.record();
             record.name = edit.name.or(record.name);
             record.notes = edit.notes.unwrap_or(record.notes);
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             write_texts(&mut transaction, &record).await?;
             registry.write_down(&mut transaction, Act::new("device.edit", object(id))).await?;
             transaction.commit().await?;
@@ -260,7 +260,7 @@ impl Registry {
         owner: Option<OwnerId>,
         name: Option<String>,
     ) -> Result<Arc<Device>, RegistryError> {
-        let mut transaction = self.pool().begin().await?;
+        let mut transaction = self.begin().await?;
         let notes = before.notes().map(str::to_owned);
         let record = self.write_owner(&mut transaction, before, owner, name, notes).await?;
         transaction.commit().await?;

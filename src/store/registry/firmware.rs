@@ -186,7 +186,7 @@ impl Registry {
         check_description(edit.description.iter().flatten().next().map(String::as_str))?;
         self.change(move |registry| async move {
             let known = registry.known_product(product)?;
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let mut firmware = find(&mut transaction, &known, version).await?;
             firmware.title = edit.title.unwrap_or(firmware.title);
             firmware.description = edit.description.unwrap_or(firmware.description);
@@ -207,7 +207,7 @@ impl Registry {
     pub async fn release_firmware(&self, product: ProductId, version: u16, release: Release) -> Result<Firmware, RegistryError> {
         self.change(move |registry| async move {
             let mut known = Product::clone(&*registry.known_product(product)?);
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let mut firmware = find(&mut transaction, &known, version).await?;
             let now = dates::now();
             (firmware.updated_at, firmware.released_at) = (now, firmware.released_at.or(Some(now)));
@@ -242,7 +242,7 @@ impl Registry {
     pub async fn remove_firmware(&self, product: ProductId, version: u16) -> Result<(), RegistryError> {
         self.change(move |registry| async move {
             let known = registry.known_product(product)?;
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let firmware = find(&mut transaction, &known, version).await?;
             if firmware.released_at.is_some() {
                 return Err(RegistryError::Refused("this firmware was released; devices may run it"));
@@ -310,7 +310,7 @@ impl Registry {
             updated_at: now,
             released_at: None,
         };
-        let mut transaction = self.pool().begin().await?;
+        let mut transaction = self.begin().await?;
         insert(&mut transaction, product.id, &firmware).await?;
         let act = act("firmware.add", product.id, firmware.version).with(format!("{} {sha256}", firmware.version));
         self.write_down(&mut transaction, act).await?;

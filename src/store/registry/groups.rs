@@ -80,7 +80,7 @@ impl Registry {
         check_color(new.color.as_deref())?;
         self.change(move |registry| async move {
             let mut product = Product::clone(&*registry.known_product(product)?);
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let group = registry.add_group(&mut transaction, &mut product, new).await?;
             transaction.commit().await?;
             registry.remember_product(product);
@@ -105,7 +105,7 @@ impl Registry {
             group.firmware_version = edit.firmware_version.unwrap_or(group.firmware_version);
             group.updated_at = dates::now();
             let group = group.clone();
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             update(&mut transaction, product.id, &group).await?;
             let act = Act::new("group.edit", Realm::Product(product.id)).with(format!("{name} {}", group.name));
             registry.write_down(&mut transaction, act).await?;
@@ -126,7 +126,7 @@ impl Registry {
             let mut product = Product::clone(&*registry.known_product(product)?);
             let group = product.group(&name).ok_or(RegistryError::NoSuch("group"))?.id;
             product.groups.retain(|other| other.id != group);
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             for statement in ["DELETE FROM device_groups WHERE group_id = $1", "DELETE FROM product_groups WHERE id = $1"] {
                 sqlx::query(statement).bind(i64::from(group.0)).execute(&mut *transaction).await?;
             }

@@ -112,7 +112,7 @@ impl Registry {
     pub async fn create_hook(&self, realm: Realm, text: HookText) -> Result<StoredHook, RegistryError> {
         check(&text)?;
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             check_room(&mut transaction, realm).await?;
             let now = dates::now();
             let hook = StoredHook { id: HookId::random()?, realm, text, created_at: now, updated_at: now };
@@ -131,7 +131,7 @@ impl Registry {
     pub async fn replace_hook(&self, realm: Realm, id: HookId, text: HookText) -> Result<StoredHook, RegistryError> {
         check(&text)?;
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let now = dates::now();
             let statement = "UPDATE hooks SET event = $1, name = $2, url = $3, enabled = $4, definition = $5, updated_at = $6 \
                              WHERE id = $7 AND realm = $8 RETURNING created_at";
@@ -161,7 +161,7 @@ impl Registry {
     /// There is no such hook there, or the database failed.
     pub async fn remove_hook(&self, realm: Realm, id: HookId) -> Result<(), RegistryError> {
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let delete = sqlx::query("DELETE FROM hooks WHERE id = $1 AND realm = $2").bind(id.to_string()).bind(realm.to_string());
             if delete.execute(&mut *transaction).await?.rows_affected() == 0 {
                 return Err(RegistryError::NoSuch("hook"));

@@ -77,7 +77,7 @@ impl Registry {
             return Err(RegistryError::Unfit("an idempotency key has from 1 to 255 printable characters"));
         }
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let now = dates::now();
             forget(&mut transaction, now).await?;
             if let Some(row) = find(&mut transaction, &key).await? {

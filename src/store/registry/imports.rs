@@ -55,7 +55,7 @@ impl Registry {
         }
         self.change(move |registry| async move {
             let product = registry.known_product(product)?;
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             check_room(&mut transaction, product.id, ids.len()).await?;
             let (wanted, mut imported) = read(&ids);
             let mut changed = Vec::new();

@@ -81,7 +81,7 @@ impl Registry {
         self.change(move |registry| async move {
             let mut record = registry.within_reach(realm, id)?.record();
             let mut product = registry.product_to_change(realm, &change)?;
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             if let (Some(product), Some(names)) = (&mut product, change.groups.clone()) {
                 record.membership.groups = sorted(registry.groups_named(&mut transaction, product, names).await?);
                 write_groups(&mut transaction, &record).await?;
@@ -108,7 +108,7 @@ impl Registry {
         self.change(move |registry| async move {
             let mut product = Product::clone(&*registry.known_product(product)?);
             let realm = Realm::Product(product.id);
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let add = registry.groups_named(&mut transaction, &mut product, change.add).await?;
             let remove: Vec<_> = change.remove.iter().filter_map(|name| product.group(name)).map(|group| group.id).collect();
             let mut changed = Vec::new();
@@ -141,7 +141,7 @@ impl Registry {
             registry.known_product(product)?;
             let Some(device) = registry.devices().find_in_product(product, id) else { return registry.await_no_more(product, id).await };
             let (act, record) = if deny { ("device.deny", denied(device.record())) } else { ("device.release", release(device.record())) };
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             write_product(&mut transaction, &record).await?;
             write_membership(&mut transaction, &record).await?;
             write_groups(&mut transaction, &record).await?;
@@ -200,7 +200,7 @@ impl Registry {
     }
 
     async fn await_no_more(&self, product: ProductId, id: DeviceId) -> Result<(), RegistryError> {
-        let mut transaction = self.pool().begin().await?;
+        let mut transaction = self.begin().await?;
         if awaited_by(&mut transaction, id).await? != Some(product) {
             return Err(RegistryError::NoSuchDevice(id));
         }

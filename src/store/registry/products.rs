@@ -74,7 +74,7 @@ impl Registry {
         check_name(&new.name)?;
         check_description(new.description.as_deref())?;
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             check_room(&mut transaction, owner).await?;
             let now = dates::now();
             let product = Product {
@@ -126,7 +126,7 @@ impl Registry {
         self.user(owner).await?.ok_or(RegistryError::NoSuch("account"))?;
         self.change(move |registry| async move {
             let mut product = Product::clone(&*registry.known_product(id)?);
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             check_room(&mut transaction, owner).await?;
             product.owner = owner;
             product.updated_at = dates::now();
@@ -163,7 +163,7 @@ impl Registry {
                 return Err(RegistryError::Refused("this product has devices; remove them from it first"));
             }
             let released: Vec<_> = devices.iter().map(|device| release(device.record())).collect();
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             for record in &released {
                 let update = sqlx::query("UPDATE devices SET product = NULL WHERE id = $1").bind(record.id.to_string());
                 update.execute(&mut *transaction).await?;
@@ -212,7 +212,7 @@ impl Registry {
     /// Writes a product that changed, with the act.
     async fn rewrite_product(&self, mut product: Product, act: Act) -> Result<Arc<Product>, RegistryError> {
         product.updated_at = dates::now();
-        let mut transaction = self.pool().begin().await?;
+        let mut transaction = self.begin().await?;
         update(&mut transaction, &product).await?;
         self.write_down(&mut transaction, act).await?;
         transaction.commit().await?;

@@ -42,7 +42,7 @@ impl Registry {
     /// The key belongs to another device, or the database failed.
     pub async fn provision(&self, user: OwnerId, id: DeviceId, key: PublicKey) -> Result<Provisioned, RegistryError> {
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let right = match registry.right_to(&mut transaction, user, id).await? {
                 Ok(right) => right,
                 Err(refused) => return Ok(refused),

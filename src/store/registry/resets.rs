@@ -24,7 +24,7 @@ impl Registry {
         self.change(move |registry| async move {
             let (code, now) = (SecretText::random()?, dates::now());
             let ends = UnixMillis(now.0 + LIFE_MS);
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let expired = sqlx::query("DELETE FROM password_resets WHERE expires_at <= $1").bind(to_i64(now.0));
             expired.execute(&mut *transaction).await?;
             let select = "SELECT COUNT(*) FROM password_resets WHERE user_id = $1";
@@ -58,7 +58,7 @@ impl Registry {
         }
         let hash = self.hash_of_new(password).await?;
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let delete = "DELETE FROM password_resets WHERE code_hash = $1 AND expires_at > $2 RETURNING user_id";
             let query = sqlx::query_scalar(delete).bind(code.bytes().to_vec()).bind(to_i64(dates::now().0));
             let user: Option<i64> = query.fetch_optional(&mut *transaction).await?;

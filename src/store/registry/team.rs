@@ -52,7 +52,7 @@ impl Registry {
                 Err(_) if product.members.len() >= TEAM_MAX => return Err(RegistryError::TooMany("people in this team")),
                 Err(at) => product.members.insert(at, Member { user: user.id, role, since: now }),
             }
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let select = "SELECT COUNT(*) FROM team_members WHERE user_id = $1";
             let teams: i64 = sqlx::query_scalar(select).bind(to_i64(user.id.0)).fetch_one(&mut *transaction).await?;
             if place.is_err() && teams >= TEAMS_PER_USER_MAX {
@@ -85,7 +85,7 @@ impl Registry {
             let mut product = Product::clone(&*registry.known_product(product)?);
             let at = product.members.binary_search_by_key(&user, |member| member.user);
             product.members.remove(at.map_err(|_| RegistryError::NoSuch("member of this team"))?);
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             sqlx::query("DELETE FROM team_members WHERE product = $1 AND user_id = $2")
                 .bind(i64::from(product.id.0))
                 .bind(to_i64(user.0))

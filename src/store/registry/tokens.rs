@@ -132,7 +132,7 @@ impl Registry {
             return Err(RegistryError::BadClient);
         }
         self.change(|registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let issued = registry.add_token(&mut transaction, new.into()).await?;
             transaction.commit().await?;
             Ok(registry.remember_token(issued))
@@ -146,7 +146,7 @@ impl Registry {
     /// The database failed.
     pub async fn refresh_token(&self, refresh: TokenHash) -> Result<Option<IssuedToken>, RegistryError> {
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let select = select!("WHERE refresh_hash = $1 AND refresh_expires_at > $2");
             let row: Option<Row> =
                 sqlx::query_as(select).bind(&refresh.0[..]).bind(to_i64(dates::now().0)).fetch_optional(&mut *transaction).await?;
@@ -257,7 +257,7 @@ impl Registry {
 
     async fn end_tokens(&self, which: Which) -> Result<usize, RegistryError> {
         self.change(|registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let ended = registry.delete_tokens(&mut transaction, which).await?;
             transaction.commit().await?;
             let count = ended.len();

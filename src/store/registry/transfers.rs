@@ -54,7 +54,7 @@ impl Registry {
         self.change(move |registry| async move {
             let owner = registry.known(device)?.owner().filter(|owner| *owner != to);
             let from = owner.ok_or(RegistryError::Refused("this device belongs to nobody else"))?;
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let now = dates::now();
             forget(&mut transaction, now).await?;
             if let Some(stands) = standing(&mut transaction, device, from, to).await? {
@@ -91,7 +91,7 @@ impl Registry {
     /// No such request stands that is this account's to answer, or the database failed.
     pub async fn accept_transfer(&self, owner: OwnerId, id: TransferId) -> Result<Arc<Device>, RegistryError> {
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let transfer = find(&mut transaction, id).await?.filter(|transfer| transfer.from == owner);
             let transfer = transfer.ok_or(RegistryError::NoSuch("transfer"))?;
             let device = registry.devices().find(transfer.device).filter(|device| device.owner() == Some(owner));
@@ -112,7 +112,7 @@ impl Registry {
     /// No such request stands that this account has to answer or has made, or the database failed.
     pub async fn end_transfer(&self, user: OwnerId, id: TransferId) -> Result<(), RegistryError> {
         self.change(move |registry| async move {
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let transfer = find(&mut transaction, id).await?.filter(|transfer| transfer.from == user || transfer.to == user);
             let transfer = transfer.ok_or(RegistryError::NoSuch("transfer"))?;
             sqlx::query("DELETE FROM device_transfers WHERE id = $1").bind(id.to_string()).execute(&mut *transaction).await?;

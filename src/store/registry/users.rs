@@ -38,7 +38,7 @@ impl Registry {
         self.change(|registry| async move {
             let created_at = dates::now();
             let insert = "INSERT INTO users (email, password_hash, created_at) VALUES ($1, $2, $3) RETURNING id";
-            let mut transaction = registry.pool().begin().await?;
+            let mut transaction = registry.begin().await?;
             let row: Result<i64, _> =
                 sqlx::query_scalar(insert).bind(&email).bind(hash).bind(to_i64(created_at.0)).fetch_one(&mut *transaction).await;
             let id = owner_id(row.map_err(|error| if is_taken(&error) { RegistryError::EmailTaken } else { error.into() })?)?;

@@ -37,6 +37,21 @@ async fn hooks_are_created_replaced_listed_and_removed() {
 }
 
 #[tokio::test]
+async fn a_change_after_one_that_was_given_up_waits_for_its_end() {
+    let (_directory, registry) = registry().await;
+    let realm = Realm::User(account(&registry, "a").await);
+    // Given up, and rolled back a while later.
+    let mut given_up = registry.begin().await.expect("a change");
+    sqlx::query("DELETE FROM hooks").execute(&mut *given_up).await.expect("deleted");
+    let later = tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        drop(given_up);
+    });
+    registry.create_hook(realm, text("temp")).await.expect("a hook");
+    later.await.expect("rolled back");
+}
+
+#[tokio::test]
 async fn a_hook_is_found_only_where_it_belongs_and_goes_with_its_product() {
     let (_directory, registry) = registry().await;
     let (one, other) = (account(&registry, "a").await, account(&registry, "b").await);
