@@ -32,6 +32,9 @@ pub(super) struct Wants {
     pub(super) takes_files: bool,
 }
 
+/// What a route wants that the description does not know.
+static UNDESCRIBED: Wants = Wants { need: Need::Account, takes_files: false };
+
 /// The needs of all routes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Needs(HashMap<String, Vec<(Method, Wants)>>);
@@ -84,13 +87,11 @@ impl Needs {
     }
 
     /// What the route at `path` wants, as the router has that written. One that the description does not know wants an account.
-    pub(super) fn at(&self, method: &Method, path: &str) -> Wants {
+    pub(super) fn at(&self, method: &Method, path: &str) -> &Wants {
         // What is asked by HEAD is what GET tells.
         let method = if *method == Method::HEAD { &Method::GET } else { method };
-        let here = self.0.get(path).into_iter().flatten();
-        here.clone()
-            .find(|(other, _)| other == method)
-            .map_or(Wants { need: Need::Account, takes_files: false }, |(_, wants)| wants.clone())
+        let mut here = self.0.get(path).into_iter().flatten();
+        here.find(|(other, _)| other == method).map_or(&UNDESCRIBED, |(_, wants)| wants)
     }
 }
 

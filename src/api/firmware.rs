@@ -1,6 +1,6 @@
 //! Firmware of products: uploaded, described, released, given back, removed. It is stored; nothing here sends it to a device.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -19,7 +19,7 @@ use super::upload::File;
 use crate::dates::Iso;
 use crate::firmware_module::application;
 use crate::store::registry::{Firmware, FirmwareEdit, NewFirmware, Release};
-use crate::store::{Device, GroupName, Product, RegistryError};
+use crate::store::{GroupName, Product, RegistryError};
 
 /// Names that the part with the binary has had.
 const PARTS: [&str; 2] = ["file", "binary"];
@@ -84,14 +84,27 @@ async fn find(context: &Context, call: &Call, version: &str) -> Result<Firmware,
     found.ok_or_else(unknown)
 }
 
+/// How many devices of a product shall have each version.
+fn wishes(context: &Context, product: &Product) -> HashMap<u16, usize> {
+    let mut wishes = HashMap::new();
+    for version in
+        context.registry().devices().in_product(product.id).iter().filter_map(|device| device.membership().desired_firmware_version)
+    {
+        *wishes.entry(version).or_default() += 1;
+    }
+    wishes
+}
+
 async fn object(context: &Context, product: &Product, firmware: &Firmware) -> Result<Json, ApiError> {
+    shown(context, product, firmware, &wishes(context, product)).await
+}
+
+async fn shown(context: &Context, product: &Product, firmware: &Firmware, wishes: &HashMap<u16, usize>) -> Result<Json, ApiError> {
     let by = match firmware.uploaded_by {
         Some(user) => context.registry().user(user).await?.map(|user| user.email),
         None => None,
     };
     let groups: Vec<&str> = firmware.groups.iter().map(GroupName::as_str).collect();
-    let wished = |device: &Arc<Device>| device.membership().desired_firmware_version == Some(firmware.version);
-    let count = context.registry().devices().in_product(product.id).iter().filter(|device| wished(device)).count();
     Ok(json!({
         "_id": format!("{:012x}{:012x}", product.id.0, firmware.version),
         "version": firmware.version,
@@ -107,7 +120,7 @@ async fn object(context: &Context, product: &Product, firmware: &Firmware) -> Re
         "updated_at": Iso(firmware.updated_at).to_string(),
         "uploaded_by": { "username": by },
         "groups": groups,
-        "device_count": count,
+        "device_count": wishes.get(&firmware.version).copied().unwrap_or_default(),
         "mandatory": firmware.mandatory,
         "intelligent": false,
     }))
@@ -118,9 +131,9 @@ async fn object(context: &Context, product: &Product, firmware: &Firmware) -> Re
     responses((status = 200, description = "All versions.", body = [Object])))]
 pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     let product = call.place.product()?;
-    let mut objects = Vec::new();
+    let (wishes, mut objects) = (wishes(&context, product), Vec::new());
     for firmware in context.registry().firmware(product.id).await? {
-        objects.push(object(&context, product, &firmware).await?);
+        objects.push(shown(&context, product, &firmware, &wishes).await?);
     }
     Ok(ok(&objects))
 }

@@ -132,13 +132,14 @@ impl FromRequest<Context> for Call {
     type Rejection = ApiError;
 
     async fn from_request(mut request: Request, context: &Context) -> Result<Self, Self::Rejection> {
-        if Kind::of(request.headers()) == Kind::Multipart && !wants(&request, context).takes_files {
+        let wants = wants(&request, context);
+        if Kind::of(request.headers()) == Kind::Multipart && !wants.takes_files {
             let method = request.method().clone();
             Unread::from_request(request, context).await?;
             return Err(no_uploads(&method));
         }
         let parameters = parameters(&mut request, context).await?;
-        let (need, address) = (wants(&request, context).need, address_of(&request, context));
+        let address = address_of(&request, context);
         let deadline = deadline(&request, context)?;
         let seat = request.extensions().get::<Seat>().cloned();
         let Input { headers, mut query, mut body, files } = Input::from_request(request, context).await?;
@@ -146,7 +147,7 @@ impl FromRequest<Context> for Call {
         let elsewhere = [query.take(TOKEN_FIELD), body.take(TOKEN_FIELD)];
         let elsewhere = elsewhere.iter().flatten().find_map(|token| token.as_str());
         let token = bearer(&headers).or(elsewhere).ok_or_else(ApiError::token_missing)?;
-        let (caller, place) = admit(context, token, &need, &parameters)?;
+        let (caller, place) = admit(context, token, &wants.need, &parameters)?;
         if let Some(seat) = &seat {
             seat.count_for(caller.user)?;
         }
@@ -170,7 +171,7 @@ pub(super) fn person(context: &Context, input: &Input) -> Option<OwnerId> {
 }
 
 /// What the route of a request wants of its caller.
-fn wants(request: &Request, context: &Context) -> Wants {
+fn wants<'a>(request: &Request, context: &'a Context) -> &'a Wants {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     context.needs().at(request.method(), route)
 }

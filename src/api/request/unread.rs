@@ -23,11 +23,11 @@ impl FromRequest<Context> for Unread {
 
     async fn from_request(mut request: Request, context: &Context) -> Result<Self, Self::Rejection> {
         let parameters = parameters(&mut request, context).await?;
-        let need = wants(&request, context).need;
+        let need = &wants(&request, context).need;
         let mut query = Fields::from_form(request.uri().query().unwrap_or_default().as_bytes())?;
         let in_query = query.take(TOKEN_FIELD);
         let token = bearer(request.headers()).or(in_query.as_ref().and_then(|token| token.as_str()));
-        let (_, place) = admit(context, token.ok_or_else(ApiError::token_missing)?, &need, &parameters)?;
+        let (_, place) = admit(context, token.ok_or_else(ApiError::token_missing)?, need, &parameters)?;
         match tokio::time::timeout(BODY_TIMEOUT, drain(request.into_body())).await {
             Ok(drained) => drained.map(|()| Self { place }),
             Err(_) => Err(ApiError::api(StatusCode::REQUEST_TIMEOUT, "The body took too long")),
