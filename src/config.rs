@@ -9,6 +9,7 @@ mod environment;
 mod error;
 mod file;
 mod limit;
+mod mail;
 mod network;
 mod page;
 mod settings;
@@ -24,6 +25,7 @@ use router::takeover::Cure;
 pub use environment::VARIABLE_PREFIX;
 pub use error::{ConfigError, Problem};
 pub use limit::Limit;
+pub use mail::{Mail, MailLogin, MailSecurity, Password};
 pub use network::Network;
 pub use page::page;
 pub use settings::{Settings, hash};
@@ -50,6 +52,8 @@ pub struct Config {
     pub admin: Admin,
     /// Accounts and logins.
     pub accounts: Accounts,
+    /// Mail to people; `None` is without.
+    pub mail: Option<Mail>,
     /// Calls to devices.
     pub calls: Calls,
     /// Admission of handshakes.

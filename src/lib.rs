@@ -32,6 +32,7 @@ pub mod history;
 pub mod journal;
 pub mod keys;
 pub mod logging;
+pub mod mail;
 pub mod mailbox;
 pub mod metrics;
 pub mod orphans;

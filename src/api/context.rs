@@ -20,6 +20,7 @@ use super::request::Call;
 use super::throttle::Throttle;
 use super::versions::Versions;
 use crate::config::{Config, Limit, Network, SignUp};
+use crate::mail::Mail;
 use crate::store::{Actor, Device, Registry, Who};
 
 /// The longest silence of an event stream: clients give up after 15 seconds.
@@ -54,6 +55,8 @@ pub struct Settings {
     pub logins_per_address: Limit,
     /// Who may create an account.
     pub sign_up: SignUp,
+    /// How mail is sent; `None` is not at all.
+    pub mail: Option<Mail>,
     /// Wrong passwords from one address in five minutes.
     pub failed_logins: Limit,
     /// How long a caller waits for a device.
@@ -77,6 +80,7 @@ impl From<&Config> for Settings {
             streams_per_address: config.http.streams_per_address,
             logins_per_address: config.accounts.logins_per_address,
             sign_up: config.accounts.sign_up,
+            mail: config.mail.clone().map(Mail::new),
             failed_logins: config.accounts.failed_logins,
             call_timeout: config.calls.timeout,
             heartbeat: HEARTBEAT,

@@ -19,6 +19,10 @@ pub struct Counters {
     pub throttled_logins: AtomicU64,
     /// Logins with a wrong address or password.
     pub failed_logins: AtomicU64,
+    /// Mails that the mail server took.
+    pub mails_sent: AtomicU64,
+    /// Mails that were not sent.
+    pub mails_failed: AtomicU64,
     /// Claims and keys refused because too many devices had been asked for in vain.
     pub throttled_probes: AtomicU64,
     /// What there is of each class of requests.

@@ -19,6 +19,7 @@ pub struct ApiSeries {
     answers: IntCounterVec,
     answering: Counter,
     refused: IntCounterVec,
+    mails: IntCounterVec,
     classes: ClassSeries,
 }
 
@@ -44,6 +45,7 @@ impl ApiSeries {
             answers: vector("holdfast_api_answers_total", "Requests that were answered, by the class of their status.", "class")?,
             answering: Counter::new("holdfast_api_answering_seconds_total", "Seconds until answers were there, added up.")?,
             refused: vector("holdfast_api_refused_total", "What the API refused before it looked at it.", "reason")?,
+            mails: vector("holdfast_mails_total", "Mails to people, by what the mail server made of them.", "outcome")?,
             classes: ClassSeries::new()?,
         })
     }
@@ -55,6 +57,8 @@ impl ApiSeries {
             throttled_logins,
             failed_logins,
             throttled_probes,
+            mails_sent,
+            mails_failed,
             classes,
             answers,
             answering_us,
@@ -68,6 +72,8 @@ impl ApiSeries {
         raise(&self.refused, "logins_throttled", throttled_logins);
         raise(&self.refused, "logins_failed", failed_logins);
         raise(&self.refused, "probes_throttled", throttled_probes);
+        raise(&self.mails, "sent", mails_sent);
+        raise(&self.mails, "failed", mails_failed);
         let answering_s = std::time::Duration::from_micros(answering_us.load(Ordering::Relaxed)).as_secs_f64();
         self.answering.inc_by((answering_s - self.answering.get()).max(0.0));
     }
@@ -117,11 +123,11 @@ fn raise(counters: &IntCounterVec, label: &str, to: &AtomicU64) {
 
 impl Collector for ApiSeries {
     fn desc(&self) -> Vec<&Desc> {
-        [self.answers.desc(), self.answering.desc(), self.refused.desc(), self.classes.desc()].concat()
+        [self.answers.desc(), self.answering.desc(), self.refused.desc(), self.mails.desc(), self.classes.desc()].concat()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.read();
-        [self.answers.collect(), self.answering.collect(), self.refused.collect(), self.classes.collect()].concat()
+        [self.answers.collect(), self.answering.collect(), self.refused.collect(), self.mails.collect(), self.classes.collect()].concat()
     }
 }

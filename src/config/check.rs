@@ -13,10 +13,10 @@ use axum::http::Uri;
 use router::takeover::Cure;
 use tracing_subscriber::EnvFilter;
 
-use super::file::{File, HttpSection, TlsSection, Workers};
+use super::file::{File, HttpSection, MailSection, TlsSection, Workers};
 use super::{
-    Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Network, Problem, Shards,
-    SignUp, Tcp, Tls, Udp, Watchdog,
+    Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Mail, MailLogin, MailSecurity,
+    Network, Password, Problem, Shards, SignUp, Tcp, Tls, Udp, Watchdog,
 };
 
 const WORKERS: RangeInclusive<i64> = 1..=256;
@@ -25,6 +25,8 @@ const CALL_TIMEOUT_S: RangeInclusive<i64> = 1..=300;
 const HISTORY_DAYS: RangeInclusive<i64> = 1..=3_660;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CURES: [(&str, Cure); 3] = [("takeover", Cure::Takeover), ("restart", Cure::Restart), ("none", Cure::None)];
+const MAIL_SECURITIES: [(&str, MailSecurity); 3] =
+    [("starttls", MailSecurity::StartTls), ("tls", MailSecurity::Tls), ("none", MailSecurity::None)];
 const HALF_OPEN_LIFE_S: RangeInclusive<i64> = 5..=600;
 
 /// Turns `file` into a configuration, or into the list of everything that is wrong with it.
@@ -42,6 +44,7 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
             failed_logins: file.accounts.failed_logins,
             logins_per_address: file.accounts.logins_per_address,
         },
+        mail: mail(&mut problems, &file.mail),
         calls: Calls {
             timeout: seconds(&mut problems, "calls.timeout_s", file.calls.timeout_s, CALL_TIMEOUT_S),
             at_once: file.calls.at_once,
@@ -195,6 +198,42 @@ fn tls(problems: &mut Problems, section: &TlsSection) -> Option<Tls> {
         }
     }
     Some(Tls { certificate: PathBuf::from(&section.certificate), key: PathBuf::from(&section.key) })
+}
+
+fn mail(problems: &mut Problems, section: &MailSection) -> Option<Mail> {
+    let security = word(problems, "mail.security", &section.security, &MAIL_SECURITIES);
+    let login = mail_login(problems, section);
+    if section.server.is_empty() {
+        for (key, text) in [("mail.user", &section.user), ("mail.from", &section.from)] {
+            if !text.is_empty() {
+                problems.add(key, "says nothing without mail.server");
+            }
+        }
+        return None;
+    }
+    let server = section.server.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let Some((host, port)) = server.filter(|(host, port)| !host.is_empty() && *port > 0) else {
+        problems.add("mail.server", format_args!("{:?} is no name with a port, such as smtp.example.com:587", section.server));
+        return None;
+    };
+    let from =
+        section.from.parse().inspect_err(|_| problems.add("mail.from", format_args!("{:?} is no address of mail", section.from))).ok()?;
+    Some(Mail { host: host.trim_matches(['[', ']']).to_owned(), port, security, login, from })
+}
+
+fn mail_login(problems: &mut Problems, section: &MailSection) -> Option<MailLogin> {
+    let MailSection { user, password_file, .. } = section;
+    if user.is_empty() != password_file.is_empty() {
+        problems.add("mail.user", "and mail.password_file go together");
+    }
+    if password_file.is_empty() {
+        return None;
+    }
+    let read = fs::read_to_string(password_file);
+    let text =
+        read.inspect_err(|error| problems.add("mail.password_file", format_args!("{password_file:?} cannot be read: {error}"))).ok()?;
+    let password = Password::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    Some(MailLogin { user: user.clone(), password_file: PathBuf::from(password_file), password })
 }
 
 /// Tokens and figures must not cross a network in the clear by accident.

@@ -24,7 +24,7 @@ pub(super) enum Takes {
 }
 
 /// Every key there is. A test compares it with `config.default.toml`.
-pub(super) const KEYS: [(&[&str], Takes); 37] = [
+pub(super) const KEYS: [(&[&str], Takes); 42] = [
     (&["data_dir"], Takes::Text),
     (&["udp", "listen"], Takes::Text),
     (&["udp", "workers"], Takes::NumberOrWord),
@@ -45,6 +45,11 @@ pub(super) const KEYS: [(&[&str], Takes); 37] = [
     (&["accounts", "sign_up"], Takes::Text),
     (&["accounts", "failed_logins"], Takes::NumberOrWord),
     (&["accounts", "logins_per_address"], Takes::NumberOrWord),
+    (&["mail", "server"], Takes::Text),
+    (&["mail", "security"], Takes::Text),
+    (&["mail", "user"], Takes::Text),
+    (&["mail", "password_file"], Takes::Text),
+    (&["mail", "from"], Takes::Text),
     (&["calls", "timeout_s"], Takes::Number),
     (&["calls", "at_once"], Takes::NumberOrWord),
     (&["calls", "at_once_per_account"], Takes::NumberOrWord),

@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) http: HttpSection,
     pub(super) admin: AdminSection,
     pub(super) accounts: AccountsSection,
+    pub(super) mail: MailSection,
     pub(super) calls: CallsSection,
     pub(super) handshakes: HandshakesSection,
     pub(super) limits: LimitsSection,
@@ -34,6 +35,7 @@ impl Default for File {
             http: HttpSection::default(),
             admin: AdminSection::default(),
             accounts: AccountsSection::default(),
+            mail: MailSection::default(),
             calls: CallsSection::default(),
             handshakes: HandshakesSection::default(),
             limits: LimitsSection::default(),
@@ -158,6 +160,24 @@ pub(super) struct AccountsSection {
 impl Default for AccountsSection {
     fn default() -> Self {
         Self { sign_up: "closed".into(), failed_logins: Limit::AtMost(100), logins_per_address: Limit::AtMost(1000) }
+    }
+}
+
+/// `[mail]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct MailSection {
+    pub(super) server: String,
+    pub(super) security: String,
+    pub(super) user: String,
+    pub(super) password_file: String,
+    pub(super) from: String,
+}
+
+impl Default for MailSection {
+    fn default() -> Self {
+        let none = String::new;
+        Self { server: none(), security: "starttls".into(), user: none(), password_file: none(), from: none() }
     }
 }
 

@@ -8,7 +8,8 @@ use openssl::sha::sha256;
 use router::takeover::Cure;
 
 use super::{
-    Accounts, Admin, Calls, Config, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Shards, SignUp, Tcp, Udp, Watchdog,
+    Accounts, Admin, Calls, Config, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Mail, MailSecurity, Shards, SignUp, Tcp,
+    Udp, Watchdog,
 };
 
 /// Bytes of the hash that are shown: enough to tell configurations apart, and short enough to be read aloud.
@@ -21,7 +22,8 @@ impl Config {
     /// What is in effect.
     pub fn settings(&self) -> Settings {
         // In parts, so that what is new cannot be forgotten here.
-        let Config { data_dir, udp, tcp, shards, http, admin, accounts, calls, handshakes, limits, journal, history, watchdog, log } = self;
+        let Config { data_dir, udp, tcp, shards, http, admin, accounts, mail, calls, handshakes, limits, journal, history, watchdog, log } =
+            self;
         let (Udp { listen: udp_listen, workers }, Tcp { listen: tcp_listen, connections: tcp_connections }) = (udp, tcp);
         let (Shards { count }, Admin { listen: admin_listen }, Calls { timeout, at_once, at_once_per_account }) = (shards, admin, calls);
         let Http { listen: http_listen, insecure_http, public_url, trusted_proxies, tls, connections, streams, .. } = http;
@@ -85,9 +87,28 @@ impl Config {
             ("log.format", format.to_owned()),
             ("log.filter", filter.clone()),
         ]
+        .into_iter()
+        .chain(mail_settings(mail.as_ref()))
         .map(|(key, value)| (key.to_owned(), value))
-        .into()
+        .collect()
     }
+}
+
+fn mail_settings(mail: Option<&Mail>) -> [(&'static str, String); 5] {
+    let text = |of: fn(&Mail) -> String| mail.map(of).unwrap_or_default();
+    let security = match mail.map_or(MailSecurity::StartTls, |mail| mail.security) {
+        MailSecurity::StartTls => "starttls",
+        MailSecurity::Tls => "tls",
+        MailSecurity::None => "none",
+    };
+    let login = mail.and_then(|mail| mail.login.as_ref());
+    [
+        ("mail.server", text(|mail| format!("{}:{}", mail.host, mail.port))),
+        ("mail.security", security.to_owned()),
+        ("mail.user", login.map(|login| login.user.clone()).unwrap_or_default()),
+        ("mail.password_file", login.map(|login| login.password_file.display().to_string()).unwrap_or_default()),
+        ("mail.from", text(|mail| mail.from.to_string())),
+    ]
 }
 
 /// A short name of what is in effect: the same for the same settings, on whatever machine.

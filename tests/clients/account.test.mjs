@@ -1,10 +1,14 @@
 // An account from its beginning to its end.
 
 import assert from 'node:assert/strict';
+import { after } from 'node:test';
 
+import { Mailbox } from './harness/mailbox.mjs';
 import { open, refused } from './harness/test.mjs';
 
-const { site, test } = await open();
+const mailbox = await Mailbox.open();
+after(() => mailbox.close());
+const { site, test } = await open({ configuration: mailbox.settings, environment: mailbox.environment });
 /** A refusal that is no trouble with the token: 401 would log people out. */
 const REFUSED = [400, 403];
 
@@ -73,11 +77,28 @@ test('js: all tokens of an account end together', async () => {
     for (const each of [person, elsewhere]) await refused(each.js.getUserInfo({}), 401, /invalid_token/);
 });
 
-test('js: a forgotten password is asked for', async () => {
+test('js: a forgotten password is asked for, and a mail helps to choose another', async () => {
     const person = await site.person();
-    const { body } = await person.program({ auth: undefined }).resetPassword({ username: person.email });
+    const anybody = person.program({ auth: undefined });
+    const { body } = await anybody.resetPassword({ username: person.email });
     assert.equal(body.ok, true);
-    assert.equal(typeof body.message, 'string');
+    const mail = await mailbox.next(person.email);
+    assert.deepEqual([mail.from, mail.to], ['cloud@example.com', [person.email]]);
+    const [code] = /[0-9a-f]{40}/.exec(mail.text);
+    const choose = (token) => anybody.put({ uri: '/v1/user/password-reset', data: { token, password: 'ebb-and-flow-9' } });
+    assert.equal((await choose(code)).body.ok, true);
+    await refused(person.js.login({ username: person.email, password: person.password }), 400, /invalid_grant/);
+    assert.match((await person.js.login({ username: person.email, password: 'ebb-and-flow-9' })).body.access_token, /^[0-9a-f]{40}$/);
+    await refused(choose(code), 400, /not good/);
+    assert.ok(!site.log().includes(code));
+});
+
+test('js: nobody learns whether there is an account', async () => {
+    const anybody = site.owner.program({ auth: undefined });
+    const asked = async (username) => (await anybody.resetPassword({ username })).body;
+    assert.deepEqual(await asked('nobody@example.com'), await asked(site.owner.email));
+    await mailbox.next(site.owner.email);
+    assert.equal(mailbox.length, 0);
 });
 
 test('js: an account is deleted by who knows the password', async () => {

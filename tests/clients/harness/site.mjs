@@ -39,10 +39,12 @@ export class Site {
     #ports;
     #programs = [];
     #people = 0;
+    #special;
 
-    /** Starts everything, and waits until the devices are online. */
-    static async open() {
+    /** Starts everything, and waits until the devices are online. The server may have more in its configuration, and in its environment. */
+    static async open({ configuration = '', environment = {} } = {}) {
         const site = new Site();
+        site.#special = { configuration, environment };
         try {
             await site.#start();
         } catch (error) {
@@ -122,9 +124,9 @@ export class Site {
         process.on('exit', () => rmSync(this.#dir, { recursive: true, force: true }));
         this.#ports = await freePorts();
         this.#config = join(this.#dir, 'holdfast.toml');
-        await writeFile(this.#config, configuration(this.#dir, this.#ports));
+        await writeFile(this.#config, configuration(this.#dir, this.#ports) + this.#special.configuration);
         const keys = await this.#makeKeys();
-        this.#play('holdfast', ['--config', this.#config, 'serve']);
+        this.#play('holdfast', ['--config', this.#config, 'serve'], this.#special.environment);
         await this.#until('the server is not ready', async () => (await fetch(`http://127.0.0.1:${this.#ports.admin}/ready`)).ok);
         this.recorder = await Recorder.open(this.#ports.http);
         this.owner = await this.person(OWNER);
@@ -176,10 +178,10 @@ export class Site {
         return join(this.#dir, `server-${transport}.der`);
     }
 
-    #play(name, args) {
+    #play(name, args, environment) {
         const path = join(PROGRAMS, name);
         assert.ok(existsSync(path), `there is no ${path}: cargo build --workspace --bins`);
-        this.#programs.push(new Program(path, args, { env: plainEnvironment(), cwd: this.#dir }));
+        this.#programs.push(new Program(path, args, { env: plainEnvironment(environment), cwd: this.#dir }));
     }
 
     async #person(email) {

@@ -10,9 +10,9 @@ const TEST_LIMIT_MS = 180_000;
 /** Longest wait for an event. Devices publish once a second. */
 const EVENT_LIMIT_MS = 15_000;
 
-/** Opens a site for the tests of a file, and closes it after them. `test(name, what)` is a test on it. */
-export async function open() {
-    const site = await Site.open();
+/** Opens a site for the tests of a file, as `Site.open` does, and closes it after them. `test(name, what)` is a test on it. */
+export async function open(special) {
+    const site = await Site.open(special);
     after(() => site.close());
     const test = (name, what) => nodeTest(name, { timeout: TEST_LIMIT_MS }, () => told(site, what));
     return { site, test };
