@@ -45,7 +45,7 @@ pub(super) struct DeviceFields {
 
 /// `PUT /v1/devices/{device}`
 #[utoipa::path(put, path = "/v1/devices/{device}", tag = "devices", request_body = DeviceFields,
-    security(("token" = ["devices:update"])), responses((status = 200, description = "What was changed.", body = Object)))]
+    security(("token" = ["devices:update"])), responses((status = 200, description = "What was changed.", body = Object), (status = 500, description = "The device that shall show itself is offline: clients want this status for that.", body = Object)))]
 pub(super) async fn update(
     State(context): State<Context>,
     Path(OfDevice { device }): Path<OfDevice>,

@@ -19,6 +19,7 @@ use super::publish::EVENT_NAME_LEN_MAX;
 use super::request::{Call, Caller};
 use super::{Context, sse};
 use crate::dates;
+use crate::store::ProductKey;
 
 /// `GET /v1/devices/events`
 #[utoipa::path(get, path = "/v1/devices/events", tag = "events", security(("token" = ["events:get"])), responses((status = 200, description = "Events as they come.", body = String, content_type = "text/event-stream")))]
@@ -141,7 +142,7 @@ impl Reader {
     }
 
     /// The next bytes: the opening, an event, or a heartbeat after silence. `None` when the server stops, the gateway ends the stream, or the
-    /// token is no longer good.
+    /// reader may no longer read it.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(waiting) = self.waiting.take() {
             return Some(waiting);
@@ -152,10 +153,17 @@ impl Reader {
             item = self.events.next() => Some(item?),
             () = tokio::time::sleep(self.context.settings().heartbeat) => None,
         };
-        if !self.caller.is_still_good(self.context.registry().tokens()) {
+        if !self.may_still_read() {
             return None;
         }
         Some(self.encode(item).await)
+    }
+
+    /// The token is still good, and where the stream is of a product, whoever holds it still has something to do with that. Both are known in memory.
+    fn may_still_read(&self) -> bool {
+        let registry = self.context.registry();
+        let is_in_team = |product| registry.products().find_for(&self.caller.record.holder, &ProductKey::Number(product)).is_some();
+        self.caller.is_still_good(registry.tokens()) && self.product.is_none_or(is_in_team)
     }
 
     async fn encode(&mut self, item: Option<Item>) -> Bytes {

@@ -5,12 +5,14 @@ use std::time::Duration;
 use holdfast::api::Settings;
 use holdfast::api::gateway::{Audience, NewEvent, PublishError};
 use holdfast::config::Limit;
+use holdfast::store::Role;
+use holdfast::store::registry::NewProduct;
 use router::event::{Position, Source};
 use serde_json::{Value as Json, json};
 use tokio::time::timeout;
 
 use crate::client::OpenStream;
-use crate::rig::{DEVICE, FOREIGN_DEVICE, Rig, id, settings};
+use crate::rig::{DEVICE, EMAIL, FOREIGN_DEVICE, Rig, id, settings};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -123,6 +125,21 @@ async fn a_stream_ends_with_the_token_and_with_the_server() {
     rig.shutdown.cancel();
     assert_eq!(chunk(&mut second).await, None);
     timeout(PATIENCE, rig.served).await.expect("the server stops").expect("and does not panic");
+}
+
+#[tokio::test]
+async fn the_stream_of_a_product_ends_for_whoever_leaves_its_team() {
+    let rig = Rig::start_with(Settings { heartbeat: Duration::from_millis(30), ..settings() }).await;
+    let other = rig.registry.user_by_email("other@example.com").await.expect("a registry").expect("a user").id;
+    let new = NewProduct { name: "kelp".into(), description: None, platform_id: 13, settings: Default::default() };
+    let product = rig.registry.create_product(other, new).await.expect("a product").id;
+    rig.registry.put_member(product, EMAIL, Role::Viewer).await.expect("a member");
+    let mut stream = rig.stream(&format!("/v1/products/{}/events", product.0)).await;
+    assert_eq!(chunk(&mut stream).await.as_deref(), Some(":ok\n\n"));
+    assert_eq!(chunk(&mut stream).await.as_deref(), Some("\n"));
+    rig.registry.remove_member(product, rig.user).await.expect("it leaves");
+    let rest = timeout(PATIENCE, async { while stream.chunk().await.is_some() {} }).await;
+    assert!(rest.is_ok(), "it ends within a heartbeat");
 }
 
 #[tokio::test]
