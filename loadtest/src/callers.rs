@@ -1,4 +1,4 @@
-//! Callers of a REST API, all on one thread: each has a connection of its own, asks the same again and again, and counts what it is told.
+//! Callers of a REST API, all on one thread: each has a connection of its own, asks one thing after the other, and counts what it is told.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -34,7 +34,9 @@ pub(crate) struct Callers {
 pub(crate) struct CallersPlan {
     /// Whom they ask.
     pub(crate) server: SocketAddr,
-    /// What each of them asks, as it is sent.
+    /// How many they are.
+    pub(crate) callers: usize,
+    /// What they ask, as it is sent: each goes round all of it, and begins at another place.
     pub(crate) requests: Vec<Arc<[u8]>>,
     /// From one request of a caller to the next; none means as soon as it is answered.
     pub(crate) every: Option<Duration>,
@@ -112,16 +114,17 @@ struct Caller {
     asked: Option<Instant>,
     /// When it asks next, at the earliest.
     due: Option<Instant>,
+    /// Which request is its next.
+    next: usize,
     answer: Vec<u8>,
 }
 
 impl Crowd {
     fn new(plan: CallersPlan, epoll: Epoll, post: Arc<Post>) -> Self {
         let now = Instant::now();
-        let number = plan.requests.len().max(1);
         // Those with a pace do not all begin at once.
-        let due = |index: usize| plan.every.map(|every| now + every.mul_f64(index as f64 / number as f64));
-        let callers = (0..plan.requests.len()).map(|index| Caller { due: due(index), ..Caller::default() }).collect();
+        let due = |index: usize| plan.every.map(|every| now + every.mul_f64(index as f64 / plan.callers as f64));
+        let callers = (0..plan.callers).map(|index| Caller { due: due(index), next: index, ..Caller::default() }).collect();
         Self { plan, epoll, post, callers, latencies: Latencies::default() }
     }
 
@@ -159,7 +162,9 @@ impl Crowd {
             self.callers[index].due = Some(now + PAUSE);
             return Ok(());
         }
-        let (caller, request) = (&mut self.callers[index], &self.plan.requests[index]);
+        let (caller, requests) = (&mut self.callers[index], &self.plan.requests);
+        let request = &requests[caller.next % requests.len()];
+        caller.next += 1;
         caller.asked = Some(now);
         caller.due = self.plan.every.map(|every| caller.due.unwrap_or(now).max(now.checked_sub(every).unwrap_or(now)) + every);
         // A request is so short that it fits, unless the connection has ended.
@@ -280,7 +285,7 @@ mod tests {
             }
         });
         let request: Arc<[u8]> = b"GET / HTTP/1.1\r\n\r\n".as_slice().into();
-        let callers = Callers::start(CallersPlan { server, requests: vec![request; 3], every: None })?;
+        let callers = Callers::start(CallersPlan { server, callers: 3, requests: vec![request], every: None })?;
         callers.work(true);
         let begun = Instant::now();
         while callers.counts().served < 30 && begun.elapsed() < Duration::from_secs(10) {

@@ -187,8 +187,8 @@ pub struct OverloadArguments {
     /// Who publishes, and for how long there is a rush.
     #[command(flatten)]
     pub bystanders: BystanderArguments,
-    /// Callers that keep the server busy; in the rush there are ten times as many.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(4..=512))]
+    /// As few callers as keep the server busy; in the rush there are ten times as many.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(4..=512))]
     pub callers: u16,
     /// Seconds for which they ask alone before.
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]

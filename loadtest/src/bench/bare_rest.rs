@@ -29,13 +29,13 @@ struct Shared {
 }
 
 /// Processor time of the server for each request, of callers that ask like this.
-pub(super) fn measure(requests: impl Fn(SocketAddr) -> Vec<Arc<[u8]>>, token: &str, answer: Value) -> Result<Duration> {
+pub(super) fn measure(plan: impl Fn(SocketAddr) -> CallersPlan, token: &str, answer: Value) -> Result<Duration> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let server = listener.local_addr()?;
     let shared = Arc::new(Shared { tokens: HashMap::from([(token.to_owned(), 1)]), answered: AtomicU64::new(0), answer });
     let serving = thread::Builder::new().name("bare-rest".into()).spawn(move || serve(listener, &shared))?;
-    let callers = Callers::start(CallersPlan { server, requests: requests(server), every: None })?;
+    let callers = Callers::start(plan(server))?;
     callers.work(true);
     let served = serving.join().ok().context("the bare server panicked")?;
     callers.stop()?;
@@ -74,7 +74,14 @@ mod tests {
     #[test]
     fn a_request_has_a_cost() -> Result<()> {
         let request: Arc<[u8]> = b"GET / HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer t\r\n\r\n".as_slice().into();
-        assert!(!measure(|_| vec![Arc::clone(&request); 4], "t", json!({ "ok": true }))?.is_zero());
+        assert!(
+            !measure(
+                |server| CallersPlan { server, callers: 4, requests: vec![Arc::clone(&request)], every: None },
+                "t",
+                json!({ "ok": true })
+            )?
+            .is_zero()
+        );
         Ok(())
     }
 }

@@ -19,8 +19,8 @@ use crate::report::Measure;
 
 /// Callers that ask again as soon as they are answered.
 const CALLERS: usize = 64;
-/// Devices that are read and called.
-const DEVICES: u32 = 64;
+/// Devices that are read and called, in turn. A device remembers message ids for 45 seconds, so that no server can ask one very often.
+const DEVICES: u32 = 512;
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// Datagrams under way in the loop that sends them back.
 const ECHOES: usize = 64;
@@ -87,8 +87,11 @@ pub(super) fn measure(holdfast: Option<&Path>, asked: Asked) -> Result<Measure> 
     let mut rig = Rig::new(holdfast, Transport::Udp, DEVICES, Work::Publish { every: NEVER })?;
     rig.wait_connected(DEVICES, CONNECT_LIMIT)?;
     let (api, ids) = (rig.server.api()?, ids()?);
-    let requests = |api: &Api| ids.iter().cycle().take(CALLERS).map(|id| asked.request(api, *id)).collect::<Vec<_>>();
-    let callers = Callers::start(CallersPlan { server: api.address(), requests: requests(&api), every: None })?;
+    let plan = |api: &Api| {
+        let requests = ids.iter().map(|id| asked.request(api, *id)).collect();
+        CallersPlan { server: api.address(), callers: CALLERS, requests, every: None }
+    };
+    let callers = Callers::start(plan(&api))?;
     let (mut runs, mut rates) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let commits = commits(&rig)?;
@@ -96,7 +99,7 @@ pub(super) fn measure(holdfast: Option<&Path>, asked: Asked) -> Result<Measure> 
         let (served, cpu_s) = rig.window(|_| callers.counts().served)?;
         callers.work(false);
         let batch = (served as f64 / (commits_since(&rig, commits)? as f64).max(1.0)).max(1.0);
-        let bare = bare_rest::measure(|server: SocketAddr| requests(&api.at(server)), api.token(), asked.answer())?;
+        let bare = bare_rest::measure(|server: SocketAddr| plan(&api.at(server)), api.token(), asked.answer())?;
         let each = bare.as_secs_f64() + asked.besides(rig.server.dir(), batch)?;
         let value = served as f64 / cpu_s;
         runs.push(Run { value, limit: 1.0 / each, ratio: value * each });
