@@ -1,0 +1,1 @@
+//! Sends one request and says how it went.

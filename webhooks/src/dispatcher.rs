@@ -1,0 +1,1 @@
+//! Decides what is sent when, and what becomes of it.

@@ -1,0 +1,1 @@
+//! Makes of a hook and an event the request that is sent.

@@ -1,0 +1,1 @@
+//! Makes of an answer the events that are published.

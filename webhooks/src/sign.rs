@@ -1,0 +1,1 @@
+//! Signs requests, as Standard Webhooks 1.0 says.
