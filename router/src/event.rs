@@ -37,6 +37,17 @@ pub enum Source {
     Cloud,
 }
 
+impl Source {
+    /// Who it was, as clients read it in `coreid`: the id of a device, or one of the two words for others.
+    pub fn origin(self) -> String {
+        match self {
+            Self::Device(device) => device.to_string(),
+            Self::Api => "api".to_owned(),
+            Self::Cloud => "particle-internal".to_owned(),
+        }
+    }
+}
+
 /// Whose an event is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Whose {
@@ -107,6 +118,17 @@ impl Event {
     }
 }
 
+impl fmt::Display for EventId {
+    /// As UUIDs are written (RFC 9562 §4).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, byte) in self.0.iter().enumerate() {
+            let dash = if matches!(place, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{dash}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
 impl EventId {
     /// A UUIDv7 (RFC 9562 §5.7) of this moment.
     pub fn new(now: UnixMillis, random: [u8; 10]) -> Self {
@@ -161,6 +183,12 @@ pub type CommittedEvents = std::sync::Arc<[(Position, std::sync::Arc<Event>)]>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_id_of_an_event_is_written_as_a_uuid() {
+        let id = EventId::new(UnixMillis(0x0197_4f00_1234), [0xff; 10]);
+        assert_eq!(id.to_string(), "01974f00-1234-7fff-bfff-ffffffffffff");
+    }
 
     #[test]
     fn an_event_is_heard_of_by_its_account_and_by_its_product() {

@@ -4,6 +4,8 @@
 //! An event goes terminator → shard → [`journal`] port → fan-out, and is acknowledged when the journal has it.
 
 pub mod ask;
+pub mod content;
+pub mod dates;
 pub mod delivery;
 pub mod device;
 pub mod epoch;

@@ -25,11 +25,6 @@ pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b"\n");
 /// The event that tells a reader that others are missing.
 const GAP: &str = "spark/stream/gap";
 
-/// The origin of events that came over the API.
-const API_ORIGIN: &str = "api";
-/// The origin of events that the cloud made itself.
-const CLOUD_ORIGIN: &str = "particle-internal";
-
 /// The data line. Clients add the name from the event line.
 #[derive(Serialize)]
 struct Data {
@@ -85,7 +80,7 @@ fn data(event: &Event) -> Data {
         data: content::to_json(event.content_format, event.data.as_deref()),
         ttl: event.ttl_s,
         published_at: Iso(event.published_at).to_string(),
-        coreid: origin(event.source),
+        coreid: event.source.origin(),
     }
 }
 
@@ -133,14 +128,6 @@ pub(super) fn cut_comment(cut: Cut) -> Bytes {
         Cut::Unreadable(last) => format!(": cut, the journal cannot be read now; continue with Last-Event-ID {last}\n\n"),
     };
     text.into()
-}
-
-fn origin(source: Source) -> String {
-    match source {
-        Source::Device(device) => device.to_string(),
-        Source::Api => API_ORIGIN.to_owned(),
-        Source::Cloud => CLOUD_ORIGIN.to_owned(),
-    }
 }
 
 /// A name must not be able to end its line: what follows would be taken for lines of its publisher's choice.

@@ -68,6 +68,11 @@ fn object(entries: BTreeMap<Cbor, Cbor>) -> Json {
     Json::Object(Map::from_iter(named))
 }
 
+/// The content format of bytes of a media type, if it is one that devices publish.
+pub fn format_of(media_type: &str) -> Option<u16> {
+    MEDIA_TYPES.iter().find(|(_, known)| known.eq_ignore_ascii_case(media_type)).map(|(format, _)| *format)
+}
+
 fn data_url(content_format: u16, data: &[u8]) -> String {
     let known = MEDIA_TYPES.iter().find(|(format, _)| *format == content_format);
     let media_type = known.map_or("application/octet-stream", |(_, media_type)| media_type);
@@ -76,8 +81,7 @@ fn data_url(content_format: u16, data: &[u8]) -> String {
 
 fn parse_data_url(text: &str) -> Option<(u16, Vec<u8>)> {
     let (media_type, encoded) = text.strip_prefix("data:")?.split_once(";base64,")?;
-    let (content_format, _) = MEDIA_TYPES.iter().find(|(_, known)| known.eq_ignore_ascii_case(media_type))?;
-    Some((*content_format, STANDARD.decode(encoded).ok()?))
+    Some((format_of(media_type)?, STANDARD.decode(encoded).ok()?))
 }
 
 #[cfg(test)]
