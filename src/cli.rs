@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod devices;
 mod diagnose;
+mod hooks;
 mod journal;
 mod key_file;
 mod output;
@@ -99,6 +100,9 @@ enum Command {
     /// What the journal holds
     #[command(subcommand, hide = true)]
     Journal(journal::JournalCommand),
+    /// What hooks make of templates
+    #[command(subcommand, hide = true)]
+    Hook(hooks::HookCommand),
     /// The server's own keys, which devices need to know
     #[command(subcommand)]
     Keys(server_keys::KeysCommand),
@@ -172,6 +176,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Configuration => Ok(output.bytes(config::page(config::DEFAULT_FILE).as_bytes())?),
         Command::Seed(args) => fill(&config, &args),
         Command::Journal(command) => journal::run(&command, &config.data_dir, &mut output),
+        Command::Hook(command) => hooks::run(&command, &mut io::stdin().lock(), &mut output),
         Command::Keys(command) => server_keys::run(command, &target, &mut output),
     }
 }

@@ -21,6 +21,7 @@ use firmware_protocol::session::modules::Modules;
 use firmware_protocol::session::variable::VariableType;
 use firmware_protocol::session::vitals::{Reading, Vitals};
 use holdfast::journal::{Journal, Options};
+use webhooks::template::{Budget, Template};
 
 use cloud::Cloud;
 use stream::Stream;
@@ -123,6 +124,18 @@ pub fn vitals(page: &[u8]) {
 pub fn modules(describe: &[u8]) {
     let Some(modules) = Modules::parse(describe) else { return };
     black_box((modules.iter().count(), modules.missing().count()));
+}
+
+/// A template, a zero, and a view in JSON: what comes out stays within its budget.
+pub fn template(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == 0);
+    let text = String::from_utf8_lossy(parts.next().unwrap_or_default());
+    let view = parts.next().and_then(|view| serde_json::from_slice(view).ok()).unwrap_or_default();
+    let Ok(template) = Template::parse(&text) else { return };
+    let mut budget = Budget { bytes: 4_096, steps: 4_096 };
+    if let Ok(out) = template.render_within(&view, &mut budget) {
+        assert_eq!(out.len() + budget.bytes, 4_096);
+    }
 }
 
 /// A journal whose only segment holds these bytes.

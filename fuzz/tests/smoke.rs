@@ -128,6 +128,16 @@ fn modules() {
 }
 
 #[test]
+fn template() {
+    let pairs = [
+        ("{{#results}}{{{lat}}}, {{/results}}{{^none}}-{{/none}}", r#"{"results":[{"lat":52.5},{"lat":"<"},null]}"#),
+        ("{{=<% %>=}}\n <%! comment %> \n<%& a.b.0 %><%a.b.length%>{{x}}", r#"{"a":{"b":["é",true]}}"#),
+        ("{{#l}}{{#l}}{{#l}}{{.}}{{/l}}{{/l}}{{/l}}{{>partial}}", r#"{"l":[1,2,3,4,5,6,7,8,9,1e21]}"#),
+    ];
+    run(holdfast_fuzz::template, pairs.iter().map(|(template, view)| format!("{template}\0{view}").into_bytes()).collect());
+}
+
+#[test]
 fn journal_segment() {
     run(holdfast_fuzz::journal_segment, journal_files(".segment"));
 }

@@ -1,4 +1,5 @@
-// The real clients: npm packages in a cache outside the repository, installed once for each `package.json`.
+// The real clients, and the package whose templates hooks have: npm packages in a cache outside the repository, installed once for each
+// `package.json`.
 //
 // The overrides there name versions that exist, where packages ask for some that do not. No lockfile is kept: what is pinned are the
 // clients. Their install scripts are not run: they build access to USB, which nothing here uses.
@@ -54,6 +55,11 @@ export async function particle(line) {
 /** The class `Particle` of particle-api-js. */
 export async function particleApi() {
     return createRequire(join(await directory('current'), 'package.json'))('particle-api-js');
+}
+
+/** The package that templates of hooks are compared with. */
+export async function mustache() {
+    return createRequire(join(await directory('current'), 'package.json'))('mustache');
 }
 
 /** In a directory of its own first, so that half an installation is never taken for a whole one. */

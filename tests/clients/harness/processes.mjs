@@ -2,8 +2,13 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
 
+const ROOT = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
+/** Where the programs are that were built. */
+export const PROGRAMS = join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), 'debug');
 /** Longest time for a command that is to end by itself. */
 export const COMMAND_LIMIT_MS = 60_000;
 /** Longest orderly end. */

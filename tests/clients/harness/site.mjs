@@ -10,15 +10,12 @@ import { existsSync, rmSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 
 import { Person } from './person.mjs';
-import { Program, plainEnvironment } from './processes.mjs';
+import { PROGRAMS, Program, plainEnvironment } from './processes.mjs';
 import { Recorder } from './recorder.mjs';
 
-const ROOT = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
-const PROGRAMS = join(process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'), 'debug');
 /** Longest start, of the server and then of its devices. */
 const READY_LIMIT_MS = 60_000;
 const LOOK_EVERY_MS = 50;
