@@ -9,8 +9,6 @@ mod key;
 mod tests;
 mod verify;
 
-use std::fmt::Write as _;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hyper::HeaderMap;
@@ -113,6 +111,7 @@ impl Envelope<'_> {
         if self.id.is_empty() || self.id.contains('.') {
             return Err(SignError::Name);
         }
+        headers.reserve(5);
         headers.insert(WEBHOOK_ID, HeaderValue::from_str(self.id).map_err(|_| SignError::Name)?);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(self.timestamp_s));
         headers.insert(WEBHOOK_ATTEMPT, HeaderValue::from(self.attempt));
@@ -132,14 +131,18 @@ impl Envelope<'_> {
 
 /// The name of what is sent for an event of a hook: `<event>_<hook>`. It has no dot, which is what keeps name and time apart in the signed text.
 pub fn message_id(event: EventId, hook: HookId) -> String {
+    let (mut digits, mut hook_digits) = ([0; 32], [0; 24]);
+    hex::encode_to_slice(event.0, &mut digits).expect("two digits for each byte");
+    hex::encode_to_slice(hook.0, &mut hook_digits).expect("two digits for each byte");
     let mut id = String::with_capacity(61);
-    for (index, byte) in event.0.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
+    for (index, digit) in digits.into_iter().enumerate() {
+        if matches!(index, 8 | 12 | 16 | 20) {
             id.push('-');
         }
-        write!(id, "{byte:02x}").expect("a string takes everything");
+        id.push(char::from(digit));
     }
-    write!(id, "_{hook}").expect("a string takes everything");
+    id.push('_');
+    id.extend(hook_digits.map(char::from));
     id
 }
 

@@ -14,15 +14,15 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 
 /// How long an answer asks to wait, in seconds: a number of them, or a moment (RFC 9110 §10.2.3). At most a day, and 0 for a moment that has passed. What is
-/// neither says nothing.
-pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<u64> {
+/// neither says nothing. The clock is asked only for a moment.
+pub fn retry_after(headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Option<u64> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = if text.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than a number can have are a long time too.
         (!text.is_empty()).then(|| text.parse().unwrap_or(u64::MAX))?
     } else {
         let at = httpdate::parse_http_date(text).ok()?;
-        at.duration_since(now).map_or(0, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+        at.duration_since(now()).map_or(0, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
     };
     Some(seconds.min(RETRY_AFTER_MAX_S))
 }
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn the_time_to_wait_is_read_as_seconds_and_as_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let now = || SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         for (text, expected) in [
             ("0", Some(0)),
             ("120", Some(120)),

@@ -151,7 +151,7 @@ impl Live {
         }
         Ok(Answer {
             status: head.status.as_u16(),
-            retry_after_s: answer::retry_after(&head.headers, SystemTime::now()),
+            retry_after_s: answer::retry_after(&head.headers, SystemTime::now),
             content_type: answer::content_type(&head.headers),
             body,
             is_cut,

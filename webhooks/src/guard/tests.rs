@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// One host or encoding a line: what becomes of it, a tab, and the address. `{09}` stands for the byte 9.
@@ -121,4 +123,44 @@ fn plain_http_can_be_switched_off() {
     let guard = Guard::new(GuardConfig { plain_http: false, ..GuardConfig::default() });
     assert_eq!(verdict(&guard, "http://name.example/"), "plainhttp");
     assert_eq!(verdict(&guard, "https://name.example/"), "name");
+}
+
+/// One number of an address, in the base of somebody's choice.
+fn number(value: u32, base: u8) -> String {
+    match base {
+        0 => value.to_string(),
+        1 => format!("0x{value:x}"),
+        2 => format!("0X{value:08X}"),
+        _ => format!("0{value:o}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_address_is_the_same_however_it_is_written(address: u32, parts in 1_u32..=4, bases: [u8; 4], dot: bool) {
+        let guard = guard(&[]);
+        let mut host: Vec<String> = (0..parts - 1).map(|part| number(address >> (24 - 8 * part) & 0xff, bases[part as usize] % 4)).collect();
+        let rest = address & (u32::MAX >> (8 * (parts - 1)));
+        host.push(number(rest, bases[3] % 4));
+        let written = format!("http://{}{}/", host.join("."), if dot { "." } else { "" });
+        let plain = format!("http://{}/", std::net::Ipv4Addr::from_bits(address));
+        prop_assert_eq!(verdict(&guard, &written), verdict(&guard, &plain), "{}", written);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text: String, host in "[0-9a-fxA-FX:.%@\\[\\]\\\\/-]{0,40}") {
+        let guard = guard(&["10.0.0.0/8"]);
+        verdict(&guard, &text);
+        verdict(&guard, &format!("http://{host}/"));
+        let _ = (text.parse::<Allowed>(), host.parse::<Allowed>());
+    }
+
+    #[test]
+    fn no_ipv4_address_inside_of_another_form_is_public(address: u32) {
+        let (guard, [a, b]) = (guard(&[]), [address >> 16, address & 0xffff]);
+        for form in ["::", "::ffff:", "64:ff9b::", "64:ff9b:1::"] {
+            prop_assert_ne!(verdict(&guard, &format!("http://[{form}{a:x}:{b:x}]/")), "public");
+        }
+        prop_assert_eq!(verdict(&guard, &format!("http://[2002:{a:x}:{b:x}::]/")), "6to4");
+    }
 }

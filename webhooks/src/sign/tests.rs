@@ -158,6 +158,21 @@ fn the_openssl_command_makes_the_same_code() {
     assert_eq!(key.signatures("msg_1", 1_700_000_000, b"{\"a\":1}").unwrap(), format!("v1,{}", BASE64_STANDARD.encode(code)));
 }
 
+#[test]
+fn the_openssl_command_makes_the_same_signature() {
+    let SigningKey::Ed25519(key) = SigningKey::parse(PRIVATE).unwrap() else { panic!("it is one") };
+    let directory = tempfile::tempdir().unwrap();
+    let (key_file, text_file) = (directory.path().join("key"), directory.path().join("text"));
+    std::fs::write(&key_file, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    std::fs::write(&text_file, b"msg_1.1700000000.{\"a\":1}").unwrap();
+    let arguments = ["pkeyutl", "-sign", "-rawin", "-inkey", key_file.to_str().unwrap(), "-in", text_file.to_str().unwrap()];
+    let Some(signature) = openssl(&arguments, b"") else { return };
+    assert_eq!(
+        keys(PRIVATE).signatures("msg_1", 1_700_000_000, b"{\"a\":1}").unwrap(),
+        format!("v1a,{}", BASE64_STANDARD.encode(signature))
+    );
+}
+
 proptest! {
     #[test]
     fn what_is_signed_verifies_and_what_is_changed_does_not(body in proptest::collection::vec(any::<u8>(), 0..200), flip in any::<prop::sample::Index>(), hmac: bool) {

@@ -235,3 +235,30 @@ async fn nothing_is_left_of_an_attempt_that_is_given_up() {
     let counts = client.counts();
     assert_eq!((receiver.accepted(), counts.idle, counts.connections), (1, 0, 0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_requests_at_once_all_come_through_although_connections_close_all_the_time() {
+    let receiver = Receiver::start(|mut stream, number| async move {
+        for _ in 0..=number % 5 {
+            if read_request(&mut stream).await.is_none() || stream.write_all(OK).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    let (url, client) = (receiver.url(), Arc::new(client_with(Limits { idle_max: 8, ..Limits::default() }, Names::none(), &["127.0.0.1"])));
+    let lanes = (0..12).map(|lane| {
+        let (url, client) = (url.clone(), Arc::clone(&client));
+        tokio::spawn(async move {
+            for _ in 0..50 {
+                let result = client.send(Attempt { hook: HookId([lane % 3; 12]), ..with_id(post(&url)) }).await;
+                assert_eq!(status(&result), Some(200), "{result:?}");
+            }
+        })
+    });
+    for lane in lanes.collect::<Vec<_>>() {
+        lane.await.unwrap();
+    }
+    let counts = client.counts();
+    assert!(counts.idle <= 8 && counts.connections == counts.idle && counts.opened >= 200, "{counts:?}");
+}
