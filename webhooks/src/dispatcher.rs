@@ -70,8 +70,6 @@ pub struct Counts {
     pub in_flight: u32,
     /// Inputs that told of a hook, an attempt or a load that there is not, or of a delivery a second time.
     pub ignored: u64,
-    /// Replays refused, because too many wait already.
-    pub refused_replays: u64,
 }
 
 /// The dispatcher.
@@ -222,9 +220,11 @@ impl Dispatcher {
     }
 
     fn replay(&mut self, now: Now, hook: HookId, job: JobId) {
-        let mut is_taken = true;
-        self.with(now, hook, |it, _| is_taken = it.queue.window.add(job));
-        self.counts.refused_replays += u64::from(!is_taken);
+        self.with(now, hook, |it, out| {
+            if !it.queue.window.add(job) {
+                out.push_back(Output::JobRefused { hook, job });
+            }
+        });
     }
 
     /// Does something with a destination and looks after it.

@@ -62,7 +62,7 @@ impl Destination {
     pub(super) fn new(now: Now, hook: HookId, tenant: u32, settings: Settings, health: Option<Health>, has_pending: bool) -> Self {
         let health = health.filter(|health| settings.is_disabled || health.state != State::Disabled);
         let state = health.map_or(State::Healthy, |health| health.state);
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         if state >= State::Failing {
             pace.distrust();
         }
@@ -97,7 +97,7 @@ impl Destination {
         self.is_removed = false;
         if old.revision != settings.revision || old.is_disabled != settings.is_disabled {
             self.breaker = Breaker::new(now.at);
-            self.pace = Pace::new();
+            self.pace = Pace::default();
             self.watch.reset(now.unix, out);
         }
         self.show_disabled(now, out);

@@ -219,3 +219,61 @@ impl Lanes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use firmware_protocol::id::DeviceId;
+
+    use super::*;
+
+    fn lane(number: u8) -> Lane {
+        Lane::of(DeviceId([number; 12]))
+    }
+
+    fn enter(lanes: &mut Lanes, number: u8, positions: std::ops::RangeInclusive<u64>) -> Vec<Entered> {
+        positions.map(|position| lanes.enter(lane(number), Position(position))).collect()
+    }
+
+    #[test]
+    fn one_is_the_head_and_the_others_follow_in_order() {
+        let mut lanes = Lanes::default();
+        assert_eq!(enter(&mut lanes, 1, 1..=3), [Entered::Head, Entered::Waiting, Entered::Waiting]);
+        assert_eq!(enter(&mut lanes, 2, 4..=4), [Entered::Head]);
+        let left: Vec<_> = (0..3).map(|_| lanes.leave(lane(1))).collect();
+        assert_eq!(left, [Some(Position(2)), Some(Position(3)), None]);
+        assert_eq!(lanes.lanes.len(), 1);
+    }
+
+    #[test]
+    fn a_long_lane_leaves_events_behind_until_there_is_place() {
+        let mut lanes = Lanes::default();
+        assert_eq!(enter(&mut lanes, 1, 1..=20)[17..], [Entered::Behind; 3]);
+        assert_eq!((lanes.behind(), lanes.first_behind(), lanes.next_hungry()), (1, Some(Position(18)), None));
+        (0..12).for_each(|_| _ = lanes.leave(lane(1)));
+        assert_eq!(lanes.next_hungry(), Some((lane(1), Position(18))));
+        assert_eq!(lanes.rejoin(lane(1), Position(18)), Some(Entered::Waiting));
+        lanes.set_behind(lane(1), None);
+        assert_eq!((lanes.behind(), lanes.next_hungry()), (0, None));
+    }
+
+    #[test]
+    fn only_so_many_lanes_leave_events_behind() {
+        let mut lanes = Lanes::default();
+        for number in 0..BEHIND_MAX {
+            assert_eq!(enter(&mut lanes, u8::try_from(number).unwrap(), 1..=18).last(), Some(&Entered::Behind));
+        }
+        assert_eq!(enter(&mut lanes, 200, 1..=18).last(), Some(&Entered::Refused));
+        assert_eq!(enter(&mut lanes, 0, 20..=20), [Entered::Behind]);
+    }
+
+    #[test]
+    fn a_second_attempt_of_a_lane_is_parked() {
+        let mut lanes = Lanes::default();
+        assert!(lanes.begin(lane(1), Position(1)) && lanes.begin(lane(2), Position(2)));
+        assert!(!lanes.begin(lane(1), Position(3)) && !lanes.begin(lane(1), Position(4)));
+        assert_eq!(lanes.end(lane(1)), Some(Position(3)));
+        assert!(lanes.begin(lane(1), Position(3)));
+        assert_eq!([lanes.end(lane(1)), lanes.end(lane(1))], [Some(Position(4)), None]);
+        assert!(!lanes.is_flying(lane(1)) && lanes.is_flying(lane(2)));
+    }
+}

@@ -136,7 +136,7 @@ pub enum Input<'a> {
         source: Source,
         /// The first deliveries of it, in its order, at most as many as were asked for.
         entries: &'a [Entry],
-        /// There are others after them.
+        /// There are others after them; never with no entries.
         more: bool,
     },
     /// A [`Output::Load`] could not be answered.
@@ -152,7 +152,7 @@ pub enum Input<'a> {
     },
     /// The delivery is not pending any more and not to be recorded, because it was cancelled or has expired in the store. If it is in flight, its end will not be told.
     Withdrawn(DeliveryId),
-    /// A replay is to be sent.
+    /// A replay is to be sent. After a start: each one that is not done.
     Replay {
         /// For this hook.
         hook: HookId,
@@ -294,6 +294,13 @@ pub enum Output {
         hook: HookId,
         /// Why.
         why: DisableWhy,
+    },
+    /// A replay is not begun, because too many of this hook wait already.
+    JobRefused {
+        /// Of this hook.
+        hook: HookId,
+        /// Which.
+        job: JobId,
     },
     /// Everything of a replay was sent, or given up.
     JobDone {

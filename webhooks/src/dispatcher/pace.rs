@@ -44,9 +44,9 @@ pub struct Pace {
     pause_until: Millis,
 }
 
-impl Pace {
+impl Default for Pace {
     /// That of a destination nothing is known of.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             limit: START,
             usual_ms: 0.0,
@@ -58,7 +58,9 @@ impl Pace {
             pause_until: Millis(0),
         }
     }
+}
 
+impl Pace {
     /// Takes it for slow until it has shown otherwise.
     pub fn distrust(&mut self) {
         (self.slow, self.is_slow) = (u16::MAX, true);
@@ -146,7 +148,7 @@ mod tests {
 
     #[test]
     fn it_starts_with_four_and_grows_to_sixty_four() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         assert_eq!(pace.limit(), 4);
         run(&mut pace, 1, 4, Class::Done, FAST);
         assert!(pace.limit() <= 5, "by one for each that many answers");
@@ -156,7 +158,7 @@ mod tests {
 
     #[test]
     fn it_does_not_grow_without_need() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         (0..1_000).for_each(|at| pace.ended(Millis(at), Millis(at), Class::Done, FAST, 1));
         assert_eq!(pace.limit(), 4);
     }
@@ -164,7 +166,7 @@ mod tests {
     #[test]
     fn overload_halves_it_once_for_all_that_were_in_flight() {
         for class in [Class::Throttled, Class::Troubled, Class::Unreachable] {
-            let mut pace = Pace::new();
+            let mut pace = Pace::default();
             run(&mut pace, 1, 10_000, Class::Done, FAST);
             for _ in 0..64 {
                 pace.ended(Millis(20_050), Millis(20_000), class, FAST, 64);
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn answers_that_take_much_longer_than_usual_cut_it() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         run(&mut pace, 1, 10_000, Class::Done, FAST);
         run(&mut pace, 20_000, 30, Class::Done, Duration::from_millis(600));
         assert!(pace.limit() < 16, "{}", pace.limit());
@@ -185,14 +187,14 @@ mod tests {
 
     #[test]
     fn refusals_are_no_overload() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         run(&mut pace, 1, 100, Class::Refused(404), FAST);
         assert_eq!(pace.limit(), 4);
     }
 
     #[test]
     fn it_is_slow_by_half_and_fast_again_by_three_quarters() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         let slow = Duration::from_millis(2_001);
         run(&mut pace, 1, 7, Class::Done, slow);
         assert!(!pace.is_slow());
@@ -208,7 +210,7 @@ mod tests {
 
     #[test]
     fn pauses_double_until_something_else_is_heard() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         let mut at = 1_000;
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
             (0..5).for_each(|_| pace.throttle(Millis(at), None));

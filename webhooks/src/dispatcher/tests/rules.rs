@@ -268,6 +268,46 @@ fn a_replay_that_is_cancelled_stops() {
 }
 
 #[test]
+fn replays_that_wait_are_bounded() {
+    let mut world = world(Receiver::Answers(200, 1_000));
+    (1..=5).for_each(|_| world.accept(hook(1), 0, 1));
+    assert!(world.finish(60_000));
+    (1..=17).for_each(|job| world.replay(hook(1), JobId(job), 1..=5));
+    assert_eq!(world.jobs_refused, [JobId(17)]);
+    world.run(600_000);
+    assert_eq!(world.jobs_done.len(), 16);
+}
+
+#[test]
+fn a_replay_that_fails_three_times_is_over() {
+    let mut world = world(Receiver::Answers(200, 10));
+    world.accept(hook(1), 0, 2);
+    assert!(world.finish(60_000));
+    world.shelf(hook(1)).receiver = Receiver::Answers(400, 10);
+    world.replay(hook(1), JobId(1), 1..=2);
+    assert!(world.finish(120_000));
+    assert_eq!(world.begun.iter().filter(|begun| begun.job.is_some()).count(), 6);
+}
+
+#[test]
+fn after_a_restart_all_goes_on_and_the_owner_is_not_told_twice() {
+    let mut world = world(Receiver::Refuses);
+    (1..=50).for_each(|device| world.accept(hook(1), device, 2));
+    world.run(300_000);
+    let told = world.notices.len();
+    for seed in 0..20 {
+        world.restart(seed);
+        world.run(30_000);
+    }
+    assert_eq!((told, world.notices.len()), (1, 1));
+    assert_eq!(world.dispatcher.view(world.time(), hook(1)).unwrap().health.state, State::Open);
+    world.shelf(hook(1)).receiver = Receiver::Answers(200, 10);
+    assert!(world.finish(3_600_000));
+    world.run(120_000);
+    assert_eq!(world.notices.last().map(|(_, _, notice)| *notice), Some(Notice::Recovered));
+}
+
+#[test]
 fn what_is_withdrawn_is_not_sent() {
     let mut world = world(Receiver::Answers(200, 100));
     world.accept(hook(1), 1, 6);

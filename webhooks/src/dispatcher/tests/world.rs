@@ -87,6 +87,7 @@ pub(super) struct World {
     pub(super) notices: Vec<(u64, HookId, Notice)>,
     pub(super) disabled: Vec<(HookId, DisableWhy)>,
     pub(super) jobs_done: Vec<JobId>,
+    pub(super) jobs_refused: Vec<JobId>,
     pub(super) loads: usize,
     pub(super) loads_fail: bool,
     entropy: SeededEntropy,
@@ -126,6 +127,7 @@ impl World {
             notices: Vec::new(),
             disabled: Vec::new(),
             jobs_done: Vec::new(),
+            jobs_refused: Vec::new(),
             loads: 0,
             loads_fail: false,
             entropy: SeededEntropy::new(seed ^ 0x5eed),
@@ -358,6 +360,7 @@ impl World {
                     self.shelf(hook).settings.is_disabled = true;
                     self.disabled.push((hook, why));
                 }
+                Output::JobRefused { job, .. } => self.jobs_refused.push(job),
                 Output::JobDone { hook, job } => {
                     let left = self.shelf(hook).jobs.remove(&job).expect("there is such a replay");
                     assert!(left.is_empty(), "{left:?}");
