@@ -311,3 +311,98 @@ impl Queue {
         Some(front)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use firmware_protocol::id::DeviceId;
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_000_000);
+
+    fn entry(position: u64, due: u64) -> Entry {
+        let lane = Some(Lane::of(DeviceId([1; 12])));
+        Entry { position: Position(position), lane, bytes: 1, accepted: NOW, attempts: 0, due: UnixMillis(due) }
+    }
+
+    fn answer(queue: &mut Queue, source: Source, entries: &[Entry], more: bool) {
+        assert!(queue.loaded(NOW, source, entries, more, |_, _| {}));
+    }
+
+    /// Sends what is ready, so many times.
+    fn send(queue: &mut Queue, count: usize) -> Vec<u64> {
+        let send_one = |queue: &mut Queue| {
+            let (position, _) = queue.take(true, 0)?;
+            queue.finish(NOW, position);
+            Some(position.0)
+        };
+        (0..count).map_while(|_| send_one(queue)).collect()
+    }
+
+    #[test]
+    fn while_retries_are_loaded_all_that_come_are_kept() {
+        let mut queue = Queue::new(true, true);
+        let (source, _) = queue.next_load(Millis(0), WINDOW_MAX).unwrap();
+        assert_eq!(source, Source::Retries { after: Default::default() });
+        assert!(queue.window.keeps(UnixMillis(9_000_000), Position(7)), "nobody knows yet how far the load goes");
+        answer(&mut queue, source, &[entry(3, 2_000_000)], true);
+        assert!(queue.window.keeps(UnixMillis(1_999_999), Position(7)));
+        assert!(!queue.window.keeps(UnixMillis(2_000_001), Position(7)));
+    }
+
+    #[test]
+    fn too_many_retries_go_back_to_the_store_and_come_again() {
+        let mut queue = Queue::new(true, false);
+        let entries: Vec<_> = (1..=70).map(|position| Entry { lane: None, ..entry(position, 0) }).collect();
+        assert_eq!(queue.arrived(NOW, &entries, WINDOW_MAX), 0);
+        for _ in 1..=70 {
+            let (position, _) = queue.take(true, 0).unwrap();
+            queue.set_apart(NOW, position, UnixMillis(2_000_000 + position.0), 3);
+        }
+        assert_eq!((queue.apart.len(), queue.next_load(Millis(0), WINDOW_MAX)), (RETRIES_MAX, None));
+        queue.promote(UnixMillis(2_000_064));
+        assert_eq!(send(&mut queue, 100).len(), 64);
+        let (source, _) = queue.next_load(Millis(0), WINDOW_MAX).unwrap();
+        assert_eq!(source, Source::Retries { after: (UnixMillis(2_000_064), Position(64)) });
+    }
+
+    #[test]
+    fn what_arrives_while_a_lane_is_loaded_is_not_forgotten() {
+        let mut queue = Queue::new(true, false);
+        let entries: Vec<_> = (1..=18).map(|position| entry(position, 0)).collect();
+        queue.arrived(NOW, &entries, WINDOW_MAX);
+        assert_eq!(send(&mut queue, 13), (1..=13).collect::<Vec<_>>());
+        let (source, max) = queue.next_load(Millis(0), WINDOW_MAX).unwrap();
+        assert!(matches!(source, Source::Lane { after: Position(17), through: Position(18), .. }) && max == WAITING_MAX);
+        queue.arrived(NOW, &[entry(19, 0)], WINDOW_MAX);
+        answer(&mut queue, source, &[entry(18, 0)], false);
+        assert_eq!(send(&mut queue, 9), [14, 15, 16, 17, 18]);
+        let (source, _) = queue.next_load(Millis(0), WINDOW_MAX).unwrap();
+        assert!(matches!(source, Source::Lane { after: Position(18), through: Position(19), .. }));
+        answer(&mut queue, source, &[entry(19, 0)], false);
+        assert_eq!((send(&mut queue, 9), queue.lanes.behind()), (vec![19], 0));
+    }
+
+    #[test]
+    fn one_that_waited_for_its_lane_and_is_withdrawn_lets_the_next_go() {
+        let mut queue = Queue::new(true, false);
+        for position in 1..=3 {
+            assert!(queue.hold(NOW, &entry(position, 0), Of::Retries));
+        }
+        let (first, _) = queue.take(true, 0).unwrap();
+        assert_eq!(queue.take(true, 0), None, "the others are parked");
+        queue.finish(NOW, first);
+        queue.withdraw(NOW, Position(2));
+        assert_eq!(send(&mut queue, 9), [3]);
+    }
+
+    #[test]
+    fn a_load_that_failed_is_asked_for_again_after_a_while() {
+        let mut queue = Queue::new(true, true);
+        let first = queue.next_load(Millis(0), WINDOW_MAX);
+        assert!(first.is_some() && queue.next_load(Millis(0), WINDOW_MAX).is_none());
+        queue.load_failed(Millis(5));
+        assert_eq!(queue.next_load(Millis(1_004), WINDOW_MAX), None);
+        assert!(queue.next_load(Millis(1_005), WINDOW_MAX).is_some());
+    }
+}
