@@ -384,6 +384,20 @@ mod tests {
     }
 
     #[test]
+    fn what_arrives_while_the_queue_is_loaded_is_not_forgotten() {
+        let mut queue = Queue::new(true, true);
+        let (retries, _) = queue.next_load(Millis(0), WINDOW_MAX).unwrap();
+        answer(&mut queue, retries, &[], false);
+        let (source, _) = queue.next_load(Millis(0), WINDOW_MAX).unwrap();
+        assert_eq!(source, Source::Queue { after: Position(0) });
+        queue.arrived(NOW, &[entry(5, 0)], WINDOW_MAX);
+        answer(&mut queue, source, &[], false);
+        assert_eq!(queue.next_load(Millis(0), WINDOW_MAX).map(|(source, _)| source), Some(source));
+        answer(&mut queue, source, &[entry(5, 0)], false);
+        assert_eq!((send(&mut queue, 9), queue.next_load(Millis(0), WINDOW_MAX)), (vec![5], None));
+    }
+
+    #[test]
     fn one_that_waited_for_its_lane_and_is_withdrawn_lets_the_next_go() {
         let mut queue = Queue::new(true, false);
         for position in 1..=3 {
