@@ -151,6 +151,11 @@ impl DataDir {
         self.path.join("history")
     }
 
+    /// Where deliveries are kept.
+    pub fn deliveries_dir(&self) -> PathBuf {
+        self.path.join("deliveries")
+    }
+
     /// The socket on which a running server takes commands.
     pub fn control_socket(&self) -> PathBuf {
         control_socket(&self.path)

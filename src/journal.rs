@@ -116,5 +116,7 @@ pub use segments::Segments;
 pub use state::{Device, Devices, Kept, RECENT_LEN_MAX, Retired, RetiredSessions, Session, Sessions, State};
 pub use tail::{Tail, TailRead};
 
+pub(crate) use record::{event_bytes, event_in};
+
 #[cfg(test)]
 pub(crate) use disk::faults;

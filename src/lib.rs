@@ -14,6 +14,7 @@ pub mod control;
 pub mod cursors;
 pub mod data_dir;
 pub mod dates;
+pub mod deliveries;
 pub mod demo;
 pub mod diagnose;
 pub mod durable;

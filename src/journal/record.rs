@@ -139,6 +139,22 @@ pub(super) fn pass_record(from: &mut Take<'_>) -> Result<bool, Malformed> {
     Ok(kind == EVENT)
 }
 
+/// The bytes of an event outside of the journal: a record like any other, without a floor. `None` if no record can hold it.
+pub(crate) fn event_bytes(event: &Arc<Event>) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(RECORD_HEADER + 96 + event.name.len() + event.data.as_ref().map_or(0, Vec::len));
+    put_record(&mut bytes, &Record::Event { floor: None, event: Arc::clone(event) }).ok()?;
+    Some(bytes)
+}
+
+/// The event in such bytes; `None` if there is none.
+pub(crate) fn event_in(bytes: &[u8]) -> Option<Arc<Event>> {
+    let mut bytes = Take(bytes);
+    match take_record(&mut bytes) {
+        Ok(Record::Event { event, .. }) if bytes.is_empty() => Some(event),
+        _ => None,
+    }
+}
+
 fn kind_of(record: &Record) -> u8 {
     match record {
         Record::SessionOpened(_) => OPENED,
