@@ -10,6 +10,7 @@ mod hooks;
 mod journal;
 mod key_file;
 mod output;
+mod secrets;
 mod seed;
 mod server_keys;
 mod span;
@@ -77,6 +78,9 @@ enum Command {
     /// Show and check the log of acts: who changed what, when and from where
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Check and seal anew what is stored of hooks, and drop master keys
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
     /// Say how the running server is; fails if a part of it is not well
     Status,
     /// Say what is wrong and why, the likeliest cause first; fails if something is
@@ -160,7 +164,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Some(_) => config.log.format = LogFormat::Text,
         None => {}
     }
-    let target = Target::new(&config.data_dir);
+    let target = Target::new(&config.data_dir, &config.secrets.keys);
     let mut output = Output::new(out, cli.common.json);
     match cli.command {
         Command::Serve => serve(config),
@@ -169,6 +173,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::User(command) => users::run(command, &target, &mut output),
         Command::Token(command) => tokens::run(command, &target, &mut output),
         Command::Audit(command) => audit::run(command, &target, &mut output),
+        Command::Secrets(command) => secrets::run(command, &target, &mut output),
         Command::Status => status::run(&target, &mut output),
         Command::Diagnose => diagnose::run(&target, &mut output),
         Command::Backup(args) => backup::make(&args, &target, &mut output),

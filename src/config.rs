@@ -22,6 +22,8 @@ use std::time::Duration;
 
 use router::takeover::Cure;
 
+use crate::store::KeySource;
+
 pub use environment::VARIABLE_PREFIX;
 pub use error::{ConfigError, Problem};
 pub use limit::Limit;
@@ -60,6 +62,8 @@ pub struct Config {
     pub handshakes: Handshakes,
     /// What devices may send.
     pub limits: Limits,
+    /// How secrets of hooks are kept.
+    pub secrets: Secrets,
     /// What is kept of events.
     pub journal: Journal,
     /// What is kept of what devices said.
@@ -187,6 +191,13 @@ pub struct Limits {
     pub owner_events_per_s: Limit,
     /// Records of one device, whatever is in them.
     pub device_records_per_s: Limit,
+}
+
+/// How secrets of hooks are kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Secrets {
+    /// Where the master keys come from.
+    pub keys: KeySource,
 }
 
 /// What is kept of events. What is beyond either goes, the oldest first.

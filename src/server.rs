@@ -118,7 +118,7 @@ impl Opened {
         let (metrics, settings, now) = (Metrics::new(), config.settings(), clock.now().unix);
         let config_hash = config::hash(&settings);
         metrics.identity(&config_hash);
-        let registry = Arc::new(Registry::open_unread(&data.registry_to_open()?, metrics.registry()).await?);
+        let registry = Arc::new(Registry::open_unread(&data.registry_to_open()?, &config.secrets.keys, metrics.registry()).await?);
         changes.keep();
         if let Some((from, to)) = registry.migrated() {
             changes.note(now, What::RegistryMigrated { from, to });

@@ -10,7 +10,7 @@ use crate::changes::Register;
 use crate::control::{self, ClientError, NoSessions, Request, Response};
 use crate::data_dir::{DataDir, DataDirError, control_socket};
 use crate::keys::ServerKeys;
-use crate::store::Registry;
+use crate::store::{KeySource, Registry};
 
 /// How long a server that has the lock may take until it listens, or a command that has it until it is done.
 const BUSY_PATIENCE: Duration = Duration::from_secs(5);
@@ -19,11 +19,13 @@ const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// The data directory that a command is about.
 pub(super) struct Target {
     path: PathBuf,
+    /// Where master keys come from, for a command that opens the registry itself.
+    keys: KeySource,
 }
 
 impl Target {
-    pub(super) fn new(data_dir: &Path) -> Self {
-        Self { path: data_dir.to_owned() }
+    pub(super) fn new(data_dir: &Path, keys: &KeySource) -> Self {
+        Self { path: data_dir.to_owned(), keys: keys.clone() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -44,7 +46,7 @@ impl Target {
         let begun = Instant::now();
         let response = loop {
             match DataDir::lock(&self.path) {
-                Ok(data) => break perform(&data, request)?,
+                Ok(data) => break perform(&data, &self.keys, request)?,
                 Err(taken @ DataDirError::Taken { .. }) => match control::ask(&control_socket(&self.path), &request) {
                     Ok(response) => break response,
                     Err(ClientError::Unreachable { .. }) if begun.elapsed() < BUSY_PATIENCE => thread::sleep(BUSY_PAUSE),
@@ -62,12 +64,12 @@ impl Target {
 }
 
 /// Does it here. The server's keys come first, so that a registry is never there without them.
-fn perform(data: &DataDir, request: Request) -> anyhow::Result<Response> {
+fn perform(data: &DataDir, keys: &KeySource, request: Request) -> anyhow::Result<Response> {
     ServerKeys::open(data)?;
     let (file, changes) = (data.registry_to_open()?, Register::open(data.path())?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let registry = Registry::open(&file).await?;
+        let registry = Registry::open_with(&file, keys).await?;
         let response = control::perform(&registry, &NoSessions(changes.clone()), request).await;
         registry.close().await;
         changes.write().context("it was done, but is not in the register of changes")?;

@@ -16,8 +16,10 @@ use tracing_subscriber::EnvFilter;
 use super::file::{File, HttpSection, MailSection, TlsSection, Workers};
 use super::{
     Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Mail, MailLogin, MailSecurity,
-    Network, Password, Problem, Shards, SignUp, Tcp, Tls, Udp, Watchdog,
+    Network, Password, Problem, Secrets, Shards, SignUp, Tcp, Tls, Udp, Watchdog,
 };
+
+use crate::store::KeySource;
 
 const WORKERS: RangeInclusive<i64> = 1..=256;
 const SHARDS: RangeInclusive<i64> = 1..=256;
@@ -61,6 +63,7 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
             owner_events_per_s: file.limits.owner_events_per_s,
             device_records_per_s: file.limits.device_records_per_s,
         },
+        secrets: Secrets { keys: master_key_file(file.secrets.master_key_file) },
         journal: Journal { keep_for_s: file.journal.keep_for_s, keep_bytes: file.journal.keep_bytes },
         history: History { age: DAY * days(&mut problems, file.history.days), bytes: file.history.bytes },
         watchdog: Watchdog { cure: word(&mut problems, "watchdog.cure", &file.watchdog.cure, &CURES) },
@@ -99,6 +102,11 @@ fn data_dir(problems: &mut Problems, text: String) -> PathBuf {
         problems.add("data_dir", "must name a directory");
     }
     PathBuf::from(text)
+}
+
+/// The file itself is read when the registry is opened, by whoever may read it.
+fn master_key_file(text: String) -> KeySource {
+    if text.is_empty() { KeySource::Own } else { KeySource::Given(PathBuf::from(text)) }
 }
 
 fn address(problems: &mut Problems, key: &str, text: &str) -> SocketAddr {

@@ -24,7 +24,7 @@ pub(super) enum Takes {
 }
 
 /// Every key there is. A test compares it with `config.default.toml`.
-pub(super) const KEYS: [(&[&str], Takes); 42] = [
+pub(super) const KEYS: [(&[&str], Takes); 43] = [
     (&["data_dir"], Takes::Text),
     (&["udp", "listen"], Takes::Text),
     (&["udp", "workers"], Takes::NumberOrWord),
@@ -60,6 +60,7 @@ pub(super) const KEYS: [(&[&str], Takes); 42] = [
     (&["limits", "device_events_per_s"], Takes::NumberOrWord),
     (&["limits", "owner_events_per_s"], Takes::NumberOrWord),
     (&["limits", "device_records_per_s"], Takes::NumberOrWord),
+    (&["secrets", "master_key_file"], Takes::Text),
     (&["journal", "keep_for_s"], Takes::NumberOrWord),
     (&["journal", "keep_bytes"], Takes::NumberOrWord),
     (&["history", "days"], Takes::Number),

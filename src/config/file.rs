@@ -19,6 +19,7 @@ pub(super) struct File {
     pub(super) calls: CallsSection,
     pub(super) handshakes: HandshakesSection,
     pub(super) limits: LimitsSection,
+    pub(super) secrets: SecretsSection,
     pub(super) journal: JournalSection,
     pub(super) history: HistorySection,
     pub(super) watchdog: WatchdogSection,
@@ -39,6 +40,7 @@ impl Default for File {
             calls: CallsSection::default(),
             handshakes: HandshakesSection::default(),
             limits: LimitsSection::default(),
+            secrets: SecretsSection::default(),
             journal: JournalSection::default(),
             history: HistorySection::default(),
             watchdog: WatchdogSection::default(),
@@ -244,6 +246,13 @@ impl Default for JournalSection {
     fn default() -> Self {
         Self { keep_for_s: Limit::AtMost(3 * 24 * 3600), keep_bytes: Limit::AtMost(8 << 30) }
     }
+}
+
+/// `[secrets]`
+#[derive(Deserialize, Debug, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct SecretsSection {
+    pub(super) master_key_file: String,
 }
 
 /// `[history]`

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use openssl::sha::sha256;
 use router::takeover::Cure;
 
+use crate::store::KeySource;
+
 use super::{
-    Accounts, Admin, Calls, Config, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Mail, MailSecurity, Shards, SignUp, Tcp,
-    Udp, Watchdog,
+    Accounts, Admin, Calls, Config, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Mail, MailSecurity, Secrets, Shards, SignUp,
+    Tcp, Udp, Watchdog,
 };
 
 /// Bytes of the hash that are shown: enough to tell configurations apart, and short enough to be read aloud.
@@ -22,8 +24,24 @@ impl Config {
     /// What is in effect.
     pub fn settings(&self) -> Settings {
         // In parts, so that what is new cannot be forgotten here.
-        let Config { data_dir, udp, tcp, shards, http, admin, accounts, mail, calls, handshakes, limits, journal, history, watchdog, log } =
-            self;
+        let Config {
+            data_dir,
+            udp,
+            tcp,
+            shards,
+            http,
+            admin,
+            accounts,
+            mail,
+            calls,
+            handshakes,
+            limits,
+            secrets,
+            journal,
+            history,
+            watchdog,
+            log,
+        } = self;
         let (Udp { listen: udp_listen, workers }, Tcp { listen: tcp_listen, connections: tcp_connections }) = (udp, tcp);
         let (Shards { count }, Admin { listen: admin_listen }, Calls { timeout, at_once, at_once_per_account }) = (shards, admin, calls);
         let Http { listen: http_listen, insecure_http, public_url, trusted_proxies, tls, connections, streams, .. } = http;
@@ -31,6 +49,7 @@ impl Config {
         let Accounts { sign_up, failed_logins, logins_per_address } = accounts;
         let Handshakes { half_open_per_address, half_open, half_open_life, per_second } = handshakes;
         let Limits { device_events_per_s, owner_events_per_s, device_records_per_s } = limits;
+        let Secrets { keys } = secrets;
         let Watchdog { cure } = watchdog;
         let (Journal { keep_for_s, keep_bytes }, History { age, bytes }, Log { format, filter }) = (journal, history, log);
         let file = |path: Option<&std::path::PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
@@ -79,6 +98,7 @@ impl Config {
             ("limits.device_events_per_s", device_events_per_s.to_string()),
             ("limits.owner_events_per_s", owner_events_per_s.to_string()),
             ("limits.device_records_per_s", device_records_per_s.to_string()),
+            ("secrets.master_key_file", if let KeySource::Given(path) = keys { path.display().to_string() } else { String::new() }),
             ("journal.keep_for_s", keep_for_s.to_string()),
             ("journal.keep_bytes", keep_bytes.to_string()),
             ("history.days", (age.as_secs() / 86_400).to_string()),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::status::Status;
 use crate::diagnose::Diagnosis;
+use crate::store::registry::{Rotated, SecretsReport};
 
 /// A command.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -88,6 +89,15 @@ pub enum Request {
     },
     /// Say whether the log of acts is as it was written.
     VerifyActs {},
+    /// Open every stored secret, and say which master keys they need.
+    CheckSecrets {},
+    /// Seal every stored secret anew.
+    RotateSecrets {},
+    /// Remove a master key that no secret needs.
+    DropMasterKey {
+        /// Its id.
+        key: String,
+    },
     /// Say up to where the journal is durable, for a backup beside the server.
     JournalMark {},
     /// Say how the server is.
@@ -164,6 +174,10 @@ pub enum Response {
         /// The newest first.
         tokens: Vec<TokenLine>,
     },
+    /// What secrets are stored.
+    Secrets(SecretsReport),
+    /// Every secret is sealed anew.
+    SecretsRotated(Rotated),
     /// How the server is.
     Status(Status),
     /// What is wrong, and why.

@@ -24,6 +24,8 @@ mod product_devices;
 mod products;
 mod provisioning;
 mod resets;
+mod secrets;
+mod signing_keys;
 mod team;
 mod tokens;
 mod transfers;
@@ -49,7 +51,7 @@ use super::claim_code::ClaimRecord;
 use super::digest_map::{Digest, DigestMap};
 use super::firmware_files::FirmwareFiles;
 use super::passwords::Passwords;
-use super::{Actor, DeviceBook, KeyRing, Pairing, ProductBook, TokenCache};
+use super::{Actor, DeviceBook, KeyRing, KeySource, MasterKeyFile, Pairing, ProductBook, TokenCache};
 use crate::durable;
 use crate::entropy::SystemEntropy;
 use crate::metrics::{Metrics, RegistryMetrics};
@@ -71,6 +73,8 @@ pub use imports::{Imported, KnownDevice};
 pub use product_devices::{DeviceChange, DeviceFilter, GroupsChange};
 pub use products::{NewProduct, ProductEdit};
 pub use provisioning::Provisioned;
+pub use secrets::{Rotated, SecretsReport};
+pub use signing_keys::SigningKeys;
 pub use tokens::{IssuedToken, NewToken, TokenInfo};
 pub use transfers::Transfer;
 pub use users::User;
@@ -113,6 +117,7 @@ struct Inner {
     claims: DigestMap<(Digest, ClaimRecord)>,
     pairing: Pairing,
     firmware: FirmwareFiles,
+    master: MasterKeyFile,
     /// A number that no other process has: what another one began, nobody ends any more.
     process: i64,
 }
@@ -121,9 +126,17 @@ impl Registry {
     /// Opens the registry at `file`, creating or migrating it as needed, and fills memory from it.
     ///
     /// # Errors
-    /// The file cannot be opened, is no registry, or was written by a newer version.
+    /// The file cannot be opened, is no registry, or was written by a newer version, or the master keys cannot be read.
     pub async fn open(file: &Path) -> Result<Self, RegistryError> {
-        let registry = Self::open_unread(file, Metrics::new().registry()).await?;
+        Self::open_with(file, &KeySource::Own).await
+    }
+
+    /// [`Registry::open`] with master keys from elsewhere.
+    ///
+    /// # Errors
+    /// As for [`Registry::open`].
+    pub async fn open_with(file: &Path, keys: &KeySource) -> Result<Self, RegistryError> {
+        let registry = Self::open_unread(file, keys, Metrics::new().registry()).await?;
         registry.fill().await?;
         registry.set_filled();
         Ok(registry)
@@ -134,7 +147,7 @@ impl Registry {
     ///
     /// # Errors
     /// As for [`Registry::open`].
-    pub async fn open_unread(file: &Path, metrics: RegistryMetrics) -> Result<Self, RegistryError> {
+    pub async fn open_unread(file: &Path, keys: &KeySource, metrics: RegistryMetrics) -> Result<Self, RegistryError> {
         create_private(file).map_err(RegistryError::File)?;
         sync_log(file).map_err(RegistryError::File)?;
         let home = Home::of(file).map_err(RegistryError::File)?;
@@ -148,6 +161,7 @@ impl Registry {
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?;
         let before = version_of(&pool).await;
         MIGRATIONS.run(&pool).await.map_err(|error| RegistryError::from_migration(error, &MIGRATIONS))?;
+        let master = secrets::open_master(keys, file, &pool).await?;
         let migrated = before.zip(version_of(&pool).await).filter(|(before, now)| before != now);
         Ok(Self {
             inner: Arc::new(Inner {
@@ -165,6 +179,7 @@ impl Registry {
                 claims: DigestMap::default(),
                 pairing: Pairing::default(),
                 firmware: FirmwareFiles::beside(file),
+                master,
                 process: i64::from_be_bytes(SystemEntropy.array()),
             }),
             patience: PATIENCE,
@@ -240,6 +255,10 @@ impl Registry {
     /// Who may bring devices along now.
     pub fn pairing(&self) -> &Pairing {
         &self.inner.pairing
+    }
+
+    fn master(&self) -> &MasterKeyFile {
+        &self.inner.master
     }
 
     fn claims(&self) -> &DigestMap<(Digest, ClaimRecord)> {

@@ -8,7 +8,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use thiserror::Error;
 
 use super::Trouble;
-use crate::store::PublicKeyError;
+use crate::store::{EnvelopeError, PublicKeyError};
 
 /// Why the registry did not do what was asked.
 #[derive(Debug, Error)]
@@ -118,6 +118,9 @@ pub enum RegistryError {
     /// The bytes of firmware cannot be written or read.
     #[error("the file of the firmware cannot be written or read: {0}")]
     Firmware(io::Error),
+    /// A secret cannot be sealed or read.
+    #[error(transparent)]
+    Secret(#[from] EnvelopeError),
     /// Not the password of the account.
     #[error("the current password is wrong")]
     WrongPassword,

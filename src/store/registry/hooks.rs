@@ -1,5 +1,5 @@
-//! Hooks: what is to happen elsewhere when an event comes. What a definition says is for whoever carries it out; here it is text of a bounded length, stored
-//! as it came, secrets included.
+//! Hooks: what is to happen elsewhere when an event comes. What a definition says is for whoever carries it out; here it is text of a bounded length. Addresses
+//! and definitions hold secrets: they are stored in envelopes.
 
 use std::fmt;
 
@@ -10,6 +10,7 @@ use super::audit::Act;
 use super::users::{to_i64, to_u64};
 use super::{Registry, RegistryError};
 use crate::dates;
+use crate::store::envelope::{EnvelopeError, MasterKeys, Place};
 use crate::store::{HookId, Realm};
 
 /// Hooks of one account or product.
@@ -92,7 +93,17 @@ impl Registry {
     pub async fn hooks(&self, realm: Realm) -> Result<Vec<StoredHook>, RegistryError> {
         let query = sqlx::query_as(select!("WHERE realm = $1 ORDER BY created_at, id")).bind(realm.to_string());
         let rows: Vec<Row> = self.answer(query.fetch_all(self.pool())).await?;
-        rows.into_iter().map(StoredHook::try_from).collect()
+        rows.into_iter().map(|row| self.opened(row)).collect()
+    }
+
+    /// All hooks, for whoever carries them out. One that cannot be read stands in no other's way.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn all_hooks(&self) -> Result<Vec<Result<StoredHook, RegistryError>>, RegistryError> {
+        let query = sqlx::query_as(select!("ORDER BY id"));
+        let rows: Vec<Row> = self.answer(query.fetch_all(self.pool())).await?;
+        Ok(rows.into_iter().map(|row| self.opened(row)).collect())
     }
 
     /// A hook of an account or a product.
@@ -102,7 +113,7 @@ impl Registry {
     pub async fn hook(&self, realm: Realm, id: HookId) -> Result<Option<StoredHook>, RegistryError> {
         let query = sqlx::query_as(select!("WHERE id = $1 AND realm = $2")).bind(id.to_string()).bind(realm.to_string());
         let row: Option<Row> = self.answer(query.fetch_optional(self.pool())).await?;
-        row.map(StoredHook::try_from).transpose()
+        row.map(|row| self.opened(row)).transpose()
     }
 
     /// Creates a hook.
@@ -116,7 +127,8 @@ impl Registry {
             check_room(&mut transaction, realm).await?;
             let now = dates::now();
             let hook = StoredHook { id: HookId::random()?, realm, text, created_at: now, updated_at: now };
-            insert(&mut transaction, &hook).await?;
+            let sealed = Sealed::of(&registry.master().keys(), &hook.id.to_string(), &hook.text.url, &hook.text.definition)?;
+            insert(&mut transaction, &hook, &sealed).await?;
             registry.write_down(&mut transaction, act("hook.create", &hook)).await?;
             transaction.commit().await?;
             Ok(hook)
@@ -132,17 +144,18 @@ impl Registry {
         check(&text)?;
         self.change(move |registry| async move {
             let mut transaction = registry.begin().await?;
-            let now = dates::now();
+            let (now, row) = (dates::now(), id.to_string());
+            let sealed = Sealed::of(&registry.master().keys(), &row, &text.url, &text.definition)?;
             let statement = "UPDATE hooks SET event = $1, name = $2, url = $3, enabled = $4, definition = $5, updated_at = $6 \
                              WHERE id = $7 AND realm = $8 RETURNING created_at";
             let created_at: Option<i64> = sqlx::query_scalar(statement)
                 .bind(&text.event)
                 .bind(&text.name)
-                .bind(&text.url)
+                .bind(&sealed.url)
                 .bind(i64::from(text.enabled))
-                .bind(&text.definition)
+                .bind(&sealed.definition)
                 .bind(to_i64(now.0))
-                .bind(id.to_string())
+                .bind(&row)
                 .bind(realm.to_string())
                 .fetch_optional(&mut *transaction)
                 .await?;
@@ -171,6 +184,43 @@ impl Registry {
         })
         .await
     }
+
+    /// A hook from its row.
+    fn opened(&self, row: Row) -> Result<StoredHook, RegistryError> {
+        use RegistryError::Damaged;
+        let keys = self.master().keys();
+        let Row { id, event, name, url, definition, .. } = row;
+        let (url, definition) = (keys.open_text(url_of(&id), &url)?, keys.open_text(definition_of(&id), &definition)?);
+        Ok(StoredHook {
+            id: id.parse().map_err(|()| Damaged("the id of a hook"))?,
+            realm: row.realm.parse().map_err(|_| Damaged("whose a hook is"))?,
+            text: HookText { event, name, url, enabled: row.enabled != 0, definition },
+            created_at: UnixMillis(to_u64(row.created_at)?),
+            updated_at: UnixMillis(to_u64(row.updated_at)?),
+        })
+    }
+}
+
+/// Where the address of a hook stands.
+pub(super) fn url_of(hook: &str) -> Place<'_> {
+    Place { table: "hooks", row: hook, field: "url" }
+}
+
+/// Where the definition of a hook stands.
+pub(super) fn definition_of(hook: &str) -> Place<'_> {
+    Place { table: "hooks", row: hook, field: "definition" }
+}
+
+/// What of a hook is stored in envelopes.
+pub(super) struct Sealed {
+    pub(super) url: String,
+    pub(super) definition: String,
+}
+
+impl Sealed {
+    pub(super) fn of(keys: &MasterKeys, hook: &str, url: &str, definition: &str) -> Result<Self, EnvelopeError> {
+        Ok(Self { url: keys.seal(url_of(hook), url.as_bytes())?, definition: keys.seal(definition_of(hook), definition.as_bytes())? })
+    }
 }
 
 /// Removes all hooks of an account or a product.
@@ -183,7 +233,7 @@ fn act(name: &'static str, hook: &StoredHook) -> Act {
     Act::new(name, hook.realm).with(format!("{} for {}", hook.id, hook.text.event))
 }
 
-async fn insert(connection: &mut SqliteConnection, hook: &StoredHook) -> Result<(), RegistryError> {
+async fn insert(connection: &mut SqliteConnection, hook: &StoredHook, sealed: &Sealed) -> Result<(), RegistryError> {
     let statement = "INSERT INTO hooks (id, realm, event, name, url, enabled, definition, created_at, updated_at) \
                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     sqlx::query(statement)
@@ -191,9 +241,9 @@ async fn insert(connection: &mut SqliteConnection, hook: &StoredHook) -> Result<
         .bind(hook.realm.to_string())
         .bind(&hook.text.event)
         .bind(&hook.text.name)
-        .bind(&hook.text.url)
+        .bind(&sealed.url)
         .bind(i64::from(hook.text.enabled))
-        .bind(&hook.text.definition)
+        .bind(&sealed.definition)
         .bind(to_i64(hook.created_at.0))
         .bind(to_i64(hook.updated_at.0))
         .execute(connection)
@@ -223,22 +273,6 @@ fn check(text: &HookText) -> Result<(), RegistryError> {
         return Err(RegistryError::Unfit("the definition of a hook is a JSON object of at most 65536 bytes"));
     }
     Ok(())
-}
-
-impl TryFrom<Row> for StoredHook {
-    type Error = RegistryError;
-
-    fn try_from(row: Row) -> Result<Self, Self::Error> {
-        use RegistryError::Damaged;
-        let Row { event, name, url, definition, .. } = row;
-        Ok(StoredHook {
-            id: row.id.parse().map_err(|()| Damaged("the id of a hook"))?,
-            realm: row.realm.parse().map_err(|_| Damaged("whose a hook is"))?,
-            text: HookText { event, name, url, enabled: row.enabled != 0, definition },
-            created_at: UnixMillis(to_u64(row.created_at)?),
-            updated_at: UnixMillis(to_u64(row.updated_at)?),
-        })
-    }
 }
 
 #[cfg(test)]

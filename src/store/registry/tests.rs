@@ -369,7 +369,8 @@ async fn whoever_compares_sessions_with_the_registry_is_told_to_when_all_of_it_i
     let (directory, registry) = registry().await;
     registry.add_devices(vec![device(1, key()), device(2, key())]).await.expect("devices");
     drop(registry);
-    let registry = Registry::open_unread(&directory.path().join("registry.db"), Metrics::new().registry()).await.expect("a registry");
+    let registry =
+        Registry::open_unread(&directory.path().join("registry.db"), &KeySource::Own, Metrics::new().registry()).await.expect("a registry");
     let mut changes = registry.keys().subscribe();
     registry.fill().await.expect("it can be read");
     assert_eq!(changes.next_change(), None, "or every session would be taken for that of a removed device");
