@@ -16,7 +16,7 @@ pub(super) const FORMAT: u64 = 1;
 /// Memory for what was read last.
 const CACHE_BYTES: u64 = 16 << 20;
 /// Memory for what was written last, for each keyspace: of deliveries and events, and of the rest.
-const WRITE_BUFFER_BYTES: u64 = 8 << 20;
+const WRITE_BUFFER_BYTES: u64 = 4 << 20;
 const SMALL_WRITE_BUFFER_BYTES: u64 = 1 << 20;
 /// The database's own log.
 const LOG_BYTES: u64 = 128 << 20;

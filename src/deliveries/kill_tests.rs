@@ -24,7 +24,7 @@ const ROUNDS: u64 = 6;
 
 /// The hooks that the event at a position has to go to.
 fn hooks_of(position: u64) -> Vec<u8> {
-    (0..HOOKS).filter(|number| (position / 3 + u64::from(*number)) % 3 == 0).collect()
+    (0..HOOKS).filter(|number| (position / 3 + u64::from(*number)).is_multiple_of(3)).collect()
 }
 
 /// What becomes of a delivery.

@@ -81,15 +81,14 @@ impl Reader {
     /// # Errors
     /// The database cannot be read.
     pub fn list(&self, hook: HookId, filter: &Filter, before: Option<Position>, len_max: usize) -> Result<Page> {
-        let (mut page, snapshot) = (Page::default(), self.db.snapshot());
-        let mut looked_at = 0;
-        for row in Newest::new(&snapshot, &self.db, hook, filter.which, before.unwrap_or(END)) {
+        let (mut page, snapshot) = (Page::default(), self.db().snapshot());
+        let newest = Newest::new(&snapshot, self.db(), hook, filter.which, before.unwrap_or(END));
+        for (looked_at, row) in newest.enumerate() {
             let (id, delivery) = row?;
             if looked_at == LOOKED_AT_MAX || page.deliveries.len() == len_max.min(PAGE_MAX) {
                 page.next = Some(id.position.next());
                 break;
             }
-            looked_at += 1;
             if filter.fits(&delivery) {
                 let event = self.event(id.position)?;
                 if filter.event.is_none() || event.as_ref().is_some_and(|event| filter.fits_event(event)) {

@@ -25,7 +25,6 @@ const NAMED_MAX: usize = 20;
 /// A field of a table that holds secrets.
 struct Field {
     table: &'static str,
-    row: &'static str,
     name: &'static str,
     /// Id and content of those that the key behind `$1` did not seal, at most `$2`.
     stale: &'static str,
@@ -37,7 +36,6 @@ macro_rules! field {
     ($table:literal, $row:literal, $name:literal) => {
         Field {
             table: $table,
-            row: $row,
             name: $name,
             stale: concat!(
                 "SELECT ",
