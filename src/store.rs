@@ -45,5 +45,6 @@ pub use realm::Realm;
 pub use registry::{Registry, RegistryError};
 pub use scopes::Scopes;
 pub use secret::{SecretHash, SecretText};
-pub use short_id::{HookId, TransferId};
+pub use short_id::TransferId;
+pub use webhooks::hook::HookId;
 pub use token::{TokenCache, TokenHash, TokenRecord, TokenText};

@@ -22,8 +22,7 @@ const SANS_IO: [(&str, &[&str]); 2] = [
 ];
 
 /// Folders of the repository: what stands in back quotes and begins with one of them is a path.
-const FOLDERS: [&str; 10] =
-    ["docs", "firmware-protocol", "fuzz", "loadtest", "router", "scripts", "src", "testdata", "tests", "webhooks"];
+const FOLDERS: [&str; 10] = ["docs", "firmware-protocol", "fuzz", "loadtest", "router", "scripts", "src", "testdata", "tests", "webhooks"];
 /// Folders that a document may name although they are made by tools.
 const MADE: [&str; 2] = ["fuzz/artifacts", "fuzz/corpus"];
 

@@ -40,9 +40,9 @@ fn id(text: &str) -> Result<HookId, ApiError> {
     text.parse().map_err(|_| unknown())
 }
 
-/// What clients read of it: all that was said, and what the server adds.
+/// What clients read of it: all that was said but secrets, and what the server adds.
 fn object(context: &Context, hook: &StoredHook) -> Json {
-    let mut object: Json = serde_json::from_str(&hook.text.definition).unwrap_or_else(|_| json!({}));
+    let mut object = Json::Object(definition::shown(hook));
     object["id"] = hook.id.to_string().into();
     object["created_at"] = Iso(hook.created_at).to_string().into();
     object["updated_at"] = Iso(hook.updated_at).to_string().into();
@@ -71,7 +71,7 @@ pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<R
 #[utoipa::path(post, path = "/v1/integrations", tag = "hooks", request_body = HookFields, security(("token" = ["integrations:create"])),
     responses((status = 201, description = "It is kept.", body = Object)))]
 pub(super) async fn create(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    let text = definition::read(&call, &context.settings().public_url)?;
+    let text = definition::read(&call, &context.settings().public_url, None)?;
     let hook = context.registry_of(&call).create_hook(call.place.realm(), text).await?;
     let mut answer = object(&context, &hook);
     answer["ok"] = true.into();
@@ -101,10 +101,8 @@ pub(super) async fn replace(
     call: Call,
 ) -> Result<Response, ApiError> {
     let id = id(&hook)?;
-    if context.registry().hook(call.place.realm(), id).await?.is_none() {
-        return Err(unknown());
-    }
-    let text = definition::read(&call, &context.settings().public_url)?;
+    let stored = context.registry().hook(call.place.realm(), id).await?.ok_or_else(unknown)?;
+    let text = definition::read(&call, &context.settings().public_url, Some(&stored))?;
     let hook = context.registry_of(&call).replace_hook(call.place.realm(), id, text).await.map_err(refused)?;
     Ok(described(&context, &hook, &path))
 }

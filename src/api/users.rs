@@ -12,7 +12,6 @@ use super::json::ok;
 use super::request::{Call, Input};
 use super::{Context, platform};
 use crate::config::SignUp;
-use crate::store::Holder;
 use crate::store::registry::AccountEdit;
 
 /// An account to be.
@@ -49,14 +48,9 @@ pub(super) struct Farewell {
     password: String,
 }
 
-/// `GET /v1/user`: an API user is told its own name, which tools ask for when they are given a token.
+/// `GET /v1/user`
 #[utoipa::path(get, path = "/v1/user", tag = "accounts", security(("token" = [])), responses((status = 200, description = "The account.", body = Object)))]
 pub(super) async fn show(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    if let Holder::ApiUser { product, id } = call.caller.record.holder {
-        let users = context.registry().api_users(product).await?;
-        let user = users.into_iter().find(|user| user.id == id).ok_or_else(ApiError::token_invalid)?;
-        return Ok(ok(&json!({ "username": user.username, "friendly_name": user.friendly_name, "is_programmatic": true })));
-    }
     let user = context.registry().user(call.account()?).await?.ok_or_else(ApiError::token_invalid)?;
     let info = context.registry().account_info(user.id).await?;
     let devices = context.registry().devices();

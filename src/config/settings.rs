@@ -10,8 +10,8 @@ use router::takeover::Cure;
 use crate::store::KeySource;
 
 use super::{
-    Accounts, Admin, Calls, Config, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Mail, MailSecurity, Secrets, Shards, SignUp,
-    Tcp, Udp, Watchdog,
+    Accounts, Admin, Calls, Config, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Mail, MailSecurity, Secrets, Shards,
+    SignUp, Tcp, Udp, Watchdog,
 };
 
 /// Bytes of the hash that are shown: enough to tell configurations apart, and short enough to be read aloud.

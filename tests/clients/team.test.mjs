@@ -47,14 +47,6 @@ inProduct('js: an API user does what it may', async () => {
     assert.equal((await robot.js.getVariable({ product, deviceId: kelp.id, name: 'count' })).body.result, 7);
 });
 
-inProduct('login with the token of an API user', async () => {
-    const robot = await apiUser('Keyed', 'devices:list');
-    const guest = await site.stranger();
-    (await guest.particle('login', '--token', robot.token)).succeeds('Successfully completed login!');
-    const settings = await guest.settings();
-    assert.deepEqual([settings.access_token, settings.username], [robot.token, robot.username]);
-});
-
 inProduct('js: an API user does nothing else', async () => {
     const robot = await apiUser('Reader', 'devices:list');
     const call = robot.js.callFunction({ product, deviceId: kelp.id, name: 'double', argument: '1' });

@@ -178,6 +178,11 @@ impl fmt::Debug for Auth {
     }
 }
 
+impl HookId {
+    /// No hook has this one.
+    pub const NOBODY: Self = Self([0; 12]);
+}
+
 impl fmt::Display for HookId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))

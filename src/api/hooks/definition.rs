@@ -1,14 +1,16 @@
-//! What a hook says: the fields as clients write them, brought to one spelling and checked. What it means when an event comes is not for here.
+//! What a hook says: the fields as clients write them, brought to one spelling and checked as whoever carries it out reads them. Secrets are shown as masks,
+//! and a mask that comes back stands for what is stored.
 
+use firmware_protocol::id::DeviceId;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
+use webhooks::hook::{Hook, HookError, HookId, mask, unmask};
 
 use crate::api::error::ApiError;
 use crate::api::publish::EVENT_NAME_LEN_MAX;
 use crate::api::request::Call;
-use crate::store::registry::HookText;
-use firmware_protocol::id::DeviceId;
+use crate::store::registry::{HookText, StoredHook};
 
 /// The kind of integration that there is.
 const WEBHOOK: &str = "Webhook";
@@ -18,7 +20,7 @@ const DEVICE_FIELDS: [&str; 3] = ["deviceID", "deviceid", "deviceId"];
 /// Of these there is one at most: each says what the body of the request is.
 const BODIES: [&str; 3] = ["json", "form", "body"];
 /// What else is kept as it was said.
-const KEPT: [&str; 14] = [
+const KEPT: [&str; 18] = [
     "json",
     "form",
     "body",
@@ -33,6 +35,10 @@ const KEPT: [&str; 14] = [
     "template",
     "parameters",
     "secrets",
+    "ordering",
+    "timeout",
+    "signature",
+    "notifyUrl",
 ];
 
 /// What a hook shall say.
@@ -59,8 +65,8 @@ pub(in crate::api) struct HookFields {
     reject_unauthorized: Option<bool>,
 }
 
-/// Reads what a request says of a hook. `domain` stands in the name of one that has none.
-pub(super) fn read(call: &Call, domain: &str) -> Result<HookText, ApiError> {
+/// Reads what a request says of a hook, in the place of what is `stored` if there is something. `domain` stands in the name of one that has none.
+pub(super) fn read(call: &Call, domain: &str, stored: Option<&StoredHook>) -> Result<HookText, ApiError> {
     let fields: HookFields = call.body.read()?;
     let event = fields.event.filter(|event| !event.is_empty() && event.len() <= EVENT_NAME_LEN_MAX);
     let event = event.ok_or_else(|| ApiError::bad_request("event must have from 1 to 64 bytes"))?;
@@ -84,8 +90,26 @@ pub(super) fn read(call: &Call, domain: &str) -> Result<HookText, ApiError> {
         return Err(ApiError::bad_request("json, form and body exclude each other"));
     }
     definition.extend(KEPT.iter().filter_map(|field| Some(((*field).to_owned(), said(call, field)?.clone()))));
+    unmask(&mut definition, &stored.map(object).unwrap_or_default()).map_err(refused)?;
+    Hook::parse(HookId::NOBODY, call.place.audience(), &definition).map_err(refused)?;
     let enabled = !fields.disabled.unwrap_or(false);
     Ok(HookText { event, name, url, enabled, definition: Json::Object(definition).to_string() })
+}
+
+/// What is stored of a hook, secrets included.
+fn object(hook: &StoredHook) -> Map<String, Json> {
+    serde_json::from_str(&hook.text.definition).unwrap_or_default()
+}
+
+/// What of it is shown.
+pub(super) fn shown(hook: &StoredHook) -> Map<String, Json> {
+    let mut object = object(hook);
+    mask(&mut object);
+    object
+}
+
+fn refused(error: HookError) -> ApiError {
+    ApiError::bad_request(&error.to_string())
 }
 
 fn said<'a>(call: &'a Call, field: &str) -> Option<&'a Json> {

@@ -11,6 +11,7 @@ use super::users::{to_i64, to_u64};
 use super::{Registry, RegistryError};
 use crate::dates;
 use crate::store::envelope::{EnvelopeError, MasterKeys, Place};
+use crate::store::short_id::random_hook_id;
 use crate::store::{HookId, Realm};
 
 /// Hooks of one account or product.
@@ -126,7 +127,7 @@ impl Registry {
             let mut transaction = registry.begin().await?;
             check_room(&mut transaction, realm).await?;
             let now = dates::now();
-            let hook = StoredHook { id: HookId::random()?, realm, text, created_at: now, updated_at: now };
+            let hook = StoredHook { id: random_hook_id()?, realm, text, created_at: now, updated_at: now };
             let sealed = Sealed::of(&registry.master().keys(), &hook.id.to_string(), &hook.text.url, &hook.text.definition)?;
             insert(&mut transaction, &hook, &sealed).await?;
             registry.write_down(&mut transaction, act("hook.create", &hook)).await?;

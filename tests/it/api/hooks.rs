@@ -1,5 +1,6 @@
 //! Hooks and firmware: kept as they were said, and shown again.
 
+use holdfast::store::Realm;
 use serde_json::{Value as Json, json};
 
 use crate::rig::{DEVICE, Rig};
@@ -57,10 +58,30 @@ async fn a_hook_that_makes_no_sense_is_refused() {
         json!({ "event": "e", "url": URL, "integration_type": "GoogleMaps" }),
         json!({ "event": "e", "url": URL, "json": { "a": 1 }, "form": { "b": 2 } }),
         json!({ "event": "e", "url": URL, "deviceID": "kitchen light" }),
+        json!({ "event": "e", "url": "https://example.com/{{#open}}" }),
+        json!({ "event": "e", "url": URL, "timeout": 31 }),
+        json!({ "event": "e", "url": URL, "auth": { "username": "u", "password": "********" } }),
     ] {
         assert_eq!(rig.json("POST", "/v1/integrations", &bad).await.status, 400, "{bad}");
     }
     assert_eq!(rig.get("/v1/integrations").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn a_masked_secret_that_comes_back_is_the_one_that_is_stored() {
+    let rig = Rig::start().await;
+    let said = json!({ "event": "tide", "url": URL, "headers": { "Authorization": "Bearer ebb", "X-Reef": "1" } });
+    let made = rig.json("POST", "/v1/integrations", &said).await.json();
+    assert_eq!(made["headers"], json!({ "Authorization": "********", "X-Reef": "1" }));
+    let id = made["id"].as_str().unwrap();
+    let again = json!({ "event": "tide", "url": URL, "headers": made["headers"] });
+    assert_eq!(rig.json("PUT", &format!("/v1/integrations/{id}"), &again).await.status, 200);
+    let stored = rig.registry.hooks(Realm::User(rig.user)).await.unwrap();
+    assert!(stored[0].text.definition.contains("Bearer ebb"));
+    let unknown = json!({ "event": "tide", "url": URL, "headers": { "X-Api-Key": "********" } });
+    let refused = rig.json("PUT", &format!("/v1/integrations/{id}"), &unknown).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains("headers.X-Api-Key is masked"), "{}", refused.text());
 }
 
 #[tokio::test]
@@ -71,7 +92,9 @@ async fn what_is_said_of_a_hook_comes_back_as_it_was() {
         "query": { "q": "1" }, "auth": { "username": "u", "password": "p" }, "responseTopic": "r", "errorResponseTopic": "er",
         "responseTemplate": { "a": "{{b}}" }, "unchunked": true, "noDefaults": true, "rejectUnauthorized": false,
     });
-    let made = rig.json("POST", "/v1/webhooks", &said).await.json();
+    let mut made = rig.json("POST", "/v1/webhooks", &said).await.json();
+    assert_eq!(made["auth"]["password"], "********");
+    made["auth"]["password"] = "p".into();
     for (field, value) in said.as_object().unwrap() {
         assert_eq!(&made[field], value, "{field}");
     }

@@ -30,9 +30,6 @@ const TELL_APART: [&str; 2] = ["POST /v1/devices", "POST /v1/provisioning/{devic
 /// Says which devices of a list are somebody else's, as clients want it.
 const IMPORT: &str = "POST /v1/products/{product}/devices";
 
-/// What it says of a program is the program's own.
-const TELLS_ONES_OWN_NAME: &str = "GET /v1/user";
-
 /// A route of the description, with how it is asked.
 struct Route {
     method: String,
@@ -354,9 +351,6 @@ async fn a_program_of_a_product_reaches_nothing_outside_of_it() {
     let program = world.program(&world.product, "*:*").await;
     let before = world.state();
     for route in world.routes.iter().filter(|route| route.needs != Needs::Nothing && !route.is_about("{product}")) {
-        if route.name() == TELLS_ONES_OWN_NAME {
-            continue;
-        }
         let answer = world.ask(route, Some(&program), &world.mine(route)).await;
         assert_eq!((answer.status, &answer.json()["error"]), (400, &"unauthorized".into()), "{}", route.name());
     }
