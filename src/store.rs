@@ -46,5 +46,5 @@ pub use registry::{Registry, RegistryError};
 pub use scopes::Scopes;
 pub use secret::{SecretHash, SecretText};
 pub use short_id::TransferId;
-pub use webhooks::hook::HookId;
 pub use token::{TokenCache, TokenHash, TokenRecord, TokenText};
+pub use webhooks::hook::HookId;

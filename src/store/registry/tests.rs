@@ -344,7 +344,7 @@ async fn a_newer_database_is_refused_in_words() {
     sqlx::query(insert).execute(registry.pool()).await.expect("inserted");
     registry.close().await;
     let error = Registry::open(&directory.path().join("registry.db")).await.err().expect("refused").to_string();
-    assert!(error.contains("of version 99") && error.contains("up to 10") && error.contains("Start"), "{error}");
+    assert!(error.contains("of version 99") && error.contains("up to 11") && error.contains("Start"), "{error}");
 }
 
 /// The databases of all versions, with an account of the password "correct horse", a token and a device.
