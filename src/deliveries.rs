@@ -39,7 +39,7 @@ pub use counters::{Counters, Rejected};
 pub use delivery::{Delivery, Entry, Reason, State};
 pub use error::DeliveriesError;
 pub use list::{Filter, Listed, Page, Which};
-pub use reader::Reader;
+pub use reader::{RETRIES_START, Reader};
 pub use record::{Recorded, Then};
 pub use replay::{JOBS_MAX, Job, JobId, JobState, QUEUE_MAX};
 pub use selection::{Counted, POSITIONS_MAX, Selection};

@@ -80,6 +80,8 @@ pub struct Delivery {
     pub replayed: bool,
     /// Attempts that ended, those of replays included.
     pub attempts: u16,
+    /// How many of them count for when it is tried next, and whether at all.
+    pub counted: u8,
     /// Bytes of the event's data.
     pub bytes: u32,
     /// Bytes of its attempts that were stored.
@@ -107,6 +109,8 @@ pub struct Entry {
     pub bytes: u32,
     /// Attempts that ended.
     pub attempts: u16,
+    /// How many of them count.
+    pub counted: u8,
     /// Not to be made before this; 0 if at once.
     pub due: UnixMillis,
     /// It was passed over by those after it.
@@ -124,6 +128,7 @@ impl Delivery {
             out_of_order: false,
             replayed: false,
             attempts: 0,
+            counted: 0,
             bytes: event.data.as_ref().map_or(0, |data| u32::try_from(data.len()).unwrap_or(u32::MAX)),
             attempts_bytes: 0,
             device,
@@ -141,8 +146,8 @@ impl Delivery {
     }
 
     pub(super) fn entry(&self, id: DeliveryId) -> Entry {
-        let Self { device, bytes, attempts, due, out_of_order, published_at, .. } = *self;
-        Entry { id, device, bytes, attempts, due, out_of_order, published_at }
+        let Self { device, bytes, attempts, counted, due, out_of_order, published_at, .. } = *self;
+        Entry { id, device, bytes, attempts, counted, due, out_of_order, published_at }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -151,6 +156,7 @@ impl Delivery {
         let mut to = Vec::with_capacity(64);
         to.extend_from_slice(&[VERSION, state_code(self.state), flags]);
         to.extend_from_slice(&self.attempts.to_be_bytes());
+        to.push(self.counted);
         to.extend_from_slice(&self.bytes.to_be_bytes());
         to.extend_from_slice(&self.attempts_bytes.to_be_bytes());
         for time in [self.published_at, self.due, self.finished_at] {
@@ -167,7 +173,7 @@ impl Delivery {
         if version != VERSION {
             return None;
         }
-        let (attempts, bytes, attempts_bytes) = (take.u16()?, take.u32()?, take.u32()?);
+        let (attempts, counted, bytes, attempts_bytes) = (take.u16()?, take.u8()?, take.u32()?, take.u32()?);
         let [published_at, due, finished_at] = [take.u64()?, take.u64()?, take.u64()?].map(UnixMillis);
         let device = if flags & OF_DEVICE != 0 { Some(DeviceId(take.array()?)) } else { None };
         let delivery = Self {
@@ -175,6 +181,7 @@ impl Delivery {
             out_of_order: flags & OUT_OF_ORDER != 0,
             replayed: flags & REPLAYED != 0,
             attempts,
+            counted,
             bytes,
             attempts_bytes,
             device,

@@ -21,7 +21,7 @@ fn golden() -> PathBuf {
 fn rows() -> BTreeMap<String, String> {
     let (_directory, mut store) = store();
     store.accept(&[accepted(1, &[1, 2]), accepted(2, &[1]), accepted(3, &[1]), accepted(4, &[1]), accepted(5, &[1])], Position(7)).unwrap();
-    let limited = Recorded { attempt: Some(attempt(1, 429)), then: Then::Retry { at: at(40), out_of_order: false } };
+    let limited = Recorded { attempt: Some(attempt(1, 429)), then: Then::Retry { at: at(40), counted: 0, out_of_order: false } };
     let records = [
         (id(1, 1), delivered(1)),
         (id(1, 2), rejected(1, Reason::Exhausted)),
@@ -128,20 +128,23 @@ fn any_delivery() -> impl Strategy<Value = Delivery> {
         Just(State::Expired),
         (0..Reason::ALL.len()).prop_map(|index| State::Rejected(Reason::ALL[index])),
     ];
-    let numbers = (any::<u16>(), any::<u32>(), any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>());
+    let numbers = (any::<(u16, u8)>(), any::<u32>(), any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>());
     (state, any::<(bool, bool)>(), numbers, any::<Option<[u8; 12]>>(), proptest::option::of(any_outcome())).prop_map(
-        |(state, (out_of_order, replayed), (attempts, bytes, attempts_bytes, published, due, finished), device, last)| Delivery {
-            state,
-            out_of_order,
-            replayed,
-            attempts,
-            bytes,
-            attempts_bytes,
-            device: device.map(DeviceId),
-            published_at: UnixMillis(published),
-            due: UnixMillis(due),
-            finished_at: UnixMillis(finished),
-            last,
+        |(state, (out_of_order, replayed), ((attempts, counted), bytes, attempts_bytes, published, due, finished), device, last)| {
+            Delivery {
+                state,
+                out_of_order,
+                replayed,
+                attempts,
+                counted,
+                bytes,
+                attempts_bytes,
+                device: device.map(DeviceId),
+                published_at: UnixMillis(published),
+                due: UnixMillis(due),
+                finished_at: UnixMillis(finished),
+                last,
+            }
         },
     )
 }

@@ -193,7 +193,7 @@ impl World {
         let expected = self.kept.get_mut(&id).unwrap();
         expected.attempts += u16::from(recorded.attempt.is_some());
         match recorded.then {
-            Then::Retry { at, out_of_order } => {
+            Then::Retry { at, out_of_order, .. } => {
                 (expected.due, expected.out_of_order) = (at, expected.out_of_order | out_of_order);
             }
             Then::Delivered => self.finish(id, State::Delivered, now),
@@ -343,8 +343,8 @@ impl World {
         assert_eq!(loaded(store, number), positions(&|expected| is_pending(expected) && !expected.out_of_order));
         let mut due = positions(&|expected| is_pending(expected) && expected.out_of_order);
         due.sort_by_key(|position| (self.kept[&id(number, *position)].due, *position));
-        let (entries, next) = store.reader().due_retries(hook(number), UnixMillis(u64::MAX), usize::MAX).unwrap();
-        assert_eq!((entries.iter().map(|entry| entry.id.position.0).collect::<Vec<_>>(), next), (due, None));
+        let (entries, more) = store.reader().retries(hook(number), RETRIES_START, usize::MAX).unwrap();
+        assert_eq!((entries.iter().map(|entry| entry.id.position.0).collect::<Vec<_>>(), more), (due, false));
         let page = store.reader().list(hook(number), &Filter::default(), None, 1_000).unwrap();
         let mut all: Vec<_> = page.deliveries.iter().map(|listed| (listed.id, listed.delivery.clone())).collect();
         all.reverse();

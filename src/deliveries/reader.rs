@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use firmware_protocol::time::UnixMillis;
 use fjall::{Keyspace, Readable};
 use router::event::{Event, Position};
 use webhooks::delivery::DeliveryId;
+use webhooks::dispatcher::Lane;
 use webhooks::hook::HookId;
 
 use super::attempt::Attempt;
@@ -20,6 +22,8 @@ use super::replay::{Job, JobId};
 use super::standing::Standing;
 use crate::journal;
 
+/// Before every retry.
+pub const RETRIES_START: (UnixMillis, Position) = (UnixMillis(0), Position(0));
 /// After every position.
 pub(super) const END: Position = Position(u64::MAX);
 
@@ -65,24 +69,55 @@ impl Reader {
         Ok((entries, false))
     }
 
-    /// Deliveries of a hook that are due for a retry out of order, at most `len_max`; and when the next one after them is due.
+    /// The same of one device's lane, up to a position. All deliveries in between are walked over.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn due_retries(&self, hook: HookId, now: UnixMillis, len_max: usize) -> Result<(Vec<Entry>, Option<UnixMillis>)> {
+    pub fn load_lane(
+        &self,
+        hook: HookId,
+        lane: Lane,
+        (after, through): (Position, Position),
+        len_max: usize,
+    ) -> Result<(Vec<Entry>, bool)> {
         let mut entries = Vec::new();
-        for row in self.db.retries.prefix(hook.0) {
-            let (id, due) = keys::read_retry(&row.key()?).ok_or(DeliveriesError::Damaged("a key"))?;
-            if due > now || entries.len() == len_max {
-                return Ok((entries, Some(due)));
+        if after >= through {
+            return Ok((entries, false));
+        }
+        let bounds = keys::delivery(DeliveryId { hook, position: after.next() })..=keys::delivery(DeliveryId { hook, position: through });
+        for row in self.db.pending.range(bounds) {
+            let (id, delivery) = read_row(row)?;
+            if delivery.device.map(Lane::of) != Some(lane) {
+                continue;
             }
-            let value = self.db.waiting.get(keys::delivery(id))?;
+            if entries.len() == len_max {
+                return Ok((entries, true));
+            }
+            entries.push(delivery.entry(id));
+        }
+        Ok((entries, false))
+    }
+
+    /// Deliveries of a hook that are retried out of order, by when they are due and then by position, after one of them ([`RETRIES_START`]: from the first)
+    /// and at most `len_max`; and whether there are more.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn retries(&self, hook: HookId, (due, position): (UnixMillis, Position), len_max: usize) -> Result<(Vec<Entry>, bool)> {
+        let (after, last) =
+            (keys::retry(DeliveryId { hook, position }, due), keys::retry(DeliveryId { hook, position: END }, UnixMillis(u64::MAX)));
+        let mut entries = Vec::new();
+        for row in self.db.retries.range((Bound::Excluded(after), Bound::Included(last))) {
+            if entries.len() == len_max {
+                return Ok((entries, true));
+            }
+            let (id, _) = keys::read_retry(&row.key()?).ok_or(DeliveriesError::Damaged("a key"))?;
             // One that was done with meanwhile is not among the waiting any more.
-            if let Some(value) = value {
+            if let Some(value) = self.db.waiting.get(keys::delivery(id))? {
                 entries.push(read_delivery(&value)?.entry(id));
             }
         }
-        Ok((entries, None))
+        Ok((entries, false))
     }
 
     /// The event at a position, as long as a delivery of it is kept.

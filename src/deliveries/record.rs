@@ -18,6 +18,8 @@ pub enum Then {
     Retry {
         /// Not before this.
         at: UnixMillis,
+        /// How many of its attempts count for when it is tried next, and whether at all.
+        counted: u8,
         /// Those after it need not wait for it.
         out_of_order: bool,
     },
@@ -71,8 +73,9 @@ impl Change<'_> {
             self.keep(id, &mut delivery, attempt);
         }
         match recorded.then {
-            Then::Retry { at, out_of_order } => {
+            Then::Retry { at, counted, out_of_order } => {
                 delivery.out_of_order |= out_of_order;
+                delivery.counted = counted;
                 // Its key among the retries is by the old time until it is taken out.
                 delivery.due = at;
                 self.put_back(id, (place, due), &delivery);

@@ -65,7 +65,7 @@ pub(super) fn delivered(number: u16) -> Recorded {
 }
 
 pub(super) fn retried(number: u16, due: UnixMillis, out_of_order: bool) -> Recorded {
-    Recorded { attempt: Some(attempt(number, 500)), then: Then::Retry { at: due, out_of_order } }
+    Recorded { attempt: Some(attempt(number, 500)), then: Then::Retry { at: due, counted: u8::try_from(number).unwrap(), out_of_order } }
 }
 
 pub(super) fn rejected(number: u16, reason: Reason) -> Recorded {

@@ -3,6 +3,7 @@
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use router::event::Position;
+use webhooks::dispatcher::Lane;
 
 use super::test_world::*;
 use super::*;
@@ -65,7 +66,11 @@ fn a_retry_in_order_stays_in_its_place_and_one_out_of_order_comes_when_it_is_due
         entries.iter().map(|entry| (entry.id.position.0, entry.attempts, entry.due)).collect::<Vec<_>>(),
         [(1, 1, at(20)), (3, 0, UnixMillis(0))]
     );
-    assert_eq!(store.reader().due_retries(hook(1), at(29), 9).unwrap(), (vec![], Some(at(30))));
+    let retries = |store: &Deliveries, after, max| {
+        let (entries, more) = store.reader().retries(hook(1), after, max).unwrap();
+        (entries.iter().map(|entry| (entry.id.position.0, entry.due)).collect::<Vec<_>>(), more)
+    };
+    assert_eq!(retries(&store, RETRIES_START, 9), (vec![(2, at(30))], false));
     // Twice in one batch, the second time for good; and an attempt that is known already.
     let records = [
         (id(1, 2), retried(1, at(99), true)),
@@ -76,11 +81,31 @@ fn a_retry_in_order_stays_in_its_place_and_one_out_of_order_comes_when_it_is_due
     assert_eq!(store.record(at(31), &records).unwrap(), 3);
     let mut store = reopen(&directory, store);
     check_numbers(&store);
-    let (due, next) = store.reader().due_retries(hook(1), at(50), 1).unwrap();
-    assert_eq!((due[0].id, due[0].attempts, due[0].out_of_order, next), (id(1, 1), 2, true, Some(at(40))));
+    assert_eq!(retries(&store, RETRIES_START, 1), (vec![(1, at(35))], true));
+    assert_eq!(retries(&store, (at(35), Position(1)), 1), (vec![(2, at(40))], false));
+    let (due, _) = store.reader().retries(hook(1), RETRIES_START, 1).unwrap();
+    assert_eq!((due[0].attempts, due[0].counted, due[0].out_of_order), (2, 2, true));
     assert_eq!(store.record(at(51), &[(id(1, 1), delivered(3)), (id(1, 2), delivered(4))]).unwrap(), 2);
-    assert_eq!((store.reader().due_retries(hook(1), at(99), 9).unwrap().0, store.counters(hook(1)).delivered), (vec![], 2));
+    assert_eq!((retries(&store, RETRIES_START, 9).0, store.counters(hook(1)).delivered), (vec![], 2));
     check_numbers(&store);
+}
+
+#[test]
+fn the_deliveries_of_one_device_are_found_among_all() {
+    let (_directory, mut store) = store();
+    let batch: Vec<_> = (1..=9).map(|position| accepted(position, &[1])).collect();
+    store.accept(&batch, Position(9)).unwrap();
+    let (entries, _) = store.reader().load(hook(1), Position(0), 9).unwrap();
+    let device = entries[0].device.expect("a device published it");
+    let expected: Vec<_> = entries.iter().filter(|entry| entry.device == Some(device)).map(|entry| entry.id.position).collect();
+    let lane = |after, through, max| {
+        let (entries, more) = store.reader().load_lane(hook(1), Lane::of(device), (after, through), max).unwrap();
+        (entries.iter().map(|entry| entry.id.position).collect::<Vec<_>>(), more)
+    };
+    assert_eq!(lane(Position(0), Position(9), 9), (expected.clone(), false));
+    assert_eq!(lane(expected[0], Position(9), 9), (expected[1..].to_vec(), false));
+    assert_eq!(lane(Position(0), Position(9), 1), (expected[..1].to_vec(), expected.len() > 1));
+    assert_eq!(lane(Position(0), Position(0), 9), (vec![], false));
 }
 
 #[test]

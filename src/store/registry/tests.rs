@@ -347,20 +347,41 @@ async fn a_newer_database_is_refused_in_words() {
     assert!(error.contains("of version 99") && error.contains("up to 11") && error.contains("Start"), "{error}");
 }
 
+/// A copy of the database of a version, opened.
+async fn golden(version: &str) -> (TempDir, Registry) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/registry").join(version).with_extension("db");
+    std::fs::copy(golden, directory.path().join("registry.db")).expect("copied");
+    let registry = open(&directory).await;
+    (directory, registry)
+}
+
 /// The databases of all versions, with an account of the password "correct horse", a token and a device.
 #[tokio::test]
 async fn every_version_keeps_opening() {
-    for version in ["v1", "v2", "v3", "v4", "v5"] {
-        let directory = tempfile::tempdir().expect("a directory");
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/registry").join(version).with_extension("db");
-        std::fs::copy(golden, directory.path().join("registry.db")).expect("copied");
-        let registry = open(&directory).await;
+    for version in ["v1", "v2", "v3", "v4", "v5", "v10"] {
+        let (_directory, registry) = golden(version).await;
         let user = registry.log_in("dev@example.com", "correct horse").await.expect("an answer").expect("the password is right");
         assert_eq!((registry.tokens().len(), registry.devices().owned_by(user.id).len()), (1, 1), "{version}");
         let id = "e00fce68aabbccddeeff0011".parse().expect("an id");
         assert_eq!(registry.devices().find(id).expect("a device").name(), Some("kelp"));
         assert!(registry.device_key(id).await.expect("an answer").is_some());
         registry.create_claim_code(user.id).await.expect("a code");
+    }
+}
+
+/// In version 10 what a hook says stood there in the clear.
+#[tokio::test]
+async fn secrets_that_were_stored_in_the_clear_are_sealed_and_read_as_before() {
+    let (directory, registry) = golden("v10").await;
+    let hooks = registry.all_hooks().await.expect("an answer");
+    let [Ok(hook)] = &hooks[..] else { panic!("one hook") };
+    assert_eq!(hook.text.url, "https://hooks.example.com/in?key=wrack");
+    assert!(hook.text.definition.contains("ebb-and-flow"));
+    registry.close().await;
+    let bytes = std::fs::read(directory.path().join("registry.db")).expect("a file");
+    for secret in ["ebb-and-flow", "key=wrack"] {
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} is still in the file");
     }
 }
 
