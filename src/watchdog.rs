@@ -8,6 +8,7 @@
 //! line past all buffers. Its own standing still is noticed by the terminators (`sentinel.rs`).
 
 mod disk_probe;
+mod disk_wait;
 mod lanes;
 pub mod last_words;
 mod lookout;
@@ -38,6 +39,7 @@ use crate::mailbox::Mailbox;
 use crate::takeover::{Order, TakenOver};
 
 pub use self::disk_probe::{DiskProbe, Prober};
+use self::disk_wait::DiskWait;
 use self::lookout::Lookout;
 
 pub use self::lanes::{LANE as WATCHDOG_LANE, WatchdogLanes};
@@ -205,6 +207,7 @@ pub struct Watchdog {
     takeovers: Takeovers,
     gate: Arc<Gate>,
     probe: DiskProbe,
+    disk_wait: DiskWait,
     news: mpsc::Sender<News>,
     supervisor: Supervisor,
     clock: Clock,
@@ -222,7 +225,8 @@ impl Watchdog {
         let (news, receiver) = mpsc::channel(NEWS_MAX);
         let gate = watch.faults.named(faults::WATCHDOG);
         let (watch, supervisor) = (watch.clone(), Supervisor::from_environment());
-        (Self { watch, lanes, taken_over, takeovers, gate, probe, news, supervisor, clock }, receiver)
+        let disk_wait = DiskWait::default();
+        (Self { watch, lanes, taken_over, takeovers, gate, probe, disk_wait, news, supervisor, clock }, receiver)
     }
 
     /// Runs until `stop` is set.
@@ -280,10 +284,9 @@ impl Watchdog {
         if !self.watch.bulletin.is_armed() {
             return;
         }
-        let waits_for_disk = |verdict: &Verdict| matches!(verdict.stage, Some(Stage::Commit | Stage::Read));
-        let disk_answers = !stuck.is_empty() && stuck.iter().all(waits_for_disk) && self.probe.answers(now, PROBE_PATIENCE);
+        let disk_answers = !stuck.is_empty() && stuck.iter().all(DiskWait::is) && self.probe.answers(now, PROBE_PATIENCE);
         if !disk_answers {
-            stuck.retain(|verdict| !waits_for_disk(verdict));
+            self.disk_wait.excuse(now, &mut stuck);
         }
         match self.takeovers.remedy(now, judgement, readings, &stuck) {
             Remedy::Nothing => {}
