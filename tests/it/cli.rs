@@ -55,7 +55,7 @@ impl Shell {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn json(&self, words: &[&str]) -> Json {
+    pub(crate) fn json(&self, words: &[&str]) -> Json {
         serde_json::from_str(&self.text(&[words, &["--json"]].concat())).unwrap()
     }
 
@@ -134,7 +134,7 @@ impl Server {
         Self { child, port }
     }
 
-    fn get(&self, path: &str, token: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str, token: &str) -> Answer {
         self.send(&format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}"), "")
     }
 

@@ -16,6 +16,7 @@ mod drive;
 mod fake_gateway;
 mod fan_out;
 mod identity;
+mod master_keys;
 mod nat;
 mod presence;
 mod priorities;
