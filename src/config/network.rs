@@ -5,13 +5,11 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use thiserror::Error;
+use webhooks::guard;
 
 /// An address and how many of its leading bits count: `10.0.0.0/8`, or one address alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Network {
-    address: IpAddr,
-    prefix_len: u8,
-}
+pub struct Network(guard::Network);
 
 /// A text is no network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -21,43 +19,21 @@ pub struct ParseNetworkError;
 impl Network {
     /// Whether `address` lies inside. An IPv4 address that came in over IPv6 counts as the IPv4 address that it is.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                same_start(network.to_bits().into(), address.to_bits().into(), 32, self.prefix_len)
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => same_start(network.to_bits(), address.to_bits(), 128, self.prefix_len),
-            _ => false,
-        }
+        self.0.contains(address.to_canonical())
     }
-}
-
-fn same_start(a: u128, b: u128, width: u8, prefix_len: u8) -> bool {
-    let ignored = u32::from(width - prefix_len);
-    // Shifting by the whole width is not defined; then everything matches.
-    (a ^ b).checked_shr(ignored).unwrap_or(0) == 0
 }
 
 impl FromStr for Network {
     type Err = ParseNetworkError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| ParseNetworkError)?;
-        let width = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_len = prefix.map_or(Ok(width), str::parse).map_err(|_| ParseNetworkError)?;
-        if prefix_len > width {
-            return Err(ParseNetworkError);
-        }
-        Ok(Network { address, prefix_len })
+        text.parse().map(Self).map_err(|_| ParseNetworkError)
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix_len)
+        self.0.fmt(f)
     }
 }
 

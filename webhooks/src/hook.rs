@@ -19,6 +19,7 @@ use url::Url;
 
 use crate::template::Template;
 
+pub use definition::{BODIES, DEVICE_FIELDS};
 pub use error::{HookError, Problem};
 pub use fields::{FIELDS_MAX, Fields, JsonTemplate, Shape};
 pub use secrets::{MASK, each_secret, mask, unmask};

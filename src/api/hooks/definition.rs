@@ -5,20 +5,14 @@ use firmware_protocol::id::DeviceId;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
-use webhooks::hook::{Hook, HookError, HookId, mask, unmask};
+use webhooks::hook::{BODIES, DEVICE_FIELDS, Hook, HookError, HookId, mask, unmask};
 
 use crate::api::error::ApiError;
-use crate::api::publish::EVENT_NAME_LEN_MAX;
 use crate::api::request::Call;
 use crate::store::registry::{HookText, StoredHook};
 
 /// The kind of integration that there is.
 const WEBHOOK: &str = "Webhook";
-const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
-/// Three spellings of one field, each of which a client writes.
-const DEVICE_FIELDS: [&str; 3] = ["deviceID", "deviceid", "deviceId"];
-/// Of these there is one at most: each says what the body of the request is.
-const BODIES: [&str; 3] = ["json", "form", "body"];
 /// What else is kept as it was said.
 const KEPT: [&str; 18] = [
     "json",
@@ -68,8 +62,7 @@ pub(in crate::api) struct HookFields {
 /// Reads what a request says of a hook, in the place of what is `stored` if there is something. `domain` stands in the name of one that has none.
 pub(super) fn read(call: &Call, domain: &str, stored: Option<&StoredHook>) -> Result<HookText, ApiError> {
     let fields: HookFields = call.body.read()?;
-    let event = fields.event.filter(|event| !event.is_empty() && event.len() <= EVENT_NAME_LEN_MAX);
-    let event = event.ok_or_else(|| ApiError::bad_request("event must have from 1 to 64 bytes"))?;
+    let event = fields.event.unwrap_or_default();
     let url = address(fields.url)?;
     let host = domain.split("://").last().unwrap_or_default();
     let name = fields.name.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("{event} for {host}"));
@@ -77,7 +70,7 @@ pub(super) fn read(call: &Call, domain: &str, stored: Option<&StoredHook>) -> Re
         ("event".to_owned(), json!(event)),
         ("name".to_owned(), json!(name)),
         ("url".to_owned(), json!(url)),
-        ("requestType".to_owned(), json!(method(fields.request_type)?)),
+        ("requestType".to_owned(), json!(method(fields.request_type))),
         ("integration_type".to_owned(), json!(kind(fields.integration_type)?)),
         ("disabled".to_owned(), json!(fields.disabled.unwrap_or(false))),
         ("noDefaults".to_owned(), json!(fields.no_defaults.unwrap_or(false))),
@@ -122,9 +115,8 @@ fn address(url: Option<String>) -> Result<String, ApiError> {
     url.filter(good).ok_or_else(|| ApiError::bad_request("url must begin with http:// or https://"))
 }
 
-fn method(text: Option<String>) -> Result<String, ApiError> {
-    let method = text.filter(|text| !text.is_empty()).map_or_else(|| "POST".to_owned(), |text| text.to_ascii_uppercase());
-    if METHODS.contains(&method.as_str()) { Ok(method) } else { Err(ApiError::bad_request("requestType must be GET, POST, PUT or DELETE")) }
+fn method(text: Option<String>) -> String {
+    text.filter(|text| !text.is_empty()).map_or_else(|| "POST".to_owned(), |text| text.to_ascii_uppercase())
 }
 
 fn kind(text: Option<String>) -> Result<&'static str, ApiError> {

@@ -16,10 +16,10 @@ use crate::template::Template;
 
 /// Longest name of an event, in bytes.
 const EVENT_NAME_LEN_MAX: usize = 64;
-/// Three spellings of one field.
-const DEVICE_FIELDS: [&str; 3] = ["deviceID", "deviceid", "deviceId"];
-/// Of these there is one at most.
-const BODIES: [&str; 3] = ["json", "form", "body"];
+/// Three spellings of one field, each of which a client writes.
+pub const DEVICE_FIELDS: [&str; 3] = ["deviceID", "deviceid", "deviceId"];
+/// Of these there is one at most: each says what the body of the request is.
+pub const BODIES: [&str; 3] = ["json", "form", "body"];
 
 /// The hook that a definition says.
 pub(super) fn read(id: HookId, audience: Audience, definition: &Map<String, Json>) -> Result<Hook, HookError> {
