@@ -17,6 +17,7 @@ pub mod dates;
 pub mod deliveries;
 pub mod demo;
 pub mod diagnose;
+pub mod dispatch;
 pub mod durable;
 pub mod entropy;
 pub mod errands;

@@ -20,6 +20,7 @@ use super::request::Call;
 use super::throttle::Throttle;
 use super::versions::Versions;
 use crate::config::{Config, Limit, Network, SignUp};
+use crate::dispatch::Desk;
 use crate::mail::Mail;
 use crate::store::{Actor, Device, Registry, Who};
 
@@ -57,6 +58,8 @@ pub struct Settings {
     pub sign_up: SignUp,
     /// How mail is sent; `None` is not at all.
     pub mail: Option<Mail>,
+    /// Where hooks are carried out; `None` is nowhere.
+    pub desk: Option<Desk>,
     /// Wrong passwords from one address in five minutes.
     pub failed_logins: Limit,
     /// How long a caller waits for a device.
@@ -81,6 +84,7 @@ impl From<&Config> for Settings {
             logins_per_address: config.accounts.logins_per_address,
             sign_up: config.accounts.sign_up,
             mail: config.mail.clone().map(Mail::new),
+            desk: None,
             failed_logins: config.accounts.failed_logins,
             call_timeout: config.calls.timeout,
             heartbeat: HEARTBEAT,
