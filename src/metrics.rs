@@ -5,7 +5,9 @@ mod journal;
 mod process;
 mod shards;
 mod sinks;
+mod synthetic;
 mod terminators;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -20,7 +22,9 @@ pub use journal::{JournalMetrics, RetentionMetrics};
 pub use process::RegistryMetrics;
 pub use shards::{CallMetrics, ShardMetrics, TakeoverMetrics};
 pub use sinks::{FanOutMetrics, HistoryMetrics, StockMetrics, StreamMetrics};
+pub use synthetic::{SyntheticFailure, SyntheticMetrics};
 pub use terminators::{TcpMetrics, TerminatorMetrics};
+pub use webhooks::{Seen, Way, WebhookMetrics};
 
 /// All metrics of the server.
 #[derive(Clone, Debug)]
