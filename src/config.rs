@@ -13,6 +13,7 @@ mod mail;
 mod network;
 mod page;
 mod settings;
+mod webhooks;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ pub use mail::{Mail, MailLogin, MailSecurity, Password};
 pub use network::Network;
 pub use page::page;
 pub use settings::{Settings, hash};
+pub use webhooks::{Certificates, Webhooks};
 
 use file::File;
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub journal: Journal,
     /// What is kept of what devices said.
     pub history: History,
+    /// Where hooks may go, and what is kept of their deliveries.
+    pub webhooks: Webhooks,
     /// What is done about threads that stall.
     pub watchdog: Watchdog,
     /// Logs.

@@ -41,11 +41,12 @@ pub use error::DeliveriesError;
 pub use list::{Filter, Listed, Page, Which};
 pub use reader::{RETRIES_START, Reader};
 pub use record::{Recorded, Then};
-pub use replay::{JOBS_MAX, Job, JobId, JobState, QUEUE_MAX};
+pub use replay::{JOBS_MAX, Job, JobState, QUEUE_MAX};
 pub use selection::{Counted, POSITIONS_MAX, Selection};
-pub use standing::{Health, LastFailure, Standing};
+pub use standing::{LastFailure, Standing};
 pub use store::{Accepted, Deliveries, Resumed};
 pub use tidy::{Limits, Tidied};
+pub use webhooks::dispatcher::JobId;
 
 #[cfg(test)]
 mod format_tests;

@@ -18,6 +18,23 @@
 //! * What is published of an answer is in the journal before its delivery is done with.
 //! * The journal's cursor is never ahead of what would outlive a power cut.
 
+mod book;
+mod courier;
 mod desk;
+mod intake;
+mod keeper;
+mod launch;
+mod message;
+mod notices;
+mod worker;
 
 pub use desk::{Desk, DeskError, HookStatus, Tested};
+pub use intake::SINK;
+pub use launch::Dispatch;
+
+use ::webhooks::delivery::Outcome;
+
+/// Whether the receiver took it.
+fn is_success(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Answered { status, .. } if (200..300).contains(status))
+}

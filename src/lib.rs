@@ -9,6 +9,7 @@ pub mod backup;
 pub mod changes;
 pub mod cli;
 pub mod clock;
+pub mod commit_bell;
 pub mod config;
 pub mod control;
 pub mod cursors;

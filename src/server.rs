@@ -8,7 +8,7 @@ mod operations;
 mod recovery;
 mod run;
 
-pub use data_plane::{DataPlane, DataPlaneHandle, NoAnswer, Pass};
+pub use data_plane::{DataPlane, DataPlaneHandle, Followed, NoAnswer, Pass};
 pub use run::run;
 
 use std::net::SocketAddr;
@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::cursors::CursorError;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::dispatch::Dispatch;
 use crate::gateway::Devices;
 use crate::generation::GenerationError;
 use crate::journal::OpenError;
@@ -83,6 +84,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// Certificates for hooks cannot be used.
+    #[error("the certificates in webhooks.certificates cannot be used: {0}")]
+    HookCertificates(openssl::error::ErrorStack),
     /// OpenSSL failed.
     #[error(transparent)]
     Crypto(#[from] firmware_protocol::error::KeyError),
@@ -137,6 +141,7 @@ impl Opened {
 pub struct Server {
     opened: Opened,
     plane: DataPlane,
+    dispatch: Dispatch,
     http: SocketAddr,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -168,7 +173,9 @@ impl Server {
 
         let plane = DataPlane::start(config, &opened)?;
         let gateway: Arc<dyn Gateway> = Arc::new(Devices::new(plane.handle(), opened.metrics.calls()));
-        let rest = Api::new((*opened.registry).clone(), gateway, Settings::from(config), shutdown.clone());
+        let dispatch = Dispatch::start(config, &opened, plane.followed(), Arc::clone(&gateway))?;
+        let settings = Settings { desk: Some(dispatch.desk()), ..Settings::from(config) };
+        let rest = Api::new((*opened.registry).clone(), gateway, settings, shutdown.clone());
         opened.metrics.api(rest.counters());
         if let Some(certificates) = certificates.clone() {
             tasks.spawn(certificates.keep_fresh(shutdown.clone()));
@@ -182,7 +189,7 @@ impl Server {
                 api::serve(api, rest, certificates, serving).await;
             }
         });
-        Ok(Self { opened, plane, http, shutdown, tasks })
+        Ok(Self { opened, plane, dispatch, http, shutdown, tasks })
     }
 
     /// Address of the REST API.
@@ -215,6 +222,8 @@ impl Server {
         self.shutdown.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        // What it publishes needs shards and journal.
+        self.dispatch.stop();
         self.plane.stop();
         self.opened.registry.close().await;
         self.opened.changes.stopped(self.opened.clock.now().unix);

@@ -20,6 +20,7 @@ use router::event::{CommittedEvents, Event, Position};
 use router::journal::Record;
 use router::progress::{Board, Heartbeat, Part, Stage};
 
+use crate::commit_bell::CommitBell;
 use crate::fan_out::ToFanOut;
 use crate::journal::{CommitError, Committed, Journal};
 use crate::mailbox::{Lane, Mailbox};
@@ -96,6 +97,8 @@ pub struct WriterLanes {
     pub fan_out: Lane<ToFanOut>,
     /// Whose events these want.
     pub subscribed: Arc<SubscribedOwners>,
+    /// Whoever follows the journal besides.
+    pub bell: CommitBell,
     /// The event streams.
     pub streams: tokio::sync::mpsc::Sender<CommittedEvents>,
 }
@@ -318,6 +321,9 @@ impl Writer {
         if events.iter().any(|(_, event)| self.lanes.subscribed.wanting_named(event.owner, &event.name).any()) {
             // If the lane is full, it is about to look anyway.
             let _ = self.lanes.fan_out.send(ToFanOut::Committed);
+        }
+        if !events.is_empty() {
+            self.lanes.bell.ring();
         }
         if self.lanes.streams.try_send(events.into()).is_err() {
             self.missed.inc();

@@ -40,6 +40,13 @@ fn id(text: &str) -> Result<HookId, ApiError> {
     text.parse().map_err(|_| unknown())
 }
 
+/// Events that are accepted after this go by what was changed.
+async fn changed(context: &Context, hook: HookId) {
+    if let Some(desk) = &context.settings().desk {
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), desk.changed(hook)).await;
+    }
+}
+
 /// What clients read of it: all that was said but secrets, and what the server adds.
 fn object(context: &Context, hook: &StoredHook) -> Json {
     let mut object = Json::Object(definition::shown(hook));
@@ -73,6 +80,7 @@ pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<R
 pub(super) async fn create(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     let text = definition::read(&call, &context.settings().public_url, None)?;
     let hook = context.registry_of(&call).create_hook(call.place.realm(), text).await?;
+    changed(&context, hook.id).await;
     let mut answer = object(&context, &hook);
     answer["ok"] = true.into();
     Ok(json_response(StatusCode::CREATED, &answer))
@@ -104,6 +112,7 @@ pub(super) async fn replace(
     let stored = context.registry().hook(call.place.realm(), id).await?.ok_or_else(unknown)?;
     let text = definition::read(&call, &context.settings().public_url, Some(&stored))?;
     let hook = context.registry_of(&call).replace_hook(call.place.realm(), id, text).await.map_err(refused)?;
+    changed(&context, hook.id).await;
     Ok(described(&context, &hook, &path))
 }
 
@@ -111,7 +120,9 @@ pub(super) async fn replace(
 #[utoipa::path(delete, path = "/v1/integrations/{hook}", tag = "hooks", security(("token" = ["integrations:remove"])),
     responses((status = 200, description = "It is gone.", body = Object)))]
 pub(super) async fn remove(State(context): State<Context>, Path(OfHook { hook }): Path<OfHook>, call: Call) -> Result<Response, ApiError> {
-    context.registry_of(&call).remove_hook(call.place.realm(), id(&hook)?).await.map_err(refused)?;
+    let id = id(&hook)?;
+    context.registry_of(&call).remove_hook(call.place.realm(), id).await.map_err(refused)?;
+    changed(&context, id).await;
     // Older clients say that it is gone only if they read this.
     Ok(ok(&json!({ "ok": true, "status": "Hook Deleted" })))
 }

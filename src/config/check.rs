@@ -14,6 +14,7 @@ use router::takeover::Cure;
 use tracing_subscriber::EnvFilter;
 
 use super::file::{File, HttpSection, MailSection, TlsSection, Workers};
+use super::webhooks;
 use super::{
     Accounts, Admin, Calls, Config, ConfigError, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Mail, MailLogin, MailSecurity,
     Network, Password, Problem, Secrets, Shards, SignUp, Tcp, Tls, Udp, Watchdog,
@@ -65,6 +66,7 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
         },
         secrets: Secrets { keys: master_key_file(file.secrets.master_key_file) },
         journal: Journal { keep_for_s: file.journal.keep_for_s, keep_bytes: file.journal.keep_bytes },
+        webhooks: webhooks::check(file.webhooks, |key, text| problems.add(key, text)),
         history: History { age: DAY * days(&mut problems, file.history.days), bytes: file.history.bytes },
         watchdog: Watchdog { cure: word(&mut problems, "watchdog.cure", &file.watchdog.cure, &CURES) },
         log: Log {

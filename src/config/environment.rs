@@ -24,7 +24,7 @@ pub(super) enum Takes {
 }
 
 /// Every key there is. A test compares it with `config.default.toml`.
-pub(super) const KEYS: [(&[&str], Takes); 43] = [
+pub(super) const KEYS: [(&[&str], Takes); 53] = [
     (&["data_dir"], Takes::Text),
     (&["udp", "listen"], Takes::Text),
     (&["udp", "workers"], Takes::NumberOrWord),
@@ -65,6 +65,16 @@ pub(super) const KEYS: [(&[&str], Takes); 43] = [
     (&["journal", "keep_bytes"], Takes::NumberOrWord),
     (&["history", "days"], Takes::Number),
     (&["history", "bytes"], Takes::NumberOrWord),
+    (&["webhooks", "allow"], Takes::List),
+    (&["webhooks", "deny"], Takes::List),
+    (&["webhooks", "ports"], Takes::List),
+    (&["webhooks", "plain_http"], Takes::Flag),
+    (&["webhooks", "certificates"], Takes::Text),
+    (&["webhooks", "at_once"], Takes::Number),
+    (&["webhooks", "pending_hours"], Takes::Number),
+    (&["webhooks", "pending_bytes"], Takes::NumberOrWord),
+    (&["webhooks", "keep_days"], Takes::Number),
+    (&["webhooks", "keep_bytes"], Takes::NumberOrWord),
     (&["watchdog", "cure"], Takes::Text),
     (&["log", "format"], Takes::Text),
     (&["log", "filter"], Takes::Text),

@@ -21,6 +21,7 @@ pub(super) struct File {
     pub(super) limits: LimitsSection,
     pub(super) secrets: SecretsSection,
     pub(super) journal: JournalSection,
+    pub(super) webhooks: WebhooksSection,
     pub(super) history: HistorySection,
     pub(super) watchdog: WatchdogSection,
     pub(super) log: LogSection,
@@ -42,6 +43,7 @@ impl Default for File {
             limits: LimitsSection::default(),
             secrets: SecretsSection::default(),
             journal: JournalSection::default(),
+            webhooks: WebhooksSection::default(),
             history: HistorySection::default(),
             watchdog: WatchdogSection::default(),
             log: LogSection::default(),
@@ -253,6 +255,39 @@ impl Default for JournalSection {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct SecretsSection {
     pub(super) master_key_file: String,
+}
+
+/// `[webhooks]`
+#[derive(Deserialize, Debug)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct WebhooksSection {
+    pub(super) allow: Vec<String>,
+    pub(super) deny: Vec<String>,
+    pub(super) ports: Vec<String>,
+    pub(super) plain_http: bool,
+    pub(super) certificates: String,
+    pub(super) at_once: i64,
+    pub(super) pending_hours: i64,
+    pub(super) pending_bytes: Limit,
+    pub(super) keep_days: i64,
+    pub(super) keep_bytes: Limit,
+}
+
+impl Default for WebhooksSection {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            ports: ["80", "443", "1024-65535"].map(str::to_owned).to_vec(),
+            plain_http: true,
+            certificates: String::new(),
+            at_once: 1_024,
+            pending_hours: 72,
+            pending_bytes: Limit::AtMost(1 << 30),
+            keep_days: 7,
+            keep_bytes: Limit::AtMost(4 << 30),
+        }
+    }
 }
 
 /// `[history]`

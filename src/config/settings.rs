@@ -9,6 +9,7 @@ use router::takeover::Cure;
 
 use crate::store::KeySource;
 
+use super::webhooks as webhook_settings;
 use super::{
     Accounts, Admin, Calls, Config, Handshakes, History, Http, Journal, Limits, Log, LogFormat, Mail, MailSecurity, Secrets, Shards,
     SignUp, Tcp, Udp, Watchdog,
@@ -39,6 +40,7 @@ impl Config {
             secrets,
             journal,
             history,
+            webhooks,
             watchdog,
             log,
         } = self;
@@ -109,6 +111,7 @@ impl Config {
         ]
         .into_iter()
         .chain(mail_settings(mail.as_ref()))
+        .chain(webhook_settings::settings(webhooks))
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
     }

@@ -26,7 +26,7 @@ const FAILED: u8 = 2;
 /// One request, and what came of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attempt {
-    /// Which of its delivery, from 1.
+    /// Which of its delivery, from 1. Whoever writes it down may say 0 for the next one.
     pub number: u16,
     /// When it began.
     pub began_at: UnixMillis,
@@ -114,6 +114,5 @@ fn phase_code(phase: Phase) -> u8 {
 }
 
 fn read_phase(code: u8) -> Option<Phase> {
-    const ALL: [Phase; 8] = [Phase::Render, Phase::Guard, Phase::Dns, Phase::Connect, Phase::Tls, Phase::Write, Phase::Wait, Phase::Body];
-    ALL.get(usize::from(code).checked_sub(1)?).copied()
+    Phase::ALL.get(usize::from(code).checked_sub(1)?).copied()
 }

@@ -115,11 +115,12 @@ impl<'a> Change<'a> {
     /// Keeps an attempt, for its delivery.
     pub(super) fn keep(&mut self, id: DeliveryId, delivery: &mut Delivery, attempt: &Attempt) {
         let (db, bytes) = (self.db(), attempt.to_bytes());
-        delivery.attempts = delivery.attempts.max(attempt.number);
+        let number = if attempt.number == 0 { delivery.attempts.saturating_add(1) } else { attempt.number };
+        delivery.attempts = delivery.attempts.max(number);
         delivery.attempts_bytes = delivery.attempts_bytes.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         delivery.last = Some(attempt.outcome.clone());
-        self.batch.insert(&db.attempts, keys::attempt(id, attempt.number), bytes);
-        if let Some(oldest) = attempt.number.checked_sub(ATTEMPTS_KEPT_MAX).filter(|oldest| *oldest > 0) {
+        self.batch.insert(&db.attempts, keys::attempt(id, number), bytes);
+        if let Some(oldest) = number.checked_sub(ATTEMPTS_KEPT_MAX).filter(|oldest| *oldest > 0) {
             self.batch.remove(&db.attempts, keys::attempt(id, oldest));
         }
         self.count(id.hook, |counters| counters.attempts += 1);

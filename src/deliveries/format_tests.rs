@@ -31,8 +31,13 @@ fn rows() -> BTreeMap<String, String> {
     ];
     store.record(at(20), &records).unwrap();
     let failure = LastFailure { at_ms: 7, status: Some(500), phase: None, error: "no".into() };
-    let standing =
-        Standing { health: Health::Failing, since_ms: 5, why: Some("why".into()), last_failure: Some(failure), ..Standing::default() };
+    let standing = Standing {
+        health: webhooks::dispatcher::health::State::Failing,
+        since_ms: 5,
+        why: Some("why".into()),
+        last_failure: Some(failure),
+        ..Standing::default()
+    };
     store.set_standings(&[(hook(1), standing)]).unwrap();
     let job = store.begin_replay(at(30), hook(1), Selection::FailedSince(3)).unwrap();
     store.fill_replay(job.id).unwrap();
@@ -110,7 +115,7 @@ fn a_database_of_rows_that_were_written_once_is_read() {
     assert_eq!((delivery.state, attempts), (State::Rejected(Reason::Exhausted), vec![attempt(1, 0)]));
     let (delivery, _) = store.reader().show(id(1, 4)).unwrap().unwrap();
     assert_eq!((delivery.due, delivery.last), (at(40), Some(Outcome::Answered { status: 429, retry_after_s: Some(7) })));
-    assert_eq!(store.reader().standing(hook(1)).unwrap().unwrap().health, Health::Failing);
+    assert_eq!(store.reader().standing(hook(1)).unwrap().unwrap().health, webhooks::dispatcher::health::State::Failing);
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {

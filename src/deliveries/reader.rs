@@ -9,7 +9,7 @@ use firmware_protocol::time::UnixMillis;
 use fjall::{Keyspace, Readable};
 use router::event::{Event, Position};
 use webhooks::delivery::DeliveryId;
-use webhooks::dispatcher::Lane;
+use webhooks::dispatcher::{JobId, Lane};
 use webhooks::hook::HookId;
 
 use super::attempt::Attempt;
@@ -18,7 +18,7 @@ use super::database::Database;
 use super::delivery::{Delivery, Entry};
 use super::error::{DeliveriesError, Result};
 use super::keys;
-use super::replay::{Job, JobId};
+use super::replay::Job;
 use super::standing::Standing;
 use crate::journal;
 

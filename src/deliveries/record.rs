@@ -67,7 +67,7 @@ impl Change<'_> {
         let Some((place, mut delivery)) = self.find(id)? else { return Ok(false) };
         let due = delivery.due;
         if let Some(attempt) = &recorded.attempt {
-            if attempt.number <= delivery.attempts {
+            if (1..=delivery.attempts).contains(&attempt.number) {
                 return Ok(false);
             }
             self.keep(id, &mut delivery, attempt);

@@ -6,6 +6,7 @@ use firmware_protocol::time::UnixMillis;
 use router::event::Position;
 use serde::{Deserialize, Serialize};
 use webhooks::delivery::DeliveryId;
+use webhooks::dispatcher::JobId;
 use webhooks::hook::HookId;
 
 use super::bytes::Take;
@@ -23,11 +24,6 @@ pub const JOBS_MAX: usize = 64;
 pub const QUEUE_MAX: usize = 1_024;
 /// Jobs that are remembered.
 const REMEMBERED_MAX: usize = 1_000;
-
-/// The number of a replay.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct JobId(pub u64);
 
 /// How far a replay has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -223,7 +219,7 @@ impl Deliveries {
         let Some(before) = before else { return Ok(()) };
         let (mut change, mut after) = (Change::new(self), before.clone());
         if let Some(attempt) = &recorded.attempt {
-            if attempt.number <= before.attempts {
+            if (1..=before.attempts).contains(&attempt.number) {
                 return Ok(());
             }
             change.keep(id, &mut after, attempt);

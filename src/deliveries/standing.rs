@@ -2,33 +2,19 @@
 
 use firmware_protocol::time::UnixMillis;
 use serde::{Deserialize, Serialize};
+use webhooks::delivery::Phase;
+use webhooks::dispatcher::health::{Health, State, Told};
+use webhooks::dispatcher::messages::Cause;
 use webhooks::hook::HookId;
 
 use super::error::{DeliveriesError, Result};
 use super::store::Deliveries;
 
-/// How well its deliveries go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Health {
-    /// They are made.
-    #[default]
-    Healthy,
-    /// Some are not.
-    Degraded,
-    /// None are.
-    Failing,
-    /// Nothing is tried for a while.
-    Open,
-    /// Nothing is tried until somebody enables it.
-    Disabled,
-}
-
 /// How a hook is.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Standing {
     /// How well its deliveries go.
-    pub health: Health,
+    pub health: State,
     /// Since when, in milliseconds since 1970.
     pub since_ms: u64,
     /// Why, in words for its owner.
@@ -43,9 +29,15 @@ pub struct Standing {
     /// The last attempt that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<LastFailure>,
-    /// When its owner was told last that it fails.
+    /// When its owner was told that it fails, if that still holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noticed_at_ms: Option<u64>,
+    /// When its owner was told that it will be disabled, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_noticed_at_ms: Option<u64>,
+    /// Its owner was told that requests are refused.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub refusal_noticed: bool,
 }
 
 /// An attempt that failed.
@@ -69,9 +61,49 @@ impl Standing {
         UnixMillis(self.since_ms)
     }
 
+    /// What the dispatcher goes on with.
+    pub fn to_health(&self) -> Health {
+        let told = match (self.disable_noticed_at_ms, self.noticed_at_ms) {
+            (Some(at), _) => Told::DisableSoon(UnixMillis(at)),
+            (None, Some(_)) => Told::Failing,
+            (None, None) => Told::Nothing,
+        };
+        Health {
+            state: self.health,
+            since: self.since(),
+            cause: self.last_failure.as_ref().and_then(LastFailure::cause),
+            failing_since: self.failing_since_ms.map(UnixMillis),
+            told,
+            is_refusal_told: self.refusal_noticed,
+        }
+    }
+
+    /// Takes over what the dispatcher says at this time. What went wrong last is told apart from it.
+    pub fn follow(&mut self, now: UnixMillis, health: &Health) {
+        (self.health, self.since_ms) = (health.state, health.since.0);
+        self.failing_since_ms = health.failing_since.map(|since| since.0);
+        self.refusal_noticed = health.is_refusal_told;
+        (self.noticed_at_ms, self.disable_noticed_at_ms) = match health.told {
+            Told::Nothing => (None, None),
+            Told::Failing => (self.noticed_at_ms.or(Some(now.0)), None),
+            Told::DisableSoon(at) => (self.noticed_at_ms.or(Some(at.0)), Some(at.0)),
+        };
+    }
+
     pub(super) fn read(value: &[u8]) -> Result<Self> {
         serde_json::from_slice(value).map_err(|_| DeliveriesError::Damaged("how a hook is"))
     }
+}
+
+impl LastFailure {
+    fn cause(&self) -> Option<Cause> {
+        let phase = || Phase::ALL.into_iter().find(|phase| self.phase.as_deref() == Some(&phase.to_string()));
+        self.status.map(Cause::Status).or_else(|| phase().map(Cause::Phase))
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Deliveries {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use firmware_protocol::time::UnixMillis;
 use router::event::{Event, Position};
 use webhooks::delivery::DeliveryId;
+use webhooks::dispatcher::JobId;
 use webhooks::hook::HookId;
 
 use super::change::{Change, Changed};
@@ -17,7 +18,7 @@ use super::delivery::Delivery;
 use super::error::{DeliveriesError, Result};
 use super::keys;
 use super::reader::Reader;
-use super::replay::{Job, JobId};
+use super::replay::Job;
 use crate::journal;
 
 /// An event, its position in the journal, and the hooks it has to go to.

@@ -343,7 +343,7 @@ fn how_a_hook_is_is_there_after_a_restart() {
     let (directory, mut store) = store();
     let failure = LastFailure { at_ms: 7, status: None, phase: Some("dns".into()), error: "no such name".into() };
     let standing = Standing {
-        health: Health::Open,
+        health: webhooks::dispatcher::health::State::Open,
         since_ms: 5,
         why: Some("five in a row".into()),
         last_failure: Some(failure),

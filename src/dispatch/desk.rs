@@ -1,7 +1,7 @@
 //! Where everybody else asks about hooks and has things done: whoever answers callers, and the command line.
 
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use firmware_protocol::time::UnixMillis;
 use router::event::Event;
@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use webhooks::dispatcher::View;
 use webhooks::hook::{Hook, HookId};
 
+use super::message::Message;
 use crate::deliveries::{Counters, DeliveriesError, Job, JobId, Reader, Selection, Standing};
 
 /// What whoever decides is asked.
@@ -72,8 +73,22 @@ pub enum DeskError {
 /// The desk. A handle: clones are the same.
 #[derive(Clone, Debug)]
 pub struct Desk {
-    questions: Sender<Question>,
-    reader: Arc<OnceLock<Reader>>,
+    inbox: Sender<Message>,
+    shelf: Shelf,
+}
+
+/// Where the reading end of the database is, once that is open. A handle: clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shelf(Arc<Mutex<Option<Reader>>>);
+
+impl Shelf {
+    pub(super) fn put(&self, reader: Option<Reader>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reader;
+    }
+
+    fn get(&self) -> Option<Reader> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Tested {
@@ -84,14 +99,13 @@ impl Tested {
 }
 
 impl Desk {
-    #[expect(dead_code, reason = "nobody carries hooks out yet")]
-    pub(super) fn new(questions: Sender<Question>, reader: Arc<OnceLock<Reader>>) -> Self {
-        Self { questions, reader }
+    pub(super) fn new(inbox: Sender<Message>, shelf: Shelf) -> Self {
+        Self { inbox, shelf }
     }
 
-    /// What is stored of deliveries, once that is open. Reading may wait for the disk.
-    pub fn reader(&self) -> Option<&Reader> {
-        self.reader.get()
+    /// What is stored of deliveries, once that is open. Reading may wait for the disk. Whoever keeps it keeps the database open.
+    pub fn reader(&self) -> Option<Reader> {
+        self.shelf.get()
     }
 
     /// How a hook is.
@@ -152,7 +166,7 @@ impl Desk {
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, DeskError> {
         let (sender, receiver) = oneshot::channel();
-        self.questions.send(question(sender)).map_err(|_| DeskError::Closed)?;
+        self.inbox.send(Message::Question(question(sender))).map_err(|_| DeskError::Closed)?;
         receiver.await.map_err(|_| DeskError::Closed)
     }
 }

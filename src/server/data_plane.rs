@@ -24,12 +24,13 @@ use self::door::Door;
 use self::launch::{Launch, random};
 use self::threads::Threads;
 use self::wiring::Wiring;
+use crate::commit_bell::CommitBell;
 use crate::config::Config;
 use crate::cursors::Cursors;
 use crate::diagnose::Witness;
 use crate::generation;
 use crate::generations::Generations;
-use crate::journal::{Journal, Options};
+use crate::journal::{Events, Journal, Options};
 use crate::server::recovery::{self, restore};
 use crate::server::{Opened, StartError};
 use crate::store::Registry;
@@ -42,8 +43,20 @@ pub struct DataPlane {
     threads: Threads,
     handle: Arc<DataPlaneHandle>,
     watch: Watch,
+    followed: Followed,
     udp: SocketAddr,
     tcp: SocketAddr,
+}
+
+/// What whoever follows the journal needs of it.
+#[derive(Clone, Debug)]
+pub struct Followed {
+    /// What was committed.
+    pub events: Events,
+    /// How far each sink has come.
+    pub cursors: Cursors,
+    /// Rings when there is more.
+    pub bell: CommitBell,
 }
 
 impl fmt::Debug for DataPlane {
@@ -113,6 +126,7 @@ impl DataPlane {
         let (mark, events) = (journal.latest_mark(), journal.events());
         let cursors = Cursors::open(&data.cursors_dir(), events.clone())?;
         let (history, feed) = launch.journal((journal, recovered.covered), replayer, wiring.writer, cursors.clone(), missed)?;
+        let followed = Followed { events: events.clone(), cursors: cursors.clone(), bell: wiring.bell };
         launch.fan_out((events, cursors), wiring.fan_out, Arc::clone(&wiring.subscribed))?;
         let shard_threads = launch.shards(wiring.shards, &wiring.subscribed, (&restored.former, restored.devices))?;
         let admission = launch.handshakes(wiring.handshakes, wiring.rsa_handshakes)?;
@@ -151,12 +165,17 @@ impl DataPlane {
             tracing::info!(%udp, %tcp, sessions, workers, shards, generation = generation_number, took_ms, "devices are served");
             registry::serve(registry, in_service, restored.awaited, (wiring.errands, refused)).await;
         });
-        Ok(Self { threads: launch.threads, handle, watch, udp, tcp })
+        Ok(Self { threads: launch.threads, handle, watch, followed, udp, tcp })
     }
 
     /// What the control plane needs of it.
     pub fn handle(&self) -> Arc<DataPlaneHandle> {
         Arc::clone(&self.handle)
+    }
+
+    /// What whoever follows the journal needs of it.
+    pub fn followed(&self) -> &Followed {
+        &self.followed
     }
 
     /// The UDP address devices are served on.

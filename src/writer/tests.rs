@@ -30,6 +30,7 @@ fn a_takeover_comes_behind_what_the_old_thread_accepted_and_before_the_new_one()
         terminators: vec![terminator_box.lane(64)],
         fan_out: MailboxBuilder::new().unwrap().lane(1),
         subscribed: Arc::default(),
+        bell: CommitBell::default(),
         streams: tokio::sync::mpsc::channel(1).0,
     };
     let (from_place, from_bell) = (terminator_box.next_place(), terminator_box.bell());

@@ -15,8 +15,8 @@ pub struct DeliveryId {
     pub position: Position,
 }
 
-/// How far an attempt came.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// How far an attempt came, in the order of what happens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Phase {
     /// What is to be sent could not be made of the hook and the event.
     Render,
@@ -53,6 +53,11 @@ pub enum Outcome {
         /// What went wrong, in words for the owner of the hook: no secrets, at most 256 bytes.
         error: String,
     },
+}
+
+impl Phase {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] = [Self::Render, Self::Guard, Self::Dns, Self::Connect, Self::Tls, Self::Write, Self::Wait, Self::Body];
 }
 
 impl fmt::Display for Phase {

@@ -10,6 +10,7 @@ use router::shard::Input;
 use tokio::sync::mpsc::{self, Receiver};
 
 use super::rewiring::{Bells, Rewiring, ShardPlaces};
+use crate::commit_bell::CommitBell;
 use crate::errands::{self, Asked};
 use crate::fan_out::{ToFanOut, UNTAKEN_MAX};
 use crate::mailbox::{Lane, LanePlace, Mailbox, MailboxBuilder};
@@ -48,6 +49,8 @@ pub(super) struct Wiring {
     pub(super) api_heartbeats: Receiver<Heartbeat>,
     pub(super) api: Vec<Lane<Input<Reply>>>,
     pub(super) streams: Receiver<CommittedEvents>,
+    /// Rings when events were committed.
+    pub(super) bell: CommitBell,
     pub(super) errands: Receiver<Asked>,
     /// For shards that are taken over.
     pub(super) rewiring: Rewiring,
@@ -66,7 +69,7 @@ impl Wiring {
         let (errand_sender, errands) = mpsc::channel(errands::WAITING_MAX);
         let mut fan_out_box = MailboxBuilder::<ToFanOut>::new()?;
         let (mut order_box, mut watchdog_box) = (MailboxBuilder::new()?, MailboxBuilder::new()?);
-        let subscribed = Arc::new(SubscribedOwners::new());
+        let (subscribed, bell) = (Arc::new(SubscribedOwners::new()), CommitBell::default());
 
         let worker_lanes: Vec<_> = (0..workers)
             .map(|worker| WorkerLanes {
@@ -101,6 +104,7 @@ impl Wiring {
             // One wake-up that was not seen yet says all.
             fan_out: fan_out_box.lane(1),
             subscribed: Arc::clone(&subscribed),
+            bell: bell.clone(),
             streams: stream_sender,
         };
         let handshake_lanes = lanes(&mut terminator_boxes[..workers], LANE);
@@ -146,6 +150,7 @@ impl Wiring {
             api_heartbeats,
             api,
             streams,
+            bell,
             errands,
             rewiring,
         })

@@ -1,9 +1,11 @@
 //! Hooks: what is to happen elsewhere when an event comes. What a definition says is for whoever carries it out; here it is text of a bounded length. Addresses
 //! and definitions hold secrets: they are stored in envelopes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use firmware_protocol::time::UnixMillis;
+use serde_json::{Map, Value as Json};
 use sqlx::{FromRow, SqliteConnection};
 
 use super::audit::Act;
@@ -105,6 +107,48 @@ impl Registry {
         let query = sqlx::query_as(select!("ORDER BY id"));
         let rows: Vec<Row> = self.answer(query.fetch_all(self.pool())).await?;
         Ok(rows.into_iter().map(|row| self.opened(row)).collect())
+    }
+
+    /// A hook, whosever it is, for whoever carries it out.
+    ///
+    /// # Errors
+    /// The database failed, or it cannot be read.
+    pub async fn any_hook(&self, id: HookId) -> Result<Option<StoredHook>, RegistryError> {
+        let query = sqlx::query_as(select!("WHERE id = $1")).bind(id.to_string());
+        let row: Option<Row> = self.answer(query.fetch_optional(self.pool())).await?;
+        row.map(|row| self.opened(row)).transpose()
+    }
+
+    /// The ids of all hooks, those that cannot be read included.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn hook_ids(&self) -> Result<BTreeSet<HookId>, RegistryError> {
+        let ids: Vec<String> = self.answer(sqlx::query_scalar("SELECT id FROM hooks").fetch_all(self.pool())).await?;
+        ids.iter().map(|id| id.parse().map_err(|()| RegistryError::Damaged("the id of a hook"))).collect()
+    }
+
+    /// Disables a hook because of what its receiver does. When its owner changed it last stays as it is.
+    ///
+    /// # Errors
+    /// There is no such hook, it cannot be read, or the database failed.
+    pub async fn disable_hook(&self, id: HookId) -> Result<(), RegistryError> {
+        self.change(move |registry| async move {
+            let mut transaction = registry.begin().await?;
+            let row: Option<Row> = sqlx::query_as(select!("WHERE id = $1")).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
+            let mut hook = row.map(|row| registry.opened(row)).transpose()?.ok_or(RegistryError::NoSuch("hook"))?;
+            let mut definition: Map<String, Json> =
+                serde_json::from_str(&hook.text.definition).map_err(|_| RegistryError::Damaged("the definition of a hook"))?;
+            definition.insert("disabled".into(), true.into());
+            hook.text.definition = Json::Object(definition).to_string();
+            let row = id.to_string();
+            let sealed = Sealed::of(&registry.master().keys(), &row, &hook.text.url, &hook.text.definition)?;
+            let update = sqlx::query("UPDATE hooks SET enabled = 0, definition = $1 WHERE id = $2").bind(&sealed.definition).bind(&row);
+            update.execute(&mut *transaction).await?;
+            registry.write_down(&mut transaction, act("hook.disable", &hook)).await?;
+            Ok(transaction.commit().await?)
+        })
+        .await
     }
 
     /// A hook of an account or a product.
@@ -259,7 +303,7 @@ async fn check_room(connection: &mut SqliteConnection, realm: Realm) -> Result<(
 }
 
 fn check(text: &HookText) -> Result<(), RegistryError> {
-    let is_object = || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text.definition).is_ok();
+    let is_object = || serde_json::from_str::<Map<String, Json>>(&text.definition).is_ok();
     let fits = |text: &str, len_max: usize| (1..=len_max).contains(&text.len()) && !text.contains(char::is_control);
     if !fits(&text.event, EVENT_LEN_MAX) {
         return Err(RegistryError::Unfit("the event of a hook has from 1 to 64 bytes"));

@@ -38,7 +38,8 @@ impl World {
         let (mut builder, mailbox) = (MailboxBuilder::new().unwrap(), MailboxBuilder::new().unwrap());
         let (streams, _) = tokio::sync::mpsc::channel(1);
         let fan_out = MailboxBuilder::new().unwrap().lane(1);
-        let lanes = WriterLanes { terminators: vec![builder.lane(64)], fan_out, subscribed: Arc::default(), streams };
+        let lanes =
+            WriterLanes { terminators: vec![builder.lane(64)], fan_out, subscribed: Arc::default(), bell: Default::default(), streams };
         let metrics = Metrics::new();
         let missed = metrics.streams().missed;
         let writer = Writer::new(journal, mailbox.build().unwrap(), lanes, metrics.journal().into(), missed, &Watch::new(1, 1));

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use firmware_protocol::time::UnixMillis;
+use serde::{Deserialize, Serialize};
 
 use super::messages::{Cause, DisableWhy, Notice, Output};
 use super::schedule::{Class, later, passed};
@@ -25,9 +26,11 @@ pub const DISABLE_AFTER: Duration = Duration::from_secs(120 * 3600);
 pub const DISABLE_NOTICE: Duration = Duration::from_secs(24 * 3600);
 
 /// How a hook is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// Deliveries succeed.
+    #[default]
     Healthy,
     /// Some fail.
     Degraded,

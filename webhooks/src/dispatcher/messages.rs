@@ -6,6 +6,7 @@ use std::time::Duration;
 use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use router::event::Position;
+use serde::{Deserialize, Serialize};
 
 use super::health::Health;
 use crate::delivery::{DeliveryId, Outcome, Phase};
@@ -16,7 +17,8 @@ use crate::hook::HookId;
 pub struct TenantId(pub u64);
 
 /// A replay that somebody asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct JobId(pub u64);
 
 /// The events of one device at one hook, which keep their order. Two devices that share one by chance only wait for each other.
