@@ -10,9 +10,10 @@ use firmware_protocol::session::variable::Value;
 use firmware_protocol::time::UnixMillis;
 use router::ask::{Answer, Ask, AskError};
 use router::device::DeviceView;
-use router::event::{Audience, NewEvent, Position};
+use router::event::{Audience, NewEvent, Position, Source};
 use router::shard::Input;
 use tokio::sync::{Semaphore, oneshot};
+use webhooks::response::ANSWER_LEN_MAX;
 
 use crate::api::gateway::{CallError, Gateway, HistoryUnavailable, Later, Presence, PublishError};
 use crate::history::{HistoryError, Record, Store};
@@ -108,7 +109,9 @@ impl Gateway for Devices {
 
     fn publish(&self, event: NewEvent) -> Later<'_, Result<Position, PublishError>> {
         Box::pin(async move {
-            if event.data.as_ref().is_some_and(|data| data.len() > DATA_MAX) {
+            let is_answer = event.source == Source::Cloud;
+            let len_max = if is_answer { ANSWER_LEN_MAX } else { DATA_MAX };
+            if event.data.as_ref().is_some_and(|data| data.len() > len_max) {
                 return Err(PublishError::TooLarge);
             }
             debug_assert!(!is_system_name(&event.name), "the API refuses reserved names");
@@ -123,7 +126,10 @@ impl Gateway for Devices {
                 }),
                 None => Err(PublishError::Busy),
             };
-            self.metrics.ended("publish", if position.is_ok() { "ok" } else { "failed" });
+            // Those of hooks are counted where they are made.
+            if !is_answer {
+                self.metrics.ended("publish", if position.is_ok() { "ok" } else { "failed" });
+            }
             position
         })
     }

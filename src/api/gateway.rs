@@ -42,7 +42,7 @@ pub trait Gateway: Send + Sync + 'static {
     /// Makes the device show itself by its LED, or stop it.
     fn signal(&self, device: DeviceId, on: bool, deadline: Instant) -> Later<'_, Result<(), CallError>>;
 
-    /// Accepts an event. The answer means that it is durable.
+    /// Accepts an event of a caller, or one that the cloud makes of what a hook was answered. The answer means that it is durable.
     fn publish(&self, event: NewEvent) -> Later<'_, Result<Position, PublishError>>;
 
     /// Asks a device for its vitals. The answer means that it is being asked; what it says comes as an event.

@@ -178,3 +178,131 @@ pub(super) fn arrivals(accepted: &[Accepted], position: impl Fn(Position) -> Pos
     // In the order of their ids, so that nothing depends on chance.
     arrivals.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use firmware_protocol::id::OwnerId;
+    use router::event::Audience;
+    use serde_json::{Map, json};
+    use tempfile::TempDir;
+    use webhooks::dispatcher::TenantId;
+    use webhooks::hook::Hook;
+
+    use super::super::book::{Listed, Wants};
+    use super::*;
+    use crate::journal::test_records::event_of;
+    use crate::journal::{Journal, Options};
+
+    /// A journal on disk, and its cursors.
+    struct World {
+        directory: TempDir,
+        journal: Journal,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let directory = TempDir::new().unwrap();
+            let (journal, _) = Journal::open(&directory.path().join("journal"), Options::new(1)).unwrap();
+            Self { directory, journal }
+        }
+
+        /// Commits so many events of an account.
+        fn commit(&mut self, owner: u64, count: usize) {
+            let records: Vec<_> = (0..count).map(|_| event_of(OwnerId(owner), UnixMillis(0), None)).collect();
+            self.journal.commit(&records).unwrap();
+        }
+
+        fn cursors(&self) -> Cursors {
+            Cursors::open(&self.directory.path().join("cursors"), self.journal.events()).unwrap()
+        }
+
+        fn intake(&self, cursors: &Cursors, stored: u64) -> Intake {
+            Intake::open(cursors, self.journal.events(), Position(stored)).unwrap()
+        }
+    }
+
+    /// A book with one hook, for all events of account 1.
+    fn book() -> Book {
+        let definition = Map::from_iter([("event".into(), json!("a")), ("url".into(), json!("https://example.com"))]);
+        let hook = Hook::parse(HookId([1; 12]), Audience::Owner(OwnerId(1)), &definition).unwrap();
+        let mut book = Book::default();
+        book.put(Listed {
+            hook: hook.into(),
+            name: "a hook".into(),
+            keys: None,
+            tenant: TenantId(0),
+            updated_at: UnixMillis(0),
+            wants: Wants::default(),
+            publishes: true,
+            is_own: false,
+        });
+        book
+    }
+
+    fn positions(taken: &Taken) -> Vec<u64> {
+        taken.accepted.iter().map(|(position, ..)| position.0).collect()
+    }
+
+    #[test]
+    fn a_new_cursor_begins_at_the_end_and_every_event_after_it_is_in_the_ledger() {
+        let (mut world, book) = (World::new(), book());
+        world.commit(1, 3);
+        let cursors = world.cursors();
+        let mut intake = world.intake(&cursors, 0);
+        assert_eq!(intake.read(&book).unwrap().accepted, []);
+        world.commit(1, 2);
+        world.commit(2, 4);
+        world.commit(1, 1);
+        assert_eq!(intake.behind(), 7);
+        let taken = intake.read(&book).unwrap();
+        assert_eq!((positions(&taken), taken.upto, taken.is_more, intake.behind()), (vec![4, 5, 10], Position(10), false, 0));
+        intake.commit(Position(10)).unwrap();
+        let standing = cursors.standing(SINK).unwrap();
+        assert_eq!((standing.origin, standing.mark.position, standing.mark.ledger.delivered), (Position(3), Position(10), 7));
+    }
+
+    #[test]
+    fn the_cursor_goes_no_further_than_what_is_durable() {
+        let (mut world, book) = (World::new(), book());
+        let cursors = world.cursors();
+        let mut intake = world.intake(&cursors, 0);
+        world.commit(1, 2);
+        intake.read(&book).unwrap();
+        world.commit(1, 2);
+        intake.read(&book).unwrap();
+        intake.commit(Position(3)).unwrap();
+        assert_eq!(cursors.position(SINK), Some(Position(2)), "what was taken after it goes with it");
+        intake.commit(Position(4)).unwrap();
+        assert_eq!(cursors.position(SINK), Some(Position(4)));
+    }
+
+    #[test]
+    fn it_goes_on_after_what_is_stored_even_if_the_cursor_is_behind() {
+        let (mut world, book) = (World::new(), book());
+        world.commit(1, 1);
+        let cursors = world.cursors();
+        let mut intake = world.intake(&cursors, 0);
+        world.commit(1, 6);
+        intake.read(&book).unwrap();
+        drop(intake);
+        let mut intake = world.intake(&cursors, 5);
+        assert_eq!(positions(&intake.read(&book).unwrap()), [6, 7]);
+        intake.commit(Position(7)).unwrap();
+        assert_eq!(cursors.standing(SINK).unwrap().mark.ledger.delivered, 6);
+    }
+
+    #[test]
+    fn recent_events_are_kept_in_bounds() {
+        let (mut recent, mut world) = (Recent::default(), World::new());
+        world.commit(1, 1);
+        let (_, event) = world.journal.events().read_from(Position(1)).unwrap().next_event().unwrap().unwrap();
+        (1..=RECENT_MAX as u64 + 10).for_each(|position| recent.keep(Position(position), Arc::clone(&event)));
+        assert!(recent.get(Position(10)).is_none() && recent.get(Position(11)).is_some());
+        let large = Arc::new(Event { data: Some(vec![0; RECENT_BYTES_MAX - 1]), ..(*event).clone() });
+        let after = RECENT_MAX as u64 + 11;
+        recent.keep(Position(after), Arc::clone(&large));
+        assert!(recent.get(Position(after)).is_some());
+        recent.keep(Position(after + 1), large);
+        assert!(recent.get(Position(after)).is_none() && recent.get(Position(after + 1)).is_some());
+    }
+}

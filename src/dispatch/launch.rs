@@ -101,7 +101,13 @@ impl Dispatch {
     }
 
     /// Stops it: attempts that are under way have a moment to end; those that do not are made again by the next process. It blocks.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Dispatch {
+    fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         if self.worker.take().is_some_and(|worker| worker.join().is_err()) {
             tracing::error!("the thread that carries hooks out panicked");

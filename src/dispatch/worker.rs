@@ -46,7 +46,7 @@ const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// How often it is counted how everything is.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// How long attempts may take to end when the process stops.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_millis(500);
 /// How long it waits after the journal could not be read.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(1);
 
