@@ -18,6 +18,7 @@
 
 mod attempt;
 mod bytes;
+mod census;
 mod change;
 mod counters;
 mod database;
@@ -35,6 +36,7 @@ mod store;
 mod tidy;
 
 pub use attempt::{ANSWER_LEN_MAX, ATTEMPTS_KEPT_MAX, Attempt};
+pub use census::Imbalance;
 pub use counters::{Counters, Rejected};
 pub use delivery::{Delivery, Entry, Reason, State};
 pub use error::DeliveriesError;

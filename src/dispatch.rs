@@ -19,6 +19,7 @@
 //! * The journal's cursor is never ahead of what would outlive a power cut.
 
 mod book;
+mod chores;
 mod courier;
 mod desk;
 mod intake;
@@ -26,6 +27,7 @@ mod keeper;
 mod launch;
 mod message;
 mod notices;
+mod synthetic;
 mod worker;
 
 pub use desk::{Desk, DeskError, HookStatus, Tested};

@@ -173,7 +173,7 @@ impl Server {
 
         let plane = DataPlane::start(config, &opened)?;
         let gateway: Arc<dyn Gateway> = Arc::new(Devices::new(plane.handle(), opened.metrics.calls()));
-        let dispatch = Dispatch::start(config, &opened, plane.followed(), Arc::clone(&gateway))?;
+        let dispatch = Dispatch::start(config, &opened, &plane, Arc::clone(&gateway))?;
         let settings = Settings { desk: Some(dispatch.desk()), ..Settings::from(config) };
         let rest = Api::new((*opened.registry).clone(), gateway, settings, shutdown.clone());
         opened.metrics.api(rest.counters());

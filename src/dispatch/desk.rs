@@ -86,7 +86,7 @@ impl Shelf {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reader;
     }
 
-    fn get(&self) -> Option<Reader> {
+    pub(super) fn get(&self) -> Option<Reader> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

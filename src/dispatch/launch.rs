@@ -13,17 +13,20 @@ use tokio::runtime::{Builder, Runtime};
 use webhooks::client::{Client, ClientConfig, Limits as ClientLimits, SystemResolver};
 use webhooks::guard::{Guard, GuardConfig};
 
+use super::chores::Accountant;
 use super::courier::Couriers;
 use super::desk::{Desk, Shelf};
 use super::keeper::Keeper;
 use super::message::Message;
-use super::notices::Notices;
+use super::notices::{Cloud, Notices};
+use super::synthetic::Synthetic;
 use super::worker::{DispatchError, Outfit, Worker};
 use crate::api::Gateway;
 use crate::config::{self, Config};
 use crate::deliveries::{Deliveries, DeliveriesError, Limits};
+use crate::mail::Mail;
 use crate::priority::Priority;
-use crate::server::{Followed, Opened, StartError};
+use crate::server::{DataPlane, Opened, StartError};
 use crate::store::{Actor, Registry};
 
 /// Threads that send, of each of which a processor's worth can be had; no more are of use.
@@ -38,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Dispatch {
     desk: Desk,
     stop: Arc<AtomicBool>,
-    worker: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     runtime: Option<Runtime>,
 }
 
@@ -53,25 +56,26 @@ impl Dispatch {
     ///
     /// # Errors
     /// The system refuses a thread, or the certificates in the configuration are none.
-    pub fn start(config: &Config, opened: &Opened, followed: &Followed, gateway: Arc<dyn Gateway>) -> Result<Self, StartError> {
-        let (inbox, messages) = channel();
+    pub fn start(config: &Config, opened: &Opened, plane: &DataPlane, gateway: Arc<dyn Gateway>) -> Result<Self, StartError> {
+        let ((inbox, messages), followed) = (channel(), plane.followed());
         let (stop, shelf, metrics) = (Arc::new(AtomicBool::new(false)), Shelf::default(), opened.metrics.webhooks());
         let runtime = runtime()?;
         let registry = Registry::clone(&opened.registry).by(Actor::SERVER);
-        let client = Arc::new(client(config).map_err(StartError::HookCertificates)?);
-        let (keeper, errands) = Keeper::new(registry.clone(), inbox.clone(), None);
+        let new_client = || client(config).map_err(StartError::HookCertificates);
+        let client = Arc::new(new_client()?);
+        let cloud = Cloud { url: config.public_url(), waits: Duration::from_millis(config.webhooks.pending_ms) };
+        let notices = Notices::new(new_client()?, config.mail.clone().map(Mail::new), registry.clone(), metrics.clone(), cloud);
+        let synthetic = Synthetic::new(plane.handle().shards(), opened.clock, metrics.synthetic.clone());
+        // Without it, it is missed, and somebody is paged for that.
+        let synthetic = synthetic.inspect_err(|error| tracing::error!(%error, "there are no synthetic deliveries")).ok();
+        let own_client = synthetic.as_ref().map_or_else(|| Arc::clone(&client), Synthetic::client);
+        let (keeper, errands) = Keeper::new(registry.clone(), inbox.clone(), synthetic.as_ref().map(Synthetic::listed));
+        synthetic.map(|synthetic| runtime.spawn(synthetic.run(plane.handle())));
         runtime.spawn(keeper.run());
         let rung = inbox.clone();
         followed.bell.listen(move || _ = rung.send(Message::Committed));
-        let couriers = Couriers {
-            own_client: Arc::clone(&client),
-            client,
-            gateway,
-            registry,
-            inbox: inbox.clone(),
-            clock: opened.clock,
-            metrics: metrics.clone(),
-        };
+        let couriers =
+            Couriers { own_client, client, gateway, registry, inbox: inbox.clone(), clock: opened.clock, metrics: metrics.clone() };
         let outfit = Outfit {
             events: followed.events.clone(),
             bell: followed.bell.clone(),
@@ -81,18 +85,19 @@ impl Dispatch {
             keeper: errands,
             couriers,
             runtime: runtime.handle().clone(),
-            notices: Notices,
+            notices,
             limits: limits(&config.webhooks),
             attempts_max: config.webhooks.at_once,
             clock: opened.clock,
             metrics,
         };
-        let (directory, seen) = (opened.data.deliveries_dir(), Arc::clone(&stop));
+        let (directory, seen, counted) = (opened.data.deliveries_dir(), Arc::clone(&stop), outfit.metrics.clone());
         let worker = thread::Builder::new().name("hooks".into()).spawn(move || {
             Priority::Requests.take();
             run(&outfit, &directory, &seen);
         })?;
-        Ok(Self { desk: Desk::new(inbox, shelf), stop, worker: Some(worker), runtime: Some(runtime) })
+        let accountant = Accountant::start(shelf.clone(), Arc::clone(&stop), counted)?;
+        Ok(Self { desk: Desk::new(inbox, shelf), stop, threads: vec![worker, accountant], runtime: Some(runtime) })
     }
 
     /// Where everybody else asks.
@@ -109,8 +114,10 @@ impl Dispatch {
 impl Drop for Dispatch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        if self.worker.take().is_some_and(|worker| worker.join().is_err()) {
-            tracing::error!("the thread that carries hooks out panicked");
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread that carries hooks out panicked");
+            }
         }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

@@ -26,7 +26,7 @@ use super::courier::{Couriers, Order};
 use super::intake::{Intake, Recent, arrivals};
 use super::keeper::Errand;
 use super::message::{Ended, Message, Taken};
-use super::notices::Notices;
+use super::notices::{Notices, Subject};
 use crate::clock::Clock;
 use crate::commit_bell::CommitBell;
 use crate::cursors::{CursorError, Cursors};
@@ -377,7 +377,8 @@ impl<'a> Worker<'a> {
     fn tell_owner(&self, hook: HookId, notice: Notice) {
         let Some(listed) = self.book.get(hook).cloned() else { return };
         let standing = self.standings.get(&hook).cloned().unwrap_or_default();
-        let notices = self.outfit.notices.clone();
-        self.outfit.runtime.spawn(async move { notices.tell(&listed, notice, &standing).await });
+        let oldest_pending = self.reader.oldest_pending(hook).ok().flatten().map(|(_, accepted)| accepted);
+        let (notices, subject) = (self.outfit.notices.clone(), Subject { listed, standing, oldest_pending });
+        self.outfit.runtime.spawn(async move { notices.tell(notice, &subject).await });
     }
 }

@@ -51,13 +51,10 @@ impl Metrics {
             delivered,
             delivery_s: self.histogram(
                 "holdfast_synthetic_delivery_seconds",
-                "From the acceptance of a synthetic event to its receiver.",
+                "From when a shard was given a synthetic event to its receiver.",
                 &BUCKETS,
             ),
-            delivered_at: self.gauge(
-                "holdfast_synthetic_delivery_timestamp_seconds",
-                "When a synthetic delivery was last verified, or the first was due.",
-            ),
+            delivered_at: self.gauge("holdfast_synthetic_delivery_timestamp_seconds", "When a synthetic delivery was last verified."),
             failures: self.counters_of(
                 "holdfast_synthetic_delivery_failures_total",
                 "Synthetic deliveries that were not what they should be.",
@@ -86,12 +83,7 @@ impl SyntheticFailure {
 }
 
 impl SyntheticMetrics {
-    /// The first is on its way: from now on there is something to wait for.
-    pub fn began(&self, now: UnixMillis) {
-        self.delivered_at.set(i64::from(now.seconds()));
-    }
-
-    /// One was verified, so long after its event was accepted.
+    /// One was verified, so long after a shard was given its event.
     pub fn delivered(&self, now: UnixMillis, took: Duration) {
         self.delivery_s.observe(took.as_secs_f64());
         if self.delivered.beat() {
