@@ -351,7 +351,7 @@ impl Device {
         if let State::Online { hello_pending, .. } = &mut self.state {
             *hello_pending = true;
         }
-        let message = firmware::hello(self.config.age, self.config.platform, self.config.id, Kind::Confirmable);
+        let message = firmware::hello(self.config.age, self.config.platform, &self.config.app, self.config.id, Kind::Confirmable);
         self.start(now, tools, Purpose::Hello, message);
     }
 

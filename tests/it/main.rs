@@ -15,6 +15,7 @@ mod diagnose;
 mod drive;
 mod fake_gateway;
 mod fan_out;
+mod hooks;
 mod identity;
 mod master_keys;
 mod nat;

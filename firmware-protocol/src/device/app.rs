@@ -3,21 +3,29 @@
 use crate::coap::format;
 use crate::id::DeviceId;
 use crate::session::describe::Application;
+use crate::session::hello::Hello;
 use crate::session::subscribe::{HandlerKind, Subscription};
 use crate::session::variable::{Value, VariableType};
 
 /// A function: argument in, number out.
 pub type Function = fn(&str) -> i32;
 
-/// Functions, variables and subscriptions.
+/// Functions, variables, subscriptions, and the product that it is made for.
 #[derive(Clone, Debug, Default)]
 pub struct App {
     functions: Vec<(String, Function)>,
     variables: Vec<(String, Value)>,
     subscriptions: Vec<Subscription>,
+    product: Option<(u16, u16)>,
 }
 
 impl App {
+    /// As firmware of a product, in this version.
+    #[must_use]
+    pub fn of_product(self, product: u16, version: u16) -> Self {
+        Self { product: Some((product, version)), ..self }
+    }
+
     /// With one more function.
     #[must_use]
     pub fn function(mut self, name: &str, function: Function) -> Self {
@@ -51,6 +59,14 @@ impl App {
     pub fn set(&mut self, name: &str, value: Value) {
         if let Some((_, own)) = self.variables.iter_mut().find(|(own, _)| own == name) {
             *own = value;
+        }
+    }
+
+    /// A Hello that says which product it is of, if it is of one.
+    pub(super) fn named_in(&self, hello: Hello) -> Hello {
+        match self.product {
+            Some((product, product_version)) => Hello { product, product_version, ..hello },
+            None => hello,
         }
     }
 

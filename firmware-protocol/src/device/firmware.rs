@@ -68,13 +68,13 @@ impl Acted {
 }
 
 /// A Hello over UDP.
-pub(super) fn hello(age: Age, platform: u16, device: DeviceId, kind: Kind) -> Message {
-    hello_message(&age.hello(device, platform), kind)
+pub(super) fn hello(age: Age, platform: u16, app: &App, device: DeviceId, kind: Kind) -> Message {
+    hello_message(&app.named_in(age.hello(device, platform)), kind)
 }
 
 /// A Hello over TCP, where the handshake has said who it is.
-pub(super) fn nameless_hello(age: Age, platform: u16, device: DeviceId, kind: Kind) -> Message {
-    hello_message(&Hello { device: None, ..age.hello(device, platform) }, kind)
+pub(super) fn nameless_hello(age: Age, platform: u16, app: &App, device: DeviceId, kind: Kind) -> Message {
+    hello_message(&Hello { device: None, ..app.named_in(age.hello(device, platform)) }, kind)
 }
 
 fn hello_message(hello: &Hello, kind: Kind) -> Message {

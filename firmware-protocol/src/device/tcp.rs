@@ -324,7 +324,7 @@ impl TcpDevice {
             now,
             tools,
             Purpose::Hello,
-            firmware::nameless_hello(Age::default(), self.config.platform, self.config.id, Kind::NonConfirmable),
+            firmware::nameless_hello(Age::default(), self.config.platform, &self.config.app, self.config.id, Kind::NonConfirmable),
         );
     }
 

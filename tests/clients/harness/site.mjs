@@ -22,6 +22,8 @@ const LOOK_EVERY_MS = 50;
 /** Devices whose keys are made: on UDP the first two are online, on TCP the first. */
 const KEYS = { udp: 12, tcp: 3 };
 const ONLINE = { udp: 2, tcp: 1 };
+/** Receivers of hooks are on this machine. */
+const HOOKS = { HOLDFAST_WEBHOOKS_ALLOW: '127.0.0.0/8' };
 /** As long as the devices play at most, should nobody stop them. */
 const PLAY_S = 3600;
 
@@ -123,7 +125,7 @@ export class Site {
         this.#config = join(this.#dir, 'holdfast.toml');
         await writeFile(this.#config, configuration(this.#dir, this.#ports) + this.#special.configuration);
         const keys = await this.#makeKeys();
-        this.#play('holdfast', ['--config', this.#config, 'serve'], this.#special.environment);
+        this.#play('holdfast', ['--config', this.#config, 'serve'], { ...HOOKS, ...this.#special.environment });
         await this.#until('the server is not ready', async () => (await fetch(`http://127.0.0.1:${this.#ports.admin}/ready`)).ok);
         this.recorder = await Recorder.open(this.#ports.http);
         this.owner = await this.person(OWNER);
