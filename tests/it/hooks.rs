@@ -8,6 +8,7 @@ mod failures;
 mod guards;
 mod ordering;
 mod products;
+mod quota;
 mod receiver;
 mod requests;
 mod responses;

@@ -65,7 +65,7 @@ async fn the_operator_may_refuse_what_is_allowed_and_ports_and_plain_http() {
     }
     let strict = World::start_with("[webhooks]\nallow = [\"127.0.0.0/8\"]\nplain_http = false\n").await;
     assert!(refusal(&strict, &strict.receiver.url("/in")).await.ends_with("are not allowed"));
-    let secure = Receiver::https().await;
+    let (secure, _) = Receiver::https().await;
     strict.hook(json!({ "url": secure.url("/in"), "rejectUnauthorized": false })).await;
     strict.publish("tide", "x").await;
     secure.next("/in").await;

@@ -113,17 +113,18 @@ impl Receiver {
         receiver
     }
 
-    /// One that speaks https, with a certificate that it has signed itself.
-    pub(super) async fn https() -> Self {
+    /// One that speaks https, with a certificate that it has signed itself, which is the other thing (PEM).
+    pub(super) async fn https() -> (Self, Vec<u8>) {
         let (listener, receiver) = Self::bind("https").await;
-        let (kept, acceptor) = (receiver.kept.clone(), acceptor());
+        let (acceptor, certificate) = acceptor();
+        let kept = receiver.kept.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (ssl, kept) = (Ssl::new(acceptor.context()).unwrap(), kept.clone());
                 tokio::spawn(serve_tls(ssl, stream, kept));
             }
         });
-        receiver
+        (receiver, certificate)
     }
 
     async fn bind(scheme: &str) -> (TcpListener, Self) {
@@ -226,7 +227,7 @@ async fn serve_tls(ssl: Ssl, stream: TcpStream, kept: Arc<Kept>) {
     }
 }
 
-fn acceptor() -> SslAcceptor {
+fn acceptor() -> (SslAcceptor, Vec<u8>) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let mut builder = X509::builder().unwrap();
@@ -238,7 +239,8 @@ fn acceptor() -> SslAcceptor {
     builder.append_extension(names).unwrap();
     builder.sign(&key, MessageDigest::sha256()).unwrap();
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
-    acceptor.set_certificate(&builder.build()).unwrap();
+    let certificate = builder.build();
+    acceptor.set_certificate(&certificate).unwrap();
     acceptor.set_private_key(&key).unwrap();
-    acceptor.build()
+    (acceptor.build(), certificate.to_pem().unwrap())
 }

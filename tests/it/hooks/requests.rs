@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 use super::bench::{Bench, EVENT, only};
 use super::receiver::{Received, Receiver};
 use super::told::{FORM, JSON, PUBLISHED_AT, defaults, with};
+use super::world::{ALLOW, World};
 
 /// Data of which templates can take parts.
 const DATA: &str = r#"{"t":21.5,"unit":"<C>","list":[{"x":1},{"x":2}],"on":true,"off":false}"#;
@@ -134,7 +135,7 @@ async fn templates_in_the_address_are_filled_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_nobody_vouches_for_is_accepted_only_if_the_hook_says_so() {
     let mut bench = Bench::start().await;
-    let secure = Receiver::https().await;
+    let (secure, _) = Receiver::https().await;
     let hook = bench.world.hook(json!({ "url": secure.url("/in") })).await;
     bench.publish("21.5");
     let events = bench.events(1).await;
@@ -148,4 +149,16 @@ async fn a_certificate_that_nobody_vouches_for_is_accepted_only_if_the_hook_says
     bench.publish("22");
     assert_eq!(secure.next("/in").await.form()["data"], "22");
     bench.world.remove(&hook).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_the_operator_vouches_for_is_accepted() {
+    let (secure, certificate) = Receiver::https().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trusted.pem");
+    std::fs::write(&file, certificate).unwrap();
+    let world = World::start_with(&format!("{ALLOW}certificates = {file:?}\n")).await;
+    world.hook(json!({ "url": secure.url("/in") })).await;
+    world.publish(EVENT, "21.5").await;
+    assert_eq!(secure.next("/in").await.form()["data"], "21.5");
 }
