@@ -35,6 +35,8 @@ pub(super) struct Listed {
 /// What of a device is asked for only if a template names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Wants {
+    /// Its product, or else its kind of hardware.
+    pub(super) product: bool,
     /// The version of its product's firmware.
     pub(super) version: bool,
     /// Whoever has claimed it.
@@ -69,7 +71,8 @@ impl Wants {
     pub(super) fn of(definition: &str) -> Self {
         // A section or another delimiter may name the whole event, in which both stand.
         let whole = ["PARTICLE_EVENT_JSON", "PARTICLE_EVENT_BASE64"].iter().any(|name| definition.contains(name));
-        Self { version: whole || definition.contains("PRODUCT_VERSION"), user: whole || definition.contains("PRODUCT_USER_ID") }
+        let names = |name| whole || definition.contains(name);
+        Self { product: names("PRODUCT_ID"), version: names("PRODUCT_VERSION"), user: names("PRODUCT_USER_ID") }
     }
 }
 
@@ -161,8 +164,8 @@ mod tests {
 
     #[test]
     fn what_has_to_be_asked_for_is_seen_in_the_definition() {
-        assert_eq!(Wants::of(r#"{"json":{"v":"{{{PRODUCT_VERSION}}}"}}"#), Wants { version: true, user: false });
-        assert_eq!(Wants::of(r#"{"body":"{{{PARTICLE_EVENT_JSON}}}"}"#), Wants { version: true, user: true });
+        assert_eq!(Wants::of(r#"{"json":{"v":"{{{PRODUCT_VERSION}}}"}}"#), Wants { version: true, ..Wants::default() });
+        assert_eq!(Wants::of(r#"{"body":"{{{PARTICLE_EVENT_JSON}}}"}"#), Wants { product: true, version: true, user: true });
         assert_eq!(Wants::of("{}"), Wants::default());
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use futures_util::future::join_all;
 use router::event::{Event, NewEvent, Source};
@@ -18,7 +19,7 @@ use super::book::Listed;
 use super::desk::Tested;
 use super::message::{Ended, Message};
 use crate::api::Gateway;
-use crate::api::gateway::PublishError;
+use crate::api::gateway::{Presence, PublishError};
 use crate::clock::Clock;
 use crate::deliveries::ANSWER_LEN_MAX;
 use crate::metrics::WebhookMetrics;
@@ -30,7 +31,7 @@ const PUBLISHED_AT_ONCE: usize = 32;
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait between two tries.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
-/// How long a shard may take to say which firmware a device runs.
+/// How long a shard may take to say what a device is and runs.
 const FACTS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is to be sent.
@@ -152,14 +153,19 @@ impl Couriers {
     async fn facts(&self, listed: &Listed, event: &Event) -> EventFacts {
         let Source::Device(id) = event.source else { return EventFacts::default() };
         let Some(device) = self.registry.devices().find(id) else { return EventFacts::default() };
-        let product_version = if listed.wants.version && event.product.is_some() {
-            let asked = tokio::time::timeout(FACTS_PATIENCE, self.gateway.presences(vec![id])).await;
-            asked.ok().and_then(|presences| presences.first()?.firmware_version)
-        } else {
-            None
-        };
-        let product = event.product.map(|product| product.0).or(device.platform_id().map(u32::from));
-        EventFacts { product, product_version, product_user: device.owner().filter(|_| listed.wants.user) }
+        let known = event.product.map(|product| product.0).or(device.platform_id().map(u32::from));
+        let asks = listed.wants.product && known.is_none() || listed.wants.version && event.product.is_some();
+        let presence = if asks { self.presence(id).await } else { None }.unwrap_or_default();
+        EventFacts {
+            product: known.or(presence.platform_id.map(u32::from)),
+            product_version: presence.firmware_version.filter(|_| event.product.is_some()),
+            product_user: device.owner().filter(|_| listed.wants.user),
+        }
+    }
+
+    async fn presence(&self, device: DeviceId) -> Option<Presence> {
+        let asked = tokio::time::timeout(FACTS_PATIENCE, self.gateway.presences(vec![device])).await;
+        asked.ok()?.pop()
     }
 
     /// Publishes events so that they are in the journal when it returns.
