@@ -104,8 +104,8 @@ enum Command {
     /// What the journal holds
     #[command(subcommand, hide = true)]
     Journal(journal::JournalCommand),
-    /// What hooks make of templates
-    #[command(subcommand, hide = true)]
+    /// List and show hooks, their deliveries and replays, and try them
+    #[command(subcommand)]
     Hook(hooks::HookCommand),
     /// The server's own keys, which devices need to know
     #[command(subcommand)]
@@ -181,7 +181,7 @@ fn run(cli: Cli, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Configuration => Ok(output.bytes(config::page(config::DEFAULT_FILE).as_bytes())?),
         Command::Seed(args) => fill(&config, &args),
         Command::Journal(command) => journal::run(&command, &config.data_dir, &mut output),
-        Command::Hook(command) => hooks::run(&command, &mut io::stdin().lock(), &mut output),
+        Command::Hook(command) => hooks::run(command, &mut io::stdin().lock(), &target, &mut output),
         Command::Keys(command) => server_keys::run(command, &target, &mut output),
     }
 }

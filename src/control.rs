@@ -5,6 +5,8 @@
 
 mod acts;
 mod client;
+mod hook_messages;
+mod hooks;
 mod messages;
 mod orphans;
 mod pairing;
@@ -24,12 +26,14 @@ use router::device::DeviceView;
 use crate::changes::{Register, What};
 use crate::dates;
 use crate::diagnose::Diagnosis;
+use crate::dispatch::Desk;
 use crate::journal::Mark;
 use crate::orphans::Orphan;
 use crate::store::PublicKey;
 use crate::store::registry::Trouble;
 
 pub use client::{ClientError, ask, ask_within};
+pub use hook_messages::{HookAnswer, HookLine, HookReport, HookRequest};
 pub use messages::{
     ActLine, ActsVerdict, DeviceLine, DeviceSpec, KeySource, OrphanLine, Owner, PairingLine, Request, Response, Secret, TokenLine,
     UnknownKeyLine, UserLine,
@@ -69,6 +73,9 @@ pub trait Operations: Send + Sync + 'static {
 
     /// A command changed this.
     fn note(&self, what: What);
+
+    /// Where hooks are carried out; `None` if they are not.
+    fn desk(&self) -> Option<Desk>;
 }
 
 /// Views of devices that come later. `None` where there are no sessions at all.
@@ -124,5 +131,9 @@ impl Operations for NoSessions {
 
     fn note(&self, what: What) {
         self.0.note(dates::now(), what);
+    }
+
+    fn desk(&self) -> Option<Desk> {
+        None
     }
 }

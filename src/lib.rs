@@ -32,6 +32,7 @@ pub mod generation;
 pub mod generations;
 pub mod handshakes;
 pub mod history;
+pub mod hook_view;
 pub mod journal;
 pub mod keys;
 pub mod logging;

@@ -20,12 +20,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::operations::Parts;
 use crate::admin::{self, Ready};
 use crate::api::tls::{Certificates, TlsError};
 use crate::api::{self, Api, Gateway, Settings};
 use crate::changes::{ChangesError, Register, What};
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::control::Operations;
 use crate::cursors::CursorError;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::dispatch::Dispatch;
@@ -210,6 +212,11 @@ impl Server {
     /// What is open.
     pub fn opened(&self) -> &Opened {
         &self.opened
+    }
+
+    /// What commands ask.
+    pub fn operations(&self) -> Arc<dyn Operations> {
+        Arc::new(Parts { plane: self.plane.handle(), desk: self.dispatch.desk() })
     }
 
     /// The data plane.

@@ -13,6 +13,7 @@ use super::bulkhead::{Bulkheads, Classes};
 use super::counters::Counters;
 use super::error::ApiError;
 use super::gateway::{CallError, Gateway, Later, Presence};
+use super::hooks::Places;
 use super::place::Place;
 use super::probes::Probes;
 use super::rates::Rates;
@@ -115,6 +116,7 @@ struct Inner {
     counters: Arc<Counters>,
     needs: Needs,
     classes: Classes,
+    hook_places: Places,
     shutdown: CancellationToken,
 }
 
@@ -126,12 +128,26 @@ impl Context {
         needs: Needs,
         shutdown: CancellationToken,
     ) -> Self {
-        let (versions, counters): (_, Arc<Counters>) = Default::default();
+        let (versions, hook_places, counters): (_, _, Arc<Counters>) = Default::default();
         let (throttle, probes) = (Throttle::new(settings.failed_logins), Probes::new(Arc::clone(&counters)));
         let (rates, classes) = (Rates::new(&settings), Classes::of(&needs));
         let bulkheads = Bulkheads::new(&settings, Arc::clone(&counters));
         let registry = registry.with_patience(REGISTRY_PATIENCE);
-        let inner = Inner { registry, gateway, settings, throttle, probes, versions, rates, bulkheads, counters, needs, classes, shutdown };
+        let inner = Inner {
+            registry,
+            gateway,
+            settings,
+            throttle,
+            probes,
+            versions,
+            rates,
+            bulkheads,
+            counters,
+            needs,
+            classes,
+            hook_places,
+            shutdown,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -185,6 +201,11 @@ impl Context {
     /// What each route wants of its caller.
     pub(super) fn needs(&self) -> &Needs {
         &self.inner.needs
+    }
+
+    /// Places for what takes long about hooks.
+    pub(super) fn hook_places(&self) -> &Places {
+        &self.inner.hook_places
     }
 
     /// Cancelled when the server wants to stop.

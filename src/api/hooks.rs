@@ -1,8 +1,15 @@
-//! Hooks, which clients know as webhooks and as integrations: kept, listed, shown, replaced and removed. Nothing is sent yet.
+//! Hooks, which clients know as webhooks and as integrations: kept, listed, shown, replaced, removed and tried; what becomes of their deliveries has files of
+//! its own.
 //!
 //! Every route is there under both names; the answers differ in one word.
 
 mod definition;
+pub(super) mod deliveries;
+mod desk;
+mod outlook;
+pub(super) mod replays;
+pub(super) mod signing;
+pub(super) mod trial;
 
 use axum::extract::{MatchedPath, Path, State};
 use axum::http::StatusCode;
@@ -11,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use self::definition::HookFields;
+pub(super) use self::desk::{Places, Told, change};
 use super::Context;
 use super::error::ApiError;
 use super::json::{json_response, ok};
@@ -40,11 +48,9 @@ fn id(text: &str) -> Result<HookId, ApiError> {
     text.parse().map_err(|_| unknown())
 }
 
-/// Events that are accepted after this go by what was changed.
-async fn changed(context: &Context, hook: HookId) {
-    if let Some(desk) = &context.settings().desk {
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), desk.changed(hook)).await;
-    }
+/// The hook of this id in the place that the call is about. One that is elsewhere is not there.
+async fn stored(context: &Context, call: &Call, hook: &str) -> Result<StoredHook, ApiError> {
+    context.registry().hook(call.place.realm(), id(hook)?).await?.ok_or_else(unknown)
 }
 
 /// What clients read of it: all that was said but secrets, and what the server adds.
@@ -57,21 +63,21 @@ fn object(context: &Context, hook: &StoredHook) -> Json {
     object
 }
 
-fn described(context: &Context, hook: &StoredHook, path: &MatchedPath) -> Response {
+async fn described(context: &Context, hook: &StoredHook, path: &MatchedPath) -> Response {
     let mut object = object(context, hook);
-    for list in ["logs", "errors", "counters"] {
-        object[list] = json!([]);
-    }
+    outlook::add(context, hook, &mut object).await;
     let name = if path.as_str().contains("/webhooks/") { "webhook" } else { "integration" };
     ok(&json!({ name: object }))
 }
 
 /// `GET /v1/integrations`
 #[utoipa::path(get, path = "/v1/integrations", tag = "hooks", security(("token" = ["integrations:list"])),
-    responses((status = 200, description = "All of them.", body = [Object])))]
+    responses((status = 200, description = "All of them, each with its `warnings` and, if that is known, its `state`.", body = [Object])))]
 pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     let hooks = context.registry().hooks(call.place.realm()).await?;
-    Ok(ok(&hooks.iter().map(|hook| object(&context, hook)).collect::<Vec<_>>()))
+    let mut objects: Vec<Json> = hooks.iter().map(|hook| object(&context, hook)).collect();
+    outlook::add_to_list(&context, &hooks, &mut objects).await;
+    Ok(ok(&objects))
 }
 
 /// `POST /v1/integrations`
@@ -79,8 +85,9 @@ pub(super) async fn list(State(context): State<Context>, call: Call) -> Result<R
     responses((status = 201, description = "It is kept.", body = Object)))]
 pub(super) async fn create(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     let text = definition::read(&call, &context.settings().public_url, None)?;
-    let hook = context.registry_of(&call).create_hook(call.place.realm(), text).await?;
-    changed(&context, hook.id).await;
+    let (registry, realm) = (context.registry_of(&call), call.place.realm());
+    let created = async move { registry.create_hook(realm, text).await };
+    let hook = change(&context, created, |hook| Told::Hook(hook.id)).await?;
     let mut answer = object(&context, &hook);
     answer["ok"] = true.into();
     Ok(json_response(StatusCode::CREATED, &answer))
@@ -88,15 +95,17 @@ pub(super) async fn create(State(context): State<Context>, call: Call) -> Result
 
 /// `GET /v1/integrations/{hook}`
 #[utoipa::path(get, path = "/v1/integrations/{hook}", tag = "hooks", security(("token" = ["integrations:get"])),
-    responses((status = 200, description = "All that is known of it, as `integration`; as `webhook` by that path.", body = Object)))]
+    responses((status = 200, description = "All that was said of it, as `integration`; as `webhook` by that path. Besides: `warnings`, what its owner should \
+        know; `signing`, how its requests are signed; and, while hooks are carried out, the members of HookHealth, `logs` (the last 10 deliveries that \
+        were tried, each a LogEntry), `errors` (the last 10 whose last attempt failed) and `counters` (one entry, an Outcomes).", body = Object)))]
 pub(super) async fn show(
     State(context): State<Context>,
     path: MatchedPath,
     Path(OfHook { hook }): Path<OfHook>,
     call: Call,
 ) -> Result<Response, ApiError> {
-    let found = context.registry().hook(call.place.realm(), id(&hook)?).await?;
-    Ok(described(&context, &found.ok_or_else(unknown)?, &path))
+    let found = stored(&context, &call, &hook).await?;
+    Ok(described(&context, &found, &path).await)
 }
 
 /// `PUT /v1/integrations/{hook}`: what is not said again is gone.
@@ -108,29 +117,20 @@ pub(super) async fn replace(
     Path(OfHook { hook }): Path<OfHook>,
     call: Call,
 ) -> Result<Response, ApiError> {
-    let id = id(&hook)?;
-    let stored = context.registry().hook(call.place.realm(), id).await?.ok_or_else(unknown)?;
-    let text = definition::read(&call, &context.settings().public_url, Some(&stored))?;
-    let hook = context.registry_of(&call).replace_hook(call.place.realm(), id, text).await.map_err(refused)?;
-    changed(&context, hook.id).await;
-    Ok(described(&context, &hook, &path))
+    let before = stored(&context, &call, &hook).await?;
+    let text = definition::read(&call, &context.settings().public_url, Some(&before))?;
+    let (registry, realm) = (context.registry_of(&call), call.place.realm());
+    let replaced = async move { registry.replace_hook(realm, before.id, text).await };
+    let hook = change(&context, replaced, |hook| Told::Hook(hook.id)).await.map_err(refused)?;
+    Ok(described(&context, &hook, &path).await)
 }
 
 /// `DELETE /v1/integrations/{hook}`
 #[utoipa::path(delete, path = "/v1/integrations/{hook}", tag = "hooks", security(("token" = ["integrations:remove"])),
-    responses((status = 200, description = "It is gone.", body = Object)))]
+    responses((status = 200, description = "It is gone, and what waited for it is not sent.", body = Object)))]
 pub(super) async fn remove(State(context): State<Context>, Path(OfHook { hook }): Path<OfHook>, call: Call) -> Result<Response, ApiError> {
-    let id = id(&hook)?;
-    context.registry_of(&call).remove_hook(call.place.realm(), id).await.map_err(refused)?;
-    changed(&context, id).await;
+    let (registry, realm, id) = (context.registry_of(&call), call.place.realm(), id(&hook)?);
+    change(&context, async move { registry.remove_hook(realm, id).await }, move |()| Told::Hook(id)).await.map_err(refused)?;
     // Older clients say that it is gone only if they read this.
     Ok(ok(&json!({ "ok": true, "status": "Hook Deleted" })))
-}
-
-/// `POST /v1/integrations/{hook}/test`
-#[utoipa::path(post, path = "/v1/integrations/{hook}/test", tag = "hooks", security(("token" = ["integrations:test"])),
-    responses((status = 200, description = "Whether it would work; this server sends nothing yet, so it does not.", body = Object)))]
-pub(super) async fn test(State(context): State<Context>, Path(OfHook { hook }): Path<OfHook>, call: Call) -> Result<Response, ApiError> {
-    context.registry().hook(call.place.realm(), id(&hook)?).await?.ok_or_else(unknown)?;
-    Ok(ok(&json!({ "pass": false, "data": null, "error": "This server does not send webhooks yet" })))
 }

@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::json::{json_response, ok};
 use super::request::Call;
-use super::{Context, platform};
+use super::{Context, hooks, platform};
 use crate::dates::Iso;
 use crate::store::registry::{NewProduct, ProductEdit};
 use crate::store::{Product, ProductSettings};
@@ -168,7 +168,8 @@ pub(super) async fn update(State(context): State<Context>, call: Call) -> Result
 #[utoipa::path(delete, path = "/v1/products/{product}", tag = "products", security(("token" = ["products:remove"])),
     responses((status = 204, description = "It is gone.")))]
 pub(super) async fn remove(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
-    context.registry_of(&call).remove_product(call.place.product()?.id).await?;
+    let (registry, product) = (context.registry_of(&call), call.place.product()?.id);
+    hooks::change(&context, async move { registry.remove_product(product).await }, |()| hooks::Told::All).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -19,7 +19,7 @@ use super::{Context, content, fields};
 /// Longest name of an event.
 pub(super) const EVENT_NAME_LEN_MAX: usize = 64;
 /// Longest data of an event in bytes, after a data URL is decoded.
-const DATA_LEN_MAX: usize = 16_384;
+pub(super) const DATA_LEN_MAX: usize = 16_384;
 /// Longest time to live in seconds: what fits the three bytes that devices use.
 const TTL_S_MAX: u64 = 16_777_215;
 

@@ -76,7 +76,16 @@ fn in_both_places() -> [UtoipaMethodRouter<Context>; 10] {
 
 /// Hooks, as integrations and as webhooks.
 fn hooks_by_both_names() -> impl Iterator<Item = UtoipaMethodRouter<Context>> {
-    let integrations = [routes!(hooks::list, hooks::create), routes!(hooks::show, hooks::replace, hooks::remove), routes!(hooks::test)];
+    let integrations = [
+        routes!(hooks::list, hooks::create),
+        routes!(hooks::show, hooks::replace, hooks::remove),
+        routes!(hooks::trial::test),
+        routes!(hooks::deliveries::list),
+        routes!(hooks::deliveries::show),
+        routes!(hooks::replays::list, hooks::replays::begin),
+        routes!(hooks::replays::show, hooks::replays::cancel),
+        routes!(hooks::signing::show, hooks::signing::rotate),
+    ];
     integrations.into_iter().flat_map(|routes| [routes.clone(), renamed(routes, "/integrations", "/webhooks")])
 }
 

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::error::ApiError;
 use super::json::ok;
 use super::request::{Call, Input};
-use super::{Context, platform};
+use super::{Context, hooks, platform};
 use crate::config::SignUp;
 use crate::store::registry::AccountEdit;
 
@@ -103,6 +103,7 @@ pub(super) async fn update(State(context): State<Context>, call: Call) -> Result
     responses((status = 200, description = "The account is gone.", body = Object)))]
 pub(super) async fn remove(State(context): State<Context>, call: Call) -> Result<Response, ApiError> {
     let Farewell { password } = call.body.read()?;
-    context.registry_of(&call).delete_account(call.account()?, &password).await?;
+    let (registry, account) = (context.registry_of(&call), call.account()?);
+    hooks::change(&context, async move { registry.delete_account(account, &password).await }, |()| hooks::Told::All).await?;
     Ok(ok(&json!({ "ok": true, "message": "The account is gone." })))
 }

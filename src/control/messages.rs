@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::hook_messages::{HookAnswer, HookRequest};
 use super::status::Status;
 use crate::diagnose::Diagnosis;
 use crate::store::registry::{Rotated, SecretsReport};
@@ -98,6 +99,11 @@ pub enum Request {
         /// Its id.
         key: String,
     },
+    /// Something about hooks.
+    Hook {
+        /// What.
+        hook: HookRequest,
+    },
     /// Say up to where the journal is durable, for a backup beside the server.
     JournalMark {},
     /// Say how the server is.
@@ -178,6 +184,11 @@ pub enum Response {
     Secrets(SecretsReport),
     /// Every secret is sealed anew.
     SecretsRotated(Rotated),
+    /// What was asked about hooks.
+    Hook {
+        /// As it was asked.
+        hook: Box<HookAnswer>,
+    },
     /// How the server is.
     Status(Status),
     /// What is wrong, and why.

@@ -10,14 +10,14 @@ use super::{
     DeviceLine, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, Status, TokenLine, UnknownKey, UnknownKeyLine,
     UserLine,
 };
-use super::{acts, orphans, pairing};
+use super::{acts, hooks, orphans, pairing};
 use crate::changes::What;
 use crate::dates::Iso;
 use crate::store::registry::{NewDevice, NewToken};
 use crate::store::{Actor, Device, PublicKey, Registry, RegistryError, Scopes, TokenHash};
 
 /// Why a command was not carried out, to be read by the operator.
-type Refusal = String;
+pub(super) type Refusal = String;
 
 const NOT_RUNNING: &str = "no server is running in this data directory any more; try again";
 
@@ -42,6 +42,7 @@ pub async fn perform(registry: &Registry, operations: &dyn Operations, request: 
         Request::CheckSecrets {} => registry.check_secrets().await.map(Response::Secrets).map_err(words),
         Request::RotateSecrets {} => registry.rotate_secrets().await.map(Response::SecretsRotated).map_err(words),
         Request::DropMasterKey { key } => registry.drop_master_key(key).await.map(|()| Response::Done {}).map_err(words),
+        Request::Hook { hook } => hooks::perform(registry, operations.desk(), hook).await,
         Request::JournalMark {} => journal_mark(operations),
         Request::Status {} => status_of_server(registry, operations).await,
         Request::Diagnose {} => diagnosis(registry, operations),
@@ -248,7 +249,7 @@ async fn owner_id(registry: &Registry, owner: Owner) -> Result<Option<OwnerId>, 
     }
 }
 
-async fn account(registry: &Registry, email: &str) -> Result<OwnerId, Refusal> {
+pub(super) async fn account(registry: &Registry, email: &str) -> Result<OwnerId, Refusal> {
     let user = registry.user_by_email(email).await.map_err(words)?;
     user.map(|user| user.id).ok_or_else(|| words(RegistryError::NoSuchUser(email.to_owned())))
 }
@@ -261,14 +262,14 @@ async fn only_account(registry: &Registry) -> Result<OwnerId, Refusal> {
     }
 }
 
-async fn emails(registry: &Registry) -> Result<HashMap<OwnerId, String>, Refusal> {
+pub(super) async fn emails(registry: &Registry) -> Result<HashMap<OwnerId, String>, Refusal> {
     Ok(registry.users().await.map_err(words)?.into_iter().map(|user| (user.id, user.email)).collect())
 }
 
-fn device_id(text: &str) -> Result<DeviceId, Refusal> {
+pub(super) fn device_id(text: &str) -> Result<DeviceId, Refusal> {
     text.parse().map_err(|error| format!("{text:?}: {error}"))
 }
 
-fn words(error: RegistryError) -> Refusal {
+pub(super) fn words(error: RegistryError) -> Refusal {
     error.to_string()
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,7 +11,7 @@ use super::{Server, StartError};
 use crate::about;
 use crate::allocator;
 use crate::config::Config;
-use crate::control::{self, Operations};
+use crate::control;
 use crate::dates;
 use crate::faults::{self, Injector};
 use crate::store::Registry;
@@ -41,7 +40,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             return Err(StartError::Control { path: socket, source });
         }
     };
-    let operations: Arc<dyn Operations> = server.plane().handle();
+    let operations = server.operations();
     let shutdown = CancellationToken::new();
     let commands = tokio::spawn(control::serve(commands, registry.clone(), operations, shutdown.clone()));
     admit_faults(|| {

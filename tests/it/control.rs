@@ -11,9 +11,11 @@ use firmware_protocol::id::DeviceId;
 use firmware_protocol::time::UnixMillis;
 use holdfast::changes::What;
 use holdfast::control::{
-    self, ClientError, DeviceSpec, KeySource, Operations, Owner, Request, Response, Secret, Status, UnknownKey, Views,
+    self, ClientError, DeviceSpec, HookAnswer, HookRequest, KeySource, Operations, Owner, Request, Response, Secret, Status, UnknownKey,
+    Views,
 };
 use holdfast::diagnose::Diagnosis;
+use holdfast::dispatch;
 use holdfast::journal::Mark;
 use holdfast::orphans::Orphan;
 use holdfast::store::registry::Trouble;
@@ -75,6 +77,10 @@ impl Operations for FakeSessions {
     }
 
     fn diagnosis(&self, _: Option<Trouble>) -> Option<Diagnosis> {
+        None
+    }
+
+    fn desk(&self) -> Option<dispatch::Desk> {
         None
     }
 
@@ -289,4 +295,44 @@ async fn the_pairing_window_is_opened_shown_and_closes_by_itself() {
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert_eq!(shown().await, None);
     assert!(desk.refusal(Request::Pair { email: Some("nobody@example.com".into()), span_s: 1 }).await.contains("no account"));
+}
+
+#[tokio::test]
+async fn an_operator_sees_every_hook_and_no_more_of_its_address_than_the_host() {
+    let desk = Desk::open().await;
+    let said = serde_json::json!({ "event": "tide", "url": "https://kim:crab@example.com/in?key=kelp", "signature": "none" });
+    let made = desk.rig.json("POST", "/v1/integrations", &said).await.json();
+    let id = made["id"].as_str().unwrap().to_owned();
+    let about = async |hook| match desk.ask(Request::Hook { hook }).await {
+        Response::Hook { hook } => Ok(*hook),
+        Response::Refused { error } => Err(error),
+        other => panic!("{other:?}"),
+    };
+    let list = |account: Option<&str>, product| HookRequest::List { account: account.map(str::to_owned), product };
+    let Ok(HookAnswer::Hooks(hooks)) = about(list(Some(EMAIL), None)).await else { panic!("hooks") };
+    assert_eq!(
+        (hooks[0].owner.as_str(), hooks[0].target.as_deref(), hooks[0].state.as_deref()),
+        (EMAIL, Some("https://example.com"), None)
+    );
+    assert_eq!(about(list(None, None)).await, Ok(HookAnswer::Hooks(hooks.clone())));
+    assert_eq!(about(list(Some("other@example.com"), None)).await, Ok(HookAnswer::Hooks(Vec::new())));
+    assert!(about(list(None, Some(99_999))).await.unwrap_err().contains("no product"));
+
+    for enabled in [false, true] {
+        assert_eq!(desk.ask(Request::Hook { hook: HookRequest::Enable { id: id.clone(), enabled } }).await, Response::Done {});
+        let shown = desk.rig.get(&format!("/v1/integrations/{id}")).await.json()["integration"].clone();
+        assert_eq!((&shown["disabled"], &shown["url"]), (&serde_json::json!(!enabled), &said["url"]));
+        let Ok(HookAnswer::Hook(report)) = about(HookRequest::Show { id: id.clone() }).await else { panic!("a hook") };
+        assert_eq!((report.line.state.is_some(), &report.health, report.line.warnings.len()), (!enabled, &None, 1));
+        let told = serde_json::to_string(&report).unwrap();
+        assert!(!told.contains("kelp") && !told.contains("crab"), "{told}");
+    }
+    let acts = desk.rig.registry.audit(None, 2).await.unwrap();
+    assert!(acts.iter().all(|act| act.who == "operator" && act.act == "hook.replace"));
+
+    let deliveries = HookRequest::Deliveries { id: id.clone(), query: Default::default() };
+    assert!(about(deliveries).await.unwrap_err().contains("not carried out now"));
+    for unknown in ["nonsense", NEW_DEVICE] {
+        assert!(about(HookRequest::Show { id: unknown.to_owned() }).await.unwrap_err().contains("no hook"));
+    }
 }

@@ -5,6 +5,7 @@
 mod alerts;
 mod api;
 mod api_document;
+mod api_hooks;
 mod backup;
 mod claims;
 mod cli;

@@ -6,15 +6,16 @@ use axum::http::Method;
 
 use crate::api::access::{Need, Needs};
 
-/// Scopes of what has a device asked.
-const ASKING: [&str; 4] = ["devices.function:call", "devices.variable:get", "devices:ping", "devices.diagnostics:update"];
+/// Scopes of what has a device asked, or somebody else who takes as long.
+const ASKING: [&str; 5] =
+    ["devices.function:call", "devices.variable:get", "devices:ping", "devices.diagnostics:update", "integrations:test"];
 /// The scope of event streams.
 const STREAMING: &str = "events:get";
 
 /// What requests have in common that share a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Class {
-    /// A device is asked, and the time is the device's.
+    /// A device is asked, or the receiver of a hook, and the time is theirs.
     Calls,
     /// What tells and changes nothing.
     Reads,
@@ -98,6 +99,8 @@ mod tests {
             (Method::GET, "/v1/devices/{device}/{name}", Class::Calls),
             (Method::PUT, "/v1/devices/{device}/ping", Class::Calls),
             (Method::POST, "/v1/diagnostics/{device}/update", Class::Calls),
+            (Method::POST, "/v1/webhooks/{hook}/test", Class::Calls),
+            (Method::GET, "/v1/products/{product}/webhooks/{hook}/deliveries", Class::Reads),
             (Method::GET, "/v1/diagnostics/{device}/last", Class::Reads),
             (Method::GET, "/v1/devices", Class::Reads),
             (Method::HEAD, "/v1/devices", Class::Reads),

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use holdfast::store::registry::{ClientKind, NewClient, NewDevice, NewProduct, NewToken};
+use holdfast::store::registry::{ClientKind, HookText, NewClient, NewDevice, NewProduct, NewToken};
 use holdfast::store::{Realm, Role, Scopes, TokenHash};
 use serde_json::Value as Json;
 use tokio::time::timeout;
@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use crate::client::{Answer, OpenStream};
 use crate::rig::{DEVICE, FOREIGN_DEVICE, Rig, id, key};
 
-/// How each route is asked: method, path, body. `{device}`, `{product}`, `{client}` and `{token}` stand for what the caller has; any other parameter has its value
-/// behind `=`, where `@device` is the device. A body in braces is JSON, and a form otherwise.
+/// How each route is asked: method, path, body. `{device}`, `{product}`, `{client}`, `{hook}` and `{token}` stand for what the caller has; any other parameter has
+/// its value behind `=`, where `@device` is the device. A body in braces is JSON, and a form otherwise.
 const ROUTES: &str = include_str!("routes.txt");
 
 /// A device of the product.
@@ -24,6 +24,9 @@ const IN_FOREIGN_PRODUCT: &str = "e00fce68aabbccddeeff0055";
 const UNKNOWN_DEVICE: &str = "0123456789abcdef01234567";
 const UNKNOWN_PRODUCT: &str = "99999";
 const UNKNOWN_CLIENT: &str = "kit-99999";
+const UNKNOWN_HOOK: &str = "0123456789abcdef01234567";
+/// What the hooks are signed with.
+const SECRET: &str = "whsec_a2VscC1rZWxwLWtlbHAta2VscC1rZWxwLWtlbHA=";
 /// Answered differently about what is somebody else's and what is not there, and limited for that.
 const TELL_APART: [&str; 2] = ["POST /v1/devices", "POST /v1/provisioning/{device}"];
 
@@ -55,13 +58,15 @@ struct Things {
     device: String,
     product: String,
     client: String,
+    hook: String,
     token: String,
 }
 
 impl Things {
     /// What is put in for what.
-    fn named(&self) -> [(&'static str, &str); 4] {
-        [("{device}", &self.device), ("{product}", &self.product), ("{client}", &self.client), ("{token}", &self.token)]
+    fn named(&self) -> [(&'static str, &str); 5] {
+        let Self { device, product, client, hook, token } = self;
+        [("{device}", device), ("{product}", product), ("{client}", client), ("{hook}", hook), ("{token}", token)]
     }
 }
 
@@ -152,6 +157,8 @@ struct World {
     other: firmware_protocol::id::OwnerId,
     /// A client of the account, and one of its product.
     clients: [String; 2],
+    /// Likewise hooks.
+    hooks: [String; 2],
 }
 
 impl World {
@@ -174,16 +181,25 @@ impl World {
             let new = NewClient { name: "kit".into(), kind: ClientKind::Installed, redirect_uri: None, scopes: Scopes::All };
             rig.registry.create_client(realm, new).await.unwrap().client.id
         };
-        let clients = [client(Realm::User(rig.user)).await, client(Realm::Product(mine.id)).await];
+        let hook = async |realm| {
+            let definition = r#"{"event":"temp","url":"https://example.com/in","signature":"hmac"}"#.to_owned();
+            let text = HookText { event: "temp".into(), name: "n".into(), url: "https://example.com/in".into(), enabled: true, definition };
+            let id = rig.registry.create_hook(realm, text).await.unwrap().id;
+            rig.registry.set_signing_key(realm, id, SECRET.to_owned(), Default::default()).await.unwrap();
+            id.to_string()
+        };
+        let realms = [Realm::User(rig.user), Realm::Product(mine.id)];
+        let (clients, hooks) = ([client(realms[0]).await, client(realms[1]).await], [hook(realms[0]).await, hook(realms[1]).await]);
         let routes = routes(&rig.bare("GET", "/v1/openapi.json").await.json());
-        Self { rig, routes, product: mine, foreign_product: theirs, other, clients }
+        Self { rig, routes, product: mine, foreign_product: theirs, other, clients, hooks }
     }
 
     /// What the right caller has that a route is about.
     fn mine(&self, route: &Route) -> Things {
         let device = if route.is_about("{product}") { IN_PRODUCT } else { DEVICE };
-        let client = &self.clients[usize::from(route.is_about("{product}"))];
-        Things { device: device.into(), product: self.product.id.0.to_string(), client: client.clone(), token: self.rig.token.clone() }
+        let place = usize::from(route.is_about("{product}"));
+        let (client, hook) = (self.clients[place].clone(), self.hooks[place].clone());
+        Things { device: device.into(), product: self.product.id.0.to_string(), client, hook, token: self.rig.token.clone() }
     }
 
     async fn token(&self, user: firmware_protocol::id::OwnerId, scopes: Scopes, life_ms: Option<u64>) -> String {
@@ -273,8 +289,13 @@ async fn what_is_somebody_elses_is_answered_like_what_is_not_there() {
             continue;
         }
         let mine = world.mine(route);
-        let unknown =
-            Things { device: UNKNOWN_DEVICE.into(), product: UNKNOWN_PRODUCT.into(), client: UNKNOWN_CLIENT.into(), ..mine.clone() };
+        let unknown = Things {
+            device: UNKNOWN_DEVICE.into(),
+            product: UNKNOWN_PRODUCT.into(),
+            client: UNKNOWN_CLIENT.into(),
+            hook: UNKNOWN_HOOK.into(),
+            ..mine.clone()
+        };
         let slug = Things { product: world.product.slug.clone(), ..mine.clone() };
         let mut pairs =
             vec![(&other, mine.clone(), unknown.clone()), (&other, slug, unknown.clone()), (&program, mine.clone(), unknown.clone())];
@@ -283,7 +304,7 @@ async fn what_is_somebody_elses_is_answered_like_what_is_not_there() {
         pairs.push((&other, Things { product: own.clone(), ..mine.clone() }, Things { product: own.clone(), ..unknown.clone() }));
         pairs.push((&program, Things { product: own.clone(), ..mine.clone() }, Things { product: own, ..unknown.clone() }));
         // In one's own product what is about the product alone is one's own; and a list of devices says which of them are not for it.
-        let about = ["{device}", "{client}"].iter().any(|thing| route.is_about(thing));
+        let about = ["{device}", "{client}", "{hook}"].iter().any(|thing| route.is_about(thing));
         pairs.truncate(match (route.is_about("{product}"), about) {
             (false, false) => 0,
             (true, true) if route.name() != IMPORT => 5,
@@ -303,12 +324,13 @@ async fn what_others_ask_for_without_naming_it_has_nothing_of_mine_in_it() {
     let world = World::new().await;
     let other = world.token(world.other, Scopes::All, None).await;
     for route in world.routes.iter().filter(|route| route.method == "GET" && route.needs != Needs::Nothing && !route.streams) {
-        if ["{device}", "{product}", "{client}"].iter().any(|thing| route.is_about(thing)) {
+        if ["{device}", "{product}", "{client}", "{hook}"].iter().any(|thing| route.is_about(thing)) {
             continue;
         }
         let answer = world.ask(route, Some(&other), &world.mine(route)).await.text();
         let number = world.product.id.0.to_string();
-        for mine in [DEVICE, IN_PRODUCT, "kitchen light", "dev@example.com", &number, &world.product.slug] {
+        let mine = [DEVICE, IN_PRODUCT, "kitchen light", "dev@example.com", &number, &world.product.slug, &world.hooks[0], &world.hooks[1]];
+        for mine in mine {
             assert!(!answer.contains(mine), "{} tells {mine}: {answer}", route.name());
         }
     }
@@ -329,6 +351,21 @@ async fn whoever_may_only_look_changes_nothing() {
         }
     }
     assert_eq!(world.state(), before);
+}
+
+#[tokio::test]
+async fn whoever_may_only_look_reads_no_secret_of_a_hook() {
+    let world = World::new().await;
+    world.rig.registry.put_member(world.product.id, "other@example.com", Role::Viewer).await.unwrap();
+    let viewer = world.token(world.other, Scopes::All, None).await;
+    let mut told = 0;
+    for route in world.routes.iter().filter(|route| route.method == "GET" && route.is_about("{hook}")) {
+        let mine = world.mine(route);
+        let answer = world.ask(route, Some(&viewer), &mine).await;
+        assert!(!answer.text().contains("whsec_"), "{}", route.name());
+        told += usize::from(world.ask(route, Some(&world.rig.token), &mine).await.text().contains(SECRET));
+    }
+    assert_eq!(told, 4, "its owner reads it by either name, in either place");
 }
 
 #[tokio::test]

@@ -1,0 +1,71 @@
+//! What is added to a hook when it is shown: how it is, what its owner should know, how it signs, and its last deliveries. What cannot be learned soon is left
+//! out: a hook is shown all the same.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+use super::desk::{asked, desk, read};
+use crate::api::Context;
+use crate::dates::{self, Iso};
+use crate::hook_view::{self, HookHealth, Recent, SigningView};
+use crate::store::registry::StoredHook;
+
+/// What is not learned within so long is left out.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Adds all of it.
+pub(super) async fn add(context: &Context, stored: &StoredHook, to: &mut Json) {
+    let hook = hook_view::hook_of(stored);
+    let signature = hook.as_ref().map(|hook| hook.signature).unwrap_or_default();
+    let keys = context.registry().signing_keys(stored.realm, stored.id);
+    let (health, recent, keys) = tokio::join!(health(context, stored), recent(context, stored), keys);
+    if let Some(health) = health {
+        let outcomes = hook_view::outcomes(&Iso(stored.created_at).to_string(), &health.counts);
+        extend(to, &health);
+        to["counters"] = json!([outcomes]);
+    } else {
+        to["counters"] = json!([]);
+    }
+    extend(to, &recent.unwrap_or_default());
+    to["warnings"] = hook_view::warnings_of(&hook).into();
+    if let Ok(keys) = keys {
+        let signing: SigningView = hook_view::signing(signature, keys.as_ref(), dates::now());
+        to["signing"] = json!(signing);
+    }
+}
+
+/// Adds what lists show: in the order of the hooks.
+pub(super) async fn add_to_list(context: &Context, hooks: &[StoredHook], objects: &mut [Json]) {
+    let ids: Vec<_> = hooks.iter().map(|hook| hook.id).collect();
+    let standings = read(context, soon(), move |reader| ids.into_iter().map(|id| reader.standing(id)).collect::<Result<Vec<_>, _>>()).await;
+    let mut standings = standings.unwrap_or_default().into_iter();
+    for (hook, object) in hooks.iter().zip(objects) {
+        object["warnings"] = hook_view::warnings_of(&hook_view::hook_of(hook)).into();
+        if let Some(standing) = standings.next() {
+            object["state"] = hook_view::state_of(hook.text.enabled, &standing.unwrap_or_default()).into();
+        }
+    }
+}
+
+async fn health(context: &Context, stored: &StoredHook) -> Option<HookHealth> {
+    let status = asked(soon(), desk(context).ok()?.status(stored.id)).await.ok()?;
+    Some(hook_view::health_of(stored.text.enabled, &status))
+}
+
+async fn recent(context: &Context, stored: &StoredHook) -> Option<Recent> {
+    let id = stored.id;
+    read(context, soon(), move |reader| hook_view::recent(reader, id)).await.ok()
+}
+
+fn soon() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+/// Puts the members of an object among others.
+fn extend(to: &mut Json, with: &impl Serialize) {
+    if let (Json::Object(to), Ok(Json::Object(with))) = (to, serde_json::to_value(with)) {
+        to.extend(with);
+    }
+}
