@@ -156,6 +156,15 @@ impl Reader {
         Ok([first(&self.db.pending)?, first(&self.db.waiting)?].into_iter().flatten().min())
     }
 
+    /// When the event of the oldest delivery of a hook was accepted that waits for its turn: not among those that are retried out of order.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn oldest_in_order(&self, hook: HookId) -> Result<Option<UnixMillis>> {
+        let row = self.db.pending.prefix(hook.0).next().map(read_row).transpose()?;
+        Ok(row.map(|(_, delivery)| delivery.published_at))
+    }
+
     /// The numbers of a hook.
     ///
     /// # Errors

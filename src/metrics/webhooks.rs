@@ -46,7 +46,7 @@ pub struct Seen {
     pub behind: u64,
     /// Hooks in each state.
     pub hooks: BTreeMap<State, u64>,
-    /// Age of the oldest delivery to be made, of hooks that are healthy or degraded.
+    /// Age of the oldest delivery that waits for its turn, of hooks that are healthy or degraded.
     pub oldest_pending: Duration,
 }
 
@@ -114,7 +114,7 @@ impl Metrics {
             hooks: self.gauges("holdfast_webhook_hooks", "Hooks, by how well their deliveries go.", "state"),
             oldest_pending_s: self.gauge(
                 "holdfast_webhook_oldest_pending_seconds",
-                "Age of the oldest delivery to be made, of hooks that are healthy or degraded.",
+                "Age of the oldest delivery that waits for its turn, of hooks that are healthy or degraded.",
             ),
             published: self.counters_of(
                 "holdfast_webhook_published_events_total",

@@ -80,7 +80,8 @@ impl Worker<'_> {
         let waiting = self.deliveries.hooks().filter(|(_, counters)| counters.pending > 0).map(|(hook, _)| hook);
         for hook in waiting.filter(|hook| self.dispatcher.view(now, *hook).is_some_and(|view| well(view.health.state))).take(LOOKED_AT_MAX)
         {
-            let at = self.reader.oldest_pending(hook)?.map(|(_, at)| at);
+            // A single event that its receiver does not take is retried for days, and says nothing of others.
+            let at = self.reader.oldest_in_order(hook)?;
             oldest = [oldest, at].into_iter().flatten().min();
         }
         Ok(oldest.map_or(Duration::ZERO, |at| Duration::from_millis(now.unix.0.saturating_sub(at.0))))
