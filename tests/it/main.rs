@@ -38,3 +38,4 @@ mod tcp;
 mod tcp_driver;
 mod vitals;
 mod waiting_room;
+mod webhooks_document;

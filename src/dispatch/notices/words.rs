@@ -128,15 +128,8 @@ impl<'a> Words<'a> {
     fn say_error(&self, text: &mut String) {
         let Some(failure) = &self.subject.standing.last_failure else { return };
         let at = Iso(UnixMillis(failure.at_ms));
-        let what = match (failure.status, &failure.phase) {
-            (Some(status), _) => format!("status {status}"),
-            (None, Some(phase)) => phase.clone(),
-            (None, None) => "no answer".to_owned(),
-        };
-        let _ = write!(text, "The last error, at {at}: {what}");
-        if !failure.error.is_empty() {
-            let _ = write!(text, ": {}", failure.error);
-        }
+        let phase = failure.phase.as_ref().map(|phase| format!("{phase}: ")).unwrap_or_default();
+        let _ = write!(text, "The last error, at {at}: {phase}{}", failure.error);
         text.push_str("\n\n");
     }
 
@@ -147,11 +140,10 @@ impl<'a> Words<'a> {
         let end = self.disabled_at().map(|at| format!(" If nothing succeeds until then, the hook will be disabled at {}.", Iso(at)));
         match self.notice {
             Notice::Failing | Notice::Refused(_) | Notice::DisableSoon => format!("{waits}{oldest}{}", end.unwrap_or_default()),
-            Notice::Disabled(_) => {
-                "Nothing is sent for it until it is enabled again: replace it with \"disabled\" set to false, or make another. What \
-                                    was not delivered is kept for a while and can be replayed."
-                    .to_owned()
-            }
+            Notice::Disabled(_) => format!(
+                "Nothing is sent for it, and no event is for it, until it is enabled again: replace it with \"disabled\" set to false. What waits goes out then, \
+                 if it is not older than {hours} hours; what was given up can be replayed."
+            ),
             Notice::Recovered => format!("What waited is being sent.{oldest}"),
         }
     }
