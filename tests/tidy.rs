@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const MAY_DEPEND_ON: [(&str, &[&str]); 5] = [
     ("firmware-protocol", &[]),
     ("holdfast-router", &["firmware-protocol"]),
-    ("holdfast-load", &["firmware-protocol"]),
+    ("holdfast-load", &["firmware-protocol", "router", "webhooks"]),
     ("holdfast-webhooks", &["firmware-protocol", "router"]),
     ("holdfast", &["firmware-protocol", "router", "webhooks"]),
 ];

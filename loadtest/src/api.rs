@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use firmware_protocol::id::DeviceId;
+use serde_json::Value;
 
 use crate::http::{self, Answer};
 
@@ -75,6 +76,12 @@ impl Api {
     pub(crate) fn stream_of(&self, device: DeviceId, patience: Duration) -> Result<TcpStream> {
         let request = self.request("GET", &format!("/v1/devices/{device}/events"), "1.1", "", "");
         Ok(http::send(self.address, request.as_bytes(), patience)?)
+    }
+
+    /// What a request with this body, or with none, is answered.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: Option<&Value>, patience: Duration) -> Result<Answer> {
+        let head = "Content-Type: application/json\r\nConnection: close\r\n";
+        self.call(method, path, head, &body.map(Value::to_string).unwrap_or_default(), patience)
     }
 
     fn call(&self, method: &str, path: &str, head: &str, body: &str, patience: Duration) -> Result<Answer> {

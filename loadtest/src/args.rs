@@ -222,6 +222,9 @@ pub struct BenchArguments {
     /// Only these.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub only: Vec<Benchmark>,
+    /// How many deliveries wait in webhook_drain, about.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    pub backlog: u64,
     /// The server's program; by default the one beside this.
     #[arg(long, value_name = "PATH")]
     pub holdfast: Option<PathBuf>,

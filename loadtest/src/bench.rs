@@ -20,6 +20,7 @@ mod rest;
 mod rsa;
 mod sse;
 mod syncs;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub(crate) use self::handshakes::{Rate, dtls_rate};
 
 use self::million::Million;
 use self::rest::Asked;
+use self::webhooks::Signing;
 
 /// Runs of each benchmark.
 const RUNS: usize = 5;
@@ -71,6 +73,12 @@ pub enum Benchmark {
     RestCalls,
     /// Events of callers that are on disk when they are told, for each second of one core.
     RestPublishes,
+    /// Signed deliveries of hooks that are on disk and recorded, for each second of one core: with secrets, and with pairs of keys.
+    WebhookDeliveries,
+    /// The same while three in ten of a thousand receivers are dead.
+    WebhookDeliveriesSick,
+    /// Deliveries of receivers that come back, for each second of one core, and the server's memory while these wait.
+    WebhookDrain,
     /// From the start of the process to the first "ready".
     ReadyMs,
     /// Processor time to seal a record.
@@ -94,6 +102,8 @@ pub struct Bench {
     pub holdfast: Option<PathBuf>,
     /// Nothing means everything.
     pub only: Vec<Benchmark>,
+    /// Deliveries that wait in [`Benchmark::WebhookDrain`], about.
+    pub backlog: u64,
 }
 
 /// Runs the benchmarks, one after the other.
@@ -112,6 +122,16 @@ pub fn bench(bench: &Bench) -> Result<BenchReport> {
             Benchmark::RestReads => add("rest_reads", rest::measure(holdfast, Asked::Reads))?,
             Benchmark::RestCalls => add("rest_calls", rest::measure(holdfast, Asked::Calls))?,
             Benchmark::RestPublishes => add("rest_publishes", rest::measure(holdfast, Asked::Publishes))?,
+            Benchmark::WebhookDeliveries => {
+                add("webhook_deliveries_hmac", webhooks::deliveries(holdfast, Signing::Hmac))?;
+                add("webhook_deliveries_ed25519", webhooks::deliveries(holdfast, Signing::Ed25519))?;
+            }
+            Benchmark::WebhookDeliveriesSick => add("webhook_deliveries_sick", webhooks::sick(holdfast))?,
+            Benchmark::WebhookDrain => {
+                let (drain, memory) = webhooks::drain(holdfast, bench.backlog)?;
+                add("webhook_drain", Ok(drain))?;
+                add("webhook_backlog_rss", Ok(memory))?;
+            }
             Benchmark::ReadyMs => add("ready_ms", ready::measure(holdfast))?,
             Benchmark::RecordSeal => add("record_seal", records::seal())?,
             Benchmark::RecordOpen => add("record_open", records::open())?,
@@ -263,9 +283,10 @@ mod tests {
         let names: Vec<String> =
             Benchmark::value_variants().iter().filter_map(|one| Some(one.to_possible_value()?.get_name().to_owned())).collect();
         let running = ["dtls_handshakes", "tcp_handshakes", "ping_roundtrips", "durable_publishes", "sse_fanout"];
-        let rest = ["rest_reads", "rest_calls", "rest_publishes", "ready_ms"];
-        let others = ["record_seal", "record_open", "idle_session_bytes"];
-        // The last of these is two in the report.
-        assert_eq!(names, [&running[..], &rest, &others, &["restart_1m", "sessions_1m"]].concat());
+        let rest = ["rest_reads", "rest_calls", "rest_publishes"];
+        let hooks = ["webhook_deliveries", "webhook_deliveries_sick", "webhook_drain"];
+        let others = ["ready_ms", "record_seal", "record_open", "idle_session_bytes"];
+        // The last of these is two in the report, as are the first and the last of hooks.
+        assert_eq!(names, [&running[..], &rest, &hooks, &others, &["restart_1m", "sessions_1m"]].concat());
     }
 }

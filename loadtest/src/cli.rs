@@ -64,18 +64,33 @@ impl Cli {
 
     /// Creates the account that owns the fleet.
     pub fn add_owner(&self) -> Result<()> {
-        self.run_with_input(&["user", "add", OWNER], PASSWORD).map(drop)
+        self.add_user(OWNER)
     }
 
     /// A token of that account.
     pub fn access_token(&self) -> Result<String> {
-        let token: Token = serde_json::from_reader(self.run(&["token", "create", "--user", OWNER, "--json"])?)?;
-        Ok(token.token)
+        self.access_token_of(OWNER)
     }
 
     /// Registers the devices in the list at `keys`, with that owner.
     pub fn import_devices(&self, keys: &Path) -> Result<()> {
-        self.run(&["device", "import", text(keys)?, "--owner", OWNER]).map(drop)
+        self.import_devices_of(OWNER, keys)
+    }
+
+    /// Creates another account.
+    pub(crate) fn add_user(&self, user: &str) -> Result<()> {
+        self.run_with_input(&["user", "add", user], PASSWORD).map(drop)
+    }
+
+    /// A token of an account.
+    pub(crate) fn access_token_of(&self, user: &str) -> Result<String> {
+        let token: Token = serde_json::from_reader(self.run(&["token", "create", "--user", user, "--json"])?)?;
+        Ok(token.token)
+    }
+
+    /// Registers the devices in the list at `keys`, with this account as their owner.
+    pub(crate) fn import_devices_of(&self, user: &str, keys: &Path) -> Result<()> {
+        self.run(&["device", "import", text(keys)?, "--owner", user]).map(drop)
     }
 
     /// Takes a device out of the registry.

@@ -13,14 +13,15 @@ use crate::args::{
     Arguments, BenchArguments, BystanderArguments, ChaosArguments, ChaosDrillArguments, Command, Drill, DrillArguments, FleetArguments,
     FloodArguments, FrostArguments, FrozenShardArguments, FrozenThreadsArguments, GrayFaultsArguments, IncidentsArguments, KeysArguments,
     KillRestartArguments, LoudArguments, MassReturnArguments, NumberArguments, OverloadArguments, PageArguments, StallArguments,
+    WebhooksArguments,
 };
 use crate::bench::{Bench, bare, bench};
 use crate::chaos::{Proxy, ProxyPlan};
 use crate::dial::allow_sockets;
 use crate::drill::{
     Bystanders, Case, Chaos, FloodDrill, FrozenShard, FrozenThreads, GrayFaults, Ground, Incidents, KillRestart, LoudDrill, MassReturn,
-    Overload, PageDrill, StallDrill, chaos, flood, frozen_shard, frozen_threads, gray_faults, incidents, kill_restart, loud, mass_return,
-    overload, page, stall,
+    Overload, PageDrill, StallDrill, WebhooksDrill, chaos, flood, frozen_shard, frozen_threads, gray_faults, incidents, kill_restart, loud,
+    mass_return, overload, page, stall, webhooks,
 };
 use crate::fleet::{Crew, Devices, Fleet, FleetPlan, Work};
 use crate::keys::{self, DeviceKeys};
@@ -51,6 +52,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Drill(Drill::Page(arguments)) => drill_page(arguments),
         Command::Drill(Drill::GrayFaults(arguments)) => drill_gray_faults(arguments),
         Command::Drill(Drill::Incidents(arguments)) => drill_incidents(arguments),
+        Command::Drill(Drill::Webhooks(arguments)) => drill_webhooks(arguments),
         Command::Chaos(arguments) => bad_network(&arguments),
         Command::Bench(arguments) => measure(arguments),
         Command::Bare { udp, tcp, http, admin } => bare(Ports { udp, tcp, http, admin }).map(|()| ExitCode::SUCCESS),
@@ -263,6 +265,21 @@ fn drill_incidents(arguments: IncidentsArguments) -> Result<ExitCode> {
     judged(&incidents(&Incidents { ground, only, devices, seed })?, json.as_deref())
 }
 
+fn drill_webhooks(arguments: WebhooksArguments) -> Result<ExitCode> {
+    let (ground, json) = ground(arguments.drill);
+    let report = webhooks(&WebhooksDrill {
+        ground,
+        devices_each: arguments.devices,
+        every: Duration::from_secs_f64(arguments.every),
+        lasts: Duration::from_secs_f64(arguments.seconds),
+        kills: arguments.kills,
+        window: Duration::from_secs_f64(arguments.window),
+        seed: arguments.seed,
+        timed: !arguments.untimed,
+    })?;
+    judged(&report, json.as_deref())
+}
+
 fn bystanders(arguments: &BystanderArguments) -> Bystanders {
     let BystanderArguments { devices, every, seconds, seed } = *arguments;
     publishing(devices, every, Duration::from_secs_f64(seconds), seed)
@@ -295,7 +312,7 @@ fn bad_network(arguments: &ChaosArguments) -> Result<ExitCode> {
 }
 
 fn measure(arguments: BenchArguments) -> Result<ExitCode> {
-    let report = bench(&Bench { holdfast: arguments.holdfast, only: arguments.only })?;
+    let report = bench(&Bench { holdfast: arguments.holdfast, only: arguments.only, backlog: arguments.backlog })?;
     publish(bench_table(&report), &report, arguments.json.as_deref())?;
     Ok(ExitCode::SUCCESS)
 }

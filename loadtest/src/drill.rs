@@ -17,6 +17,7 @@ mod overload;
 mod page;
 mod schedule;
 mod stall;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -42,6 +43,7 @@ pub use self::mass_return::{MassReturn, RETURNING_MAX, mass_return};
 pub use self::overload::{Overload, overload};
 pub use self::page::{Case, PageDrill, page};
 pub use self::stall::{StallDrill, stall};
+pub use self::webhooks::{WebhooksDrill, webhooks};
 
 /// The server that a drill has for itself.
 #[derive(Clone, Default, Debug)]

@@ -50,6 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A fleet at work.
 #[derive(Debug)]
 pub struct Fleet {
+    devices: usize,
     posts: Vec<Arc<Post>>,
     workers: Vec<JoinHandle<Result<Legacy>>>,
 }
@@ -80,7 +81,7 @@ impl Fleet {
     /// Opens sockets and starts threads. Devices come at once; they rest until [`Fleet::work`].
     pub fn start(plan: FleetPlan) -> Result<Self> {
         allow_sockets(plan.check()?)?;
-        let (origin, mut fleet) = (Instant::now(), Self { posts: Vec::new(), workers: Vec::new() });
+        let (origin, mut fleet) = (Instant::now(), Self { devices: plan.devices(), posts: Vec::new(), workers: Vec::new() });
         let job = Job { work: plan.work, run: plan.run, audit: plan.audit };
         if let Some(devices) = &plan.crew.udp {
             let share = devices.keys.len().div_ceil(plan.threads).next_multiple_of(plan.per_socket);
@@ -146,6 +147,11 @@ impl Fleet {
             thread::sleep(Duration::from_millis(1));
         }
         bail!("the fleet's threads did not follow within {PATIENCE:?}")
+    }
+
+    /// How many devices it has.
+    pub(crate) fn devices(&self) -> usize {
+        self.devices
     }
 
     /// The fleet now.

@@ -2,6 +2,7 @@
 //!
 //! Everything speaks to loopback addresses only. Nothing here knows the server's code: it is run as a program ([`server`], [`cli`]), spoken to by
 //! devices ([`fleet`]), over bad networks if need be ([`chaos`]), and judged by what those devices saw and what it says that it accepted ([`drill`]).
+//! Receivers of webhooks share with it what any receiver has to know: how signatures are checked, and how times are written.
 
 mod api;
 pub mod args;
@@ -18,6 +19,7 @@ pub mod fleet;
 pub mod flood;
 mod freezer;
 mod herald;
+mod hooks;
 mod http;
 pub mod keys;
 pub mod loud;

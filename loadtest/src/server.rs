@@ -78,6 +78,7 @@ pub struct Server {
     cores: Option<CpuSet>,
     disk: Option<SickDisk>,
     faults: Option<PathBuf>,
+    issuers: Option<PathBuf>,
 }
 
 impl Server {
@@ -89,7 +90,7 @@ impl Server {
         };
         ensure!(program.is_file(), "there is no server at {}: name one with --holdfast", program.display());
         let (dir, ports) = (tempfile::Builder::new().prefix("holdfast-load-").tempdir()?, Ports::free()?);
-        let server = Self { program, dir, ports, child: None, cores: None, disk: None, faults: None };
+        let server = Self { program, dir, ports, child: None, cores: None, disk: None, faults: None, issuers: None };
         server.configure(NO_LIMITS, "")?;
         Ok(server)
     }
@@ -122,6 +123,16 @@ impl Server {
     /// What it does about a shard that has stopped. For its next start.
     pub(crate) fn cure_by(&self, cure: WantedCure) -> Result<()> {
         self.configure(NO_LIMITS, &format!("\n[watchdog]\ncure = \"{}\"\n", cure.word()))
+    }
+
+    /// Lets hooks go to receivers on this machine. For its next start.
+    pub(crate) fn admit_receivers(&self) -> Result<()> {
+        self.configure(NO_LIMITS, "\n[webhooks]\nallow = [\"127.0.0.0/8\"]\n")
+    }
+
+    /// Lets it believe certificates of these issuers, a file of them in PEM, and of no others. For its next start.
+    pub(crate) fn trust(&mut self, issuers: PathBuf) {
+        self.issuers = Some(issuers);
     }
 
     /// Lets it work on a disk that can be made sick. For its next start.
@@ -157,7 +168,16 @@ impl Server {
 
     /// Its API, for the account that owns the fleet. To be asked while it runs.
     pub(crate) fn api(&self) -> Result<Api> {
-        Ok(Api::new((Ipv4Addr::LOCALHOST, self.ports.http).into(), self.cli().access_token()?))
+        Ok(self.api_with(self.cli().access_token()?))
+    }
+
+    /// The same for another account.
+    pub(crate) fn api_of(&self, user: &str) -> Result<Api> {
+        Ok(self.api_with(self.cli().access_token_of(user)?))
+    }
+
+    fn api_with(&self, token: String) -> Api {
+        Api::new((Ipv4Addr::LOCALHOST, self.ports.http).into(), token)
     }
 
     /// Where it tells its metrics.
@@ -209,6 +229,9 @@ impl Server {
             // Left over from one that was killed.
             let _ = std::fs::remove_file(socket);
             command.env("HOLDFAST_FAULTS", socket);
+        }
+        if let Some(issuers) = &self.issuers {
+            command.env("SSL_CERT_FILE", issuers);
         }
         let moved = self.cores.map(Moved::to).transpose()?;
         self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);

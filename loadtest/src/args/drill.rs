@@ -36,6 +36,8 @@ pub enum Drill {
     GrayFaults(GrayFaultsArguments),
     /// Ten things go wrong, and `holdfast diagnose` is asked what.
     Incidents(IncidentsArguments),
+    /// Hooks of many accounts, some of whose receivers are sick, while one account floods and the server is killed again and again.
+    Webhooks(WebhooksArguments),
 }
 
 /// What all drills know.
@@ -310,6 +312,35 @@ pub struct IncidentsArguments {
     /// Decides keys and moments.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// What all drills know.
+    #[command(flatten)]
+    pub drill: DrillArguments,
+}
+
+/// `drill webhooks`
+#[derive(Args, Debug)]
+pub struct WebhooksArguments {
+    /// How long devices publish.
+    #[arg(long, value_name = "S", default_value_t = 780.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// How many kills.
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    pub kills: u32,
+    /// Seconds of which everything is delivered once more.
+    #[arg(long, value_name = "S", default_value_t = 600.0, value_parser = seconds)]
+    pub window: f64,
+    /// How many devices each account has.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub devices: u32,
+    /// Seconds from one publish of a device to the next. Those of the account that floods publish fifty times as often.
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
+    pub every: f64,
+    /// Decides keys and moments.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Do not judge how fast it was: the machine has other things to do.
+    #[arg(long)]
+    pub untimed: bool,
     /// What all drills know.
     #[command(flatten)]
     pub drill: DrillArguments,

@@ -100,6 +100,12 @@ pub struct FleetPlan {
 }
 
 impl FleetPlan {
+    /// How many devices it has.
+    pub(super) fn devices(&self) -> usize {
+        let Crew { udp, tcp } = &self.crew;
+        udp.as_ref().map_or(0, |udp| udp.keys.len()) + tcp.as_ref().map_or(0, |tcp| tcp.keys.len())
+    }
+
     /// How many sockets the fleet takes.
     ///
     /// # Errors
