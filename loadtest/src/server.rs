@@ -78,7 +78,6 @@ pub struct Server {
     cores: Option<CpuSet>,
     disk: Option<SickDisk>,
     faults: Option<PathBuf>,
-    issuers: Option<PathBuf>,
 }
 
 impl Server {
@@ -90,7 +89,7 @@ impl Server {
         };
         ensure!(program.is_file(), "there is no server at {}: name one with --holdfast", program.display());
         let (dir, ports) = (tempfile::Builder::new().prefix("holdfast-load-").tempdir()?, Ports::free()?);
-        let server = Self { program, dir, ports, child: None, cores: None, disk: None, faults: None, issuers: None };
+        let server = Self { program, dir, ports, child: None, cores: None, disk: None, faults: None };
         server.configure(NO_LIMITS, "")?;
         Ok(server)
     }
@@ -125,14 +124,10 @@ impl Server {
         self.configure(NO_LIMITS, &format!("\n[watchdog]\ncure = \"{}\"\n", cure.word()))
     }
 
-    /// Lets hooks go to receivers on this machine. For its next start.
-    pub(crate) fn admit_receivers(&self) -> Result<()> {
-        self.configure(NO_LIMITS, "\n[webhooks]\nallow = [\"127.0.0.0/8\"]\n")
-    }
-
-    /// Lets it believe certificates of these issuers, a file of them in PEM, and of no others. For its next start.
-    pub(crate) fn trust(&mut self, issuers: PathBuf) {
-        self.issuers = Some(issuers);
+    /// Lets hooks go to receivers on this machine, whose certificates may be of these issuers: a file of them in PEM. For its next start.
+    pub(crate) fn admit_receivers(&self, issuers: Option<&Path>) -> Result<()> {
+        let certificates = issuers.map(|issuers| format!("certificates = {issuers:?}\n")).unwrap_or_default();
+        self.configure(NO_LIMITS, &format!("\n[webhooks]\nallow = [\"127.0.0.0/8\"]\n{certificates}"))
     }
 
     /// Lets it work on a disk that can be made sick. For its next start.
@@ -229,9 +224,6 @@ impl Server {
             // Left over from one that was killed.
             let _ = std::fs::remove_file(socket);
             command.env("HOLDFAST_FAULTS", socket);
-        }
-        if let Some(issuers) = &self.issuers {
-            command.env("SSL_CERT_FILE", issuers);
         }
         let moved = self.cores.map(Moved::to).transpose()?;
         self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.display()))?);

@@ -106,7 +106,7 @@ impl Rig {
         allow_sockets(SOCKETS)?;
         let (cores, mut server) = (Cores::part()?, Server::prepare(holdfast)?);
         server.keep_to(cores.server());
-        server.admit_receivers()?;
+        server.admit_receivers(None)?;
         server.start()?;
         server.cli().add_owner()?;
         let (owner, receivers, heard) = (Owner::new(server.api()?), Receivers::start()?, Arc::default());

@@ -133,7 +133,6 @@ pub fn webhooks(drill: &WebhooksDrill) -> Result<DrillReport> {
 fn run(drill: &WebhooksDrill, server: &mut Server) -> Result<DrillReport> {
     let progress = Progress::new(drill.devices_each as usize * cast::WELL);
     progress.phase("accounts");
-    server.admit_receivers()?;
     let trust = Cast::prepare(server)?;
     server.start()?;
     let mut cast = Cast::new(server, trust, drill.devices_each, drill.seed)?;

@@ -147,11 +147,11 @@ pub(super) struct Cast {
 }
 
 impl Cast {
-    /// Whose certificates the server has to believe before it is started. The receiver with a certificate begins with one that has expired.
-    pub(super) fn prepare(server: &mut Server) -> Result<(Authority, Identity)> {
+    /// Says whose certificates the server has to believe when it is started. The receiver with a certificate begins with one that has expired.
+    pub(super) fn prepare(server: &Server) -> Result<(Authority, Identity)> {
         let (authority, issuers) = (Authority::new()?, server.dir().join("issuers.pem"));
         std::fs::write(&issuers, authority.pem()?)?;
-        server.trust(issuers);
+        server.admit_receivers(Some(&issuers))?;
         let identity = Identity::new(authority.issue(Validity::Expired)?);
         Ok((authority, identity))
     }
