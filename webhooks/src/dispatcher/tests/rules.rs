@@ -334,3 +334,17 @@ fn what_is_told_twice_or_by_mistake_is_ignored() {
     assert!(world.finish(10_000));
     assert_eq!(world.begun.len(), 5);
 }
+
+#[test]
+fn a_replay_keeps_the_order_of_each_device() {
+    let mut world = world(Receiver::Answers(200, 20));
+    (1..=100).for_each(|_| world.accept(hook(1), 0, 1));
+    assert!(world.finish(60_000));
+    world.begun.clear();
+    world.replay(hook(1), JobId(5), 1..=100);
+    assert!(world.finish(60_000));
+    for device in 0..5 {
+        let positions: Vec<_> = world.begun.iter().map(|begun| begun.position.0).filter(|position| position % 5 == device).collect();
+        assert!(positions.is_sorted() && positions.len() == 20, "{positions:?}");
+    }
+}
