@@ -40,8 +40,9 @@ const KEPT: [&str; 18] = [
 #[serde(default, rename_all = "camelCase")]
 pub(in crate::api) struct HookFields {
     /// How the names of its events begin.
-    #[serde(alias = "eventName")]
     event: Option<String>,
+    /// The same, as files say it from which clients make hooks.
+    event_name: Option<String>,
     /// Where its requests go. Templates may stand in it.
     url: Option<String>,
     /// `GET`, `POST`, `PUT` or `DELETE`; `POST` if it is not said.
@@ -62,7 +63,7 @@ pub(in crate::api) struct HookFields {
 /// Reads what a request says of a hook, in the place of what is `stored` if there is something. `domain` stands in the name of one that has none.
 pub(super) fn read(call: &Call, domain: &str, stored: Option<&StoredHook>) -> Result<HookText, ApiError> {
     let fields: HookFields = call.body.read()?;
-    let event = fields.event.unwrap_or_default();
+    let event = fields.event.or(fields.event_name).unwrap_or_default();
     let url = address(fields.url)?;
     let host = domain.split("://").last().unwrap_or_default();
     let name = fields.name.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("{event} for {host}"));

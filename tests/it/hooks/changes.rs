@@ -52,8 +52,7 @@ async fn a_hook_that_is_removed_or_disabled_gets_nothing_more() {
     for number in 2..22 {
         world.publish("tide", &number.to_string()).await;
     }
-    let last = world.receiver.until("/stays", 20).await;
-    assert_eq!(last.last().unwrap().form()["data"], "21");
+    world.receiver.until("/stays", 20).await;
     assert!(world.receiver.all("/removed").is_empty() && world.receiver.all("/disabled").is_empty());
     let enabled = json!({ "event": "tide", "url": world.receiver.url("/disabled") });
     assert_eq!(world.ask("PUT", &format!("/v1/integrations/{disabled}"), &enabled).await.status, 200);

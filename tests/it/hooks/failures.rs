@@ -1,11 +1,11 @@
 //! Receivers that fail: what is tried again, and when; what ends a hook; and that requests go nowhere else.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::bench::{Bench, saying, silent};
-use super::receiver::{Received, Reply};
+use super::receiver::{PATIENCE, Received, Reply};
 use super::world::World;
 
 /// The wait before the second attempt, with what it may differ from the schedule.
@@ -39,8 +39,12 @@ async fn whoever_asks_for_a_pause_gets_it() {
     let world = World::start().await;
     world.receiver.answers("/in", [Reply::status(429).with("retry-after", "9"), Reply::status(200)]);
     world.hook(json!({})).await;
+    let ear = world.listen().await;
     world.publish("tide", "1").await;
     let first = world.receiver.next("/in").await;
+    ear.take(2).await;
+    // What was answered is published a moment before the pause begins.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     world.publish("tide", "2").await;
     let both = world.receiver.until("/in", 2).await;
     for received in &both {
@@ -60,10 +64,9 @@ async fn a_receiver_that_is_gone_for_good_disables_its_hook() {
     world.publish("tide", "1").await;
     world.receiver.next("/in").await;
     let path = format!("/v1/integrations/{hook}");
-    for _ in 0..200 {
-        if world.get(&path).await["integration"]["state"] == "disabled" {
-            break;
-        }
+    let end = Instant::now() + PATIENCE;
+    while world.get(&path).await["integration"]["state"] != "disabled" {
+        assert!(Instant::now() < end, "{}", world.get(&path).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     world.publish("tide", "2").await;

@@ -65,11 +65,9 @@ impl Lives {
         made["id"].as_str().unwrap().to_owned()
     }
 
-    /// The device publishes the events of one life of the server, all of which the server accepts.
+    /// The device publishes the events of one life of the server, each when the one before was accepted: those that are sent again may overtake others.
     fn publish(&mut self, life: usize) {
-        let numbers = life * EVENTS..(life + 1) * EVENTS;
-        for number in numbers {
-            // One after another: what a device has to repeat, because the server was away, may come in any order.
+        for number in life * EVENTS..(life + 1) * EVENTS {
             let publish = self.device.publish("tide", number.to_string().as_bytes());
             self.device.run_until(PATIENCE, |device| device.published(publish));
         }

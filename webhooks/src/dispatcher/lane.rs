@@ -3,7 +3,7 @@
 //! Only so many events of a lane are in memory. What a lane leaves behind in the store is loaded when its turn has come, so that one device with a long
 //! queue does not take the places of all others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -51,7 +51,7 @@ pub(super) enum Entered {
 pub(super) struct Lanes {
     lanes: HashMap<Lane, State>,
     /// Those that wait only for an attempt in flight to end.
-    parked: HashMap<Lane, VecDeque<Position>>,
+    parked: HashMap<Lane, BTreeSet<Position>>,
     /// Lanes that have left events behind.
     behind: usize,
     /// Lanes of which events should be loaded; some of them perhaps no more.
@@ -126,7 +126,7 @@ impl Lanes {
     pub(super) fn begin(&mut self, lane: Lane, position: Position) -> bool {
         let state = self.lanes.entry(lane).or_default();
         if state.is_flying {
-            self.parked.entry(lane).or_default().push_back(position);
+            self.parked.entry(lane).or_default().insert(position);
             return false;
         }
         state.is_flying = true;
@@ -159,7 +159,7 @@ impl Lanes {
             state.waiting.retain(|waiting| *waiting != position);
         }
         if let Some(parked) = self.parked.get_mut(&lane) {
-            parked.retain(|waiting| *waiting != position);
+            parked.remove(&position);
         }
         self.tidy(lane);
     }
@@ -193,10 +193,10 @@ impl Lanes {
         }
     }
 
-    /// One that waits for the attempt in flight to end may go on.
+    /// The first that waits for the attempt in flight to end may go on.
     pub(super) fn unpark(&mut self, lane: Lane) -> Option<Position> {
         let Entry::Occupied(mut parked) = self.parked.entry(lane) else { return None };
-        let next = parked.get_mut().pop_front();
+        let next = parked.get_mut().pop_first();
         if parked.get().is_empty() {
             parked.remove();
         }
@@ -214,7 +214,7 @@ impl Lanes {
         if self.lanes.get(&lane).is_some_and(State::is_idle) {
             self.lanes.remove(&lane);
         }
-        if self.parked.get(&lane).is_some_and(VecDeque::is_empty) {
+        if self.parked.get(&lane).is_some_and(BTreeSet::is_empty) {
             self.parked.remove(&lane);
         }
     }

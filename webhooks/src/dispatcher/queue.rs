@@ -165,8 +165,7 @@ impl Queue {
 
     /// It is over with a delivery: it was sent, or given up.
     pub(super) fn finish(&mut self, now: UnixMillis, position: Position) {
-        self.land(position);
-        self.remove(now, position);
+        if self.land(position) { self.forget(now, position) } else { self.remove(now, position) }
     }
 
     /// A delivery in flight keeps its place until its next attempt.
@@ -183,7 +182,7 @@ impl Queue {
         self.land(position);
         let Some(old) = self.items.get(&position).copied() else { return };
         if !self.window.keeps(due, position) {
-            return self.remove(now, position);
+            return self.forget(now, position);
         }
         let item = Item { due, attempts, of: Of::Retries, ..old };
         self.items.insert(position, item);
@@ -291,12 +290,13 @@ impl Queue {
         self.ready[kind as usize].push_back(position);
     }
 
-    /// The attempt of a delivery is over.
-    fn land(&mut self, position: Position) {
-        let Some(item) = self.items.get_mut(&position).filter(|item| item.is_flying) else { return };
+    /// The attempt of a delivery is over, and the first that waited for that goes on. `false` if there was none.
+    fn land(&mut self, position: Position) -> bool {
+        let Some(item) = self.items.get_mut(&position).filter(|item| item.is_flying) else { return false };
         item.is_flying = false;
         let parked = item.lane.and_then(|lane| self.lanes.end(lane));
         self.resume(parked);
+        true
     }
 
     /// One goes on that waited only for another of its lane.
@@ -306,12 +306,18 @@ impl Queue {
     }
 
     /// Forgets one that is neither in flight nor waiting anywhere.
-    fn remove(&mut self, now: UnixMillis, position: Position) {
+    fn forget(&mut self, now: UnixMillis, position: Position) {
         let Some(item) = self.items.get(&position).copied() else { return };
         self.drop_item(position);
         if item.of == Of::Queue {
             self.step_on(now, item.lane);
         }
+    }
+
+    /// Forgets one that others of its lane may have waited for.
+    fn remove(&mut self, now: UnixMillis, position: Position) {
+        let Some(item) = self.items.get(&position).copied() else { return };
+        self.forget(now, position);
         let idle = item.lane.filter(|lane| !self.lanes.is_flying(*lane));
         let parked = idle.and_then(|lane| self.lanes.unpark(lane));
         self.resume(parked);
