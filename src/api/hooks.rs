@@ -19,6 +19,7 @@ use serde_json::{Value as Json, json};
 
 use self::definition::HookFields;
 pub(super) use self::desk::{Places, Told, change};
+use self::outlook::Outlook;
 use super::Context;
 use super::error::ApiError;
 use super::json::{json_response, ok};
@@ -95,9 +96,8 @@ pub(super) async fn create(State(context): State<Context>, call: Call) -> Result
 
 /// `GET /v1/integrations/{hook}`
 #[utoipa::path(get, path = "/v1/integrations/{hook}", tag = "hooks", security(("token" = ["integrations:get"])),
-    responses((status = 200, description = "All that was said of it, as `integration`; as `webhook` by that path. Besides: `warnings`, what its owner should \
-        know; `signing`, how its requests are signed; and, while hooks are carried out, the members of HookHealth, `logs` (the last 10 deliveries that \
-        were tried, each a LogEntry), `errors` (the last 10 whose last attempt failed) and `counters` (one entry, an Outcomes).", body = Object)))]
+    responses((status = 200, description = "As `integration`, and as `webhook` by that path: all that was said of it, with masks for secrets, and this.",
+        body = Outlook)))]
 pub(super) async fn show(
     State(context): State<Context>,
     path: MatchedPath,

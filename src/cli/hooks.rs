@@ -213,7 +213,7 @@ fn test(id: String, data: Option<String>, target: &Target, output: &mut Output<'
     let HookAnswer::Tested { pass, status, text, took_ms } = answer else { bail!(UNEXPECTED) };
     if !pass {
         let status = status.map_or_else(String::new, |status| format!("error status {status}: "));
-        bail!("it does not pass: {status}{text}");
+        bail!("it does not pass: {status}{}", print::plain(&text));
     }
     let value = json!({ "pass": pass, "status": status, "text": text, "took_ms": took_ms });
     Ok(output.say(&format!("It passes: status {} after {took_ms} ms", status.unwrap_or_default()), &value)?)

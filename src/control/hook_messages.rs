@@ -78,7 +78,7 @@ pub enum HookAnswer {
     /// Hooks, in order of their ids.
     Hooks(Vec<HookLine>),
     /// One of them.
-    Hook(HookReport),
+    Hook(Box<HookReport>),
     /// Deliveries.
     Deliveries(DeliveryPage),
     /// One of them.

@@ -37,7 +37,7 @@ const CLOSED: &str = "webhooks are not carried out now: no server runs in this d
 pub(super) async fn perform(registry: &Registry, desk: Option<Desk>, request: HookRequest) -> Result<Response, Refusal> {
     let answer = match request {
         HookRequest::List { account, product } => list(registry, desk, account, product).await?,
-        HookRequest::Show { id } => HookAnswer::Hook(show(registry, desk, &id).await?),
+        HookRequest::Show { id } => HookAnswer::Hook(Box::new(show(registry, desk, &id).await?)),
         HookRequest::Enable { id, enabled } => {
             enable(registry, desk, &id, enabled).await?;
             return Ok(Response::Done {});

@@ -76,11 +76,11 @@ pub struct LogResponse {
 }
 
 /// The last deliveries, the newest first.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Recent {
-    /// Those that were tried.
+    /// Those that were tried, at most 10.
     pub logs: Vec<LogEntry>,
-    /// Those whose last attempt failed.
+    /// Those whose last attempt failed, at most 10.
     pub errors: Vec<LogEntry>,
 }
 

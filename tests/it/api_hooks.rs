@@ -256,8 +256,8 @@ fn a_test_sends_one_request_and_leaves_no_trace() {
     let id = hook.rsplit('/').next().unwrap();
     let complaint = shell.complaint(&["hook", "test", id, "--data", "2.5"]);
     assert!(complaint.contains("error status 404: well"), "{complaint}");
-    world.receiver.answer_with(204);
-    assert!(shell.text(&["hook", "test", id, "--data", "2.5"]).starts_with("It passes: status 204"));
+    world.receiver.answer_with(201);
+    assert!(shell.text(&["hook", "test", id, "--data", "2.5"]).starts_with("It passes: status 201"));
     assert!(world.receiver.last().body.contains("data=2.5"));
     world.server.stop();
 }

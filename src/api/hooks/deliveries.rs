@@ -37,7 +37,7 @@ pub(in crate::api) async fn list(
     let query: DeliveryQuery = call.query.read()?;
     let filter = query.start().and_then(|_| query.filter()).map_err(|error| ApiError::bad_request(&error))?;
     let page = read(&context, call.deadline, move |reader| hook_view::page(reader, hook, &query, &filter)).await?;
-    Ok(ok(&page))
+    Ok(ok(&json!(page)))
 }
 
 /// `GET /v1/integrations/{hook}/deliveries/{delivery}`

@@ -4,35 +4,52 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
+use utoipa::ToSchema;
 
 use super::desk::{asked, desk, read};
 use crate::api::Context;
 use crate::dates::{self, Iso};
-use crate::hook_view::{self, HookHealth, Recent, SigningView};
+use crate::hook_view::{self, HookHealth, Outcomes, Recent, SigningView};
 use crate::store::registry::StoredHook;
 
 /// What is not learned within so long is left out.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What is added to a hook.
+#[derive(Serialize, ToSchema)]
+pub(in crate::api) struct Outlook {
+    /// How it is, while hooks are carried out.
+    #[serde(flatten)]
+    health: Option<HookHealth>,
+    /// Its last deliveries.
+    #[serde(flatten)]
+    recent: Recent,
+    /// One entry, while hooks are carried out.
+    counters: Vec<Outcomes>,
+    /// What its owner should know.
+    warnings: Vec<String>,
+    /// How its requests are signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signing: Option<SigningView>,
+}
+
 /// Adds all of it.
 pub(super) async fn add(context: &Context, stored: &StoredHook, to: &mut Json) {
     let hook = hook_view::hook_of(stored);
-    let signature = hook.as_ref().map(|hook| hook.signature).unwrap_or_default();
     let keys = context.registry().signing_keys(stored.realm, stored.id);
     let (health, recent, keys) = tokio::join!(health(context, stored), recent(context, stored), keys);
-    if let Some(health) = health {
-        let outcomes = hook_view::outcomes(&Iso(stored.created_at).to_string(), &health.counts);
-        extend(to, &health);
-        to["counters"] = json!([outcomes]);
-    } else {
-        to["counters"] = json!([]);
-    }
-    extend(to, &recent.unwrap_or_default());
-    to["warnings"] = hook_view::warnings_of(&hook).into();
-    if let Ok(keys) = keys {
-        let signing: SigningView = hook_view::signing(signature, keys.as_ref(), dates::now());
-        to["signing"] = json!(signing);
+    let created_at = Iso(stored.created_at).to_string();
+    let signature = hook.as_ref().ok().map(|hook| hook.signature);
+    let outlook = Outlook {
+        counters: health.iter().map(|health| hook_view::outcomes(&created_at, &health.counts)).collect(),
+        health,
+        recent: recent.unwrap_or_default(),
+        warnings: hook_view::warnings_of(&hook),
+        signing: keys.ok().zip(signature).map(|(keys, signature)| hook_view::signing(signature, keys.as_ref(), dates::now())),
+    };
+    if let (Json::Object(to), Ok(Json::Object(outlook))) = (to, serde_json::to_value(outlook)) {
+        to.extend(outlook);
     }
 }
 
@@ -61,11 +78,4 @@ async fn recent(context: &Context, stored: &StoredHook) -> Option<Recent> {
 
 fn soon() -> Instant {
     Instant::now() + PATIENCE
-}
-
-/// Puts the members of an object among others.
-fn extend(to: &mut Json, with: &impl Serialize) {
-    if let (Json::Object(to), Ok(Json::Object(with))) = (to, serde_json::to_value(with)) {
-        to.extend(with);
-    }
 }

@@ -54,7 +54,8 @@ pub(in crate::api) async fn begin(
     let fields: ReplayFields = call.body.read()?;
     let selection = fields.selection(dates::now()).map_err(|error| ApiError::bad_request(&error))?;
     if fields.dry_run {
-        return Ok(ok(&read(&context, call.deadline, move |reader| hook_view::count(reader, hook, &selection)).await?));
+        let counted: ReplayCount = read(&context, call.deadline, move |reader| hook_view::count(reader, hook, &selection)).await?;
+        return Ok(ok(&json!(counted)));
     }
     let job = asked(call.deadline, desk(&context)?.replay(hook, selection)).await?;
     Ok(json_response(StatusCode::ACCEPTED, &json!({ "ok": true, "replay": hook_view::replay(&job) })))

@@ -4,6 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use firmware_protocol::time::UnixMillis;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 use webhooks::hook::Signature;
 use webhooks::sign::{Scheme, SigningKey};
@@ -57,7 +58,7 @@ pub(in crate::api) async fn show(
     let signature = signature(&stored)?;
     let signing = hook_view::signing(signature, keys.as_ref(), dates::now());
     let secret = keys.filter(|_| signature == Signature::Hmac).map(|keys| keys.current).filter(|key| is_of(key, Scheme::Hmac));
-    Ok(ok(&KeyAnswer { signing, secret }))
+    Ok(ok(&json!(KeyAnswer { signing, secret })))
 }
 
 /// `POST /v1/integrations/{hook}/signing_key`: gives it another key. The answer does not have the secret, since answers may be kept to be given again.
@@ -81,7 +82,7 @@ pub(in crate::api) async fn rotate(
     let (registry, realm, id) = (context.registry_of(&call), stored.realm, stored.id);
     let rotated = async move { registry.set_signing_key(realm, id, key, until).await };
     let keys: SigningKeys = change(&context, rotated, move |_| Told::Hook(id)).await.map_err(refused)?;
-    Ok(ok(&hook_view::signing(signature, Some(&keys), dates::now())))
+    Ok(ok(&json!(hook_view::signing(signature, Some(&keys), dates::now()))))
 }
 
 fn signature(stored: &StoredHook) -> Result<Signature, ApiError> {

@@ -11,7 +11,7 @@ use firmware_protocol::id::{OwnerId, ProductId};
 use firmware_protocol::session::publish::TTL_DEFAULT_S;
 use router::event::{Event, NewEvent, Source};
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tokio::time::timeout_at;
 use utoipa::ToSchema;
 
@@ -24,7 +24,7 @@ use crate::api::publish::DATA_LEN_MAX;
 use crate::api::request::Call;
 use crate::api::{Context, content, fields};
 use crate::dates;
-use crate::dispatch::Tested;
+use crate::dispatch::{DeskError, Tested};
 use crate::entropy::SystemEntropy;
 use crate::hook_view;
 use crate::store::Device;
@@ -74,15 +74,24 @@ pub(in crate::api) async fn test(
 ) -> Result<Response, ApiError> {
     let stored = stored(&context, &call, &hook).await?;
     let event = event(&context, &call, &stored)?;
-    let (desk, _place) = (desk(&context)?, trial_place(&context)?);
+    let (desk, place) = (desk(&context)?.clone(), trial_place(&context)?);
     let hook = match hook_view::hook_of(&stored) {
         Ok(hook) => hook,
-        Err(error) => return Ok(ok(&TestAnswer { error: Some(error), ..TestAnswer::default() })),
+        Err(error) => return Ok(TestAnswer::without(error)),
     };
     let until = (Instant::now() + hook.timeout + GRACE).min(call.deadline);
-    match timeout_at(until.into(), desk.test(hook, event)).await {
-        Ok(tested) => Ok(ok(&TestAnswer::from(tested?))),
-        Err(_) => Ok(ok(&TestAnswer { error: Some("There was no answer in time".to_owned()), ..TestAnswer::default() })),
+    // The place is taken as long as the request may last, whether or not the caller waits for it.
+    let trial = tokio::spawn(async move { (desk.test(hook, event).await, drop(place)).0 });
+    match timeout_at(until.into(), trial).await {
+        Ok(tested) => Ok(ok(&json!(TestAnswer::from(tested.unwrap_or(Err(DeskError::Closed))?)))),
+        Err(_) => Ok(TestAnswer::without("There was no answer in time".to_owned())),
+    }
+}
+
+impl TestAnswer {
+    /// That nothing was answered, and why.
+    fn without(error: String) -> Response {
+        ok(&json!(Self { error: Some(error), ..Self::default() }))
     }
 }
 
@@ -130,8 +139,6 @@ fn whose(call: &Call, device: Option<&Arc<Device>>) -> (OwnerId, Option<ProductI
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

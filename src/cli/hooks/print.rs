@@ -26,7 +26,8 @@ pub(super) fn hook(report: &HookReport, output: &mut Output<'_>) -> io::Result<(
         output.line(&format!("events {}, to {}", line.event, line.target.as_deref().unwrap_or(unknown)))?;
         output.line(&format!("created {created_at}, replaced {updated_at}"))?;
         if let Some(signing) = signing {
-            output.line(&format!("signature {} {}", signing.scheme, signing.public_key.as_deref().unwrap_or_default()).trim_end())?;
+            let key = signing.public_key.as_ref().map_or_else(String::new, |key| format!(" {key}"));
+            output.line(&format!("signature {}{key}", signing.scheme))?;
             if let Some(previous) = &signing.previous {
                 output.line(&format!("the key before signs until {}", previous.until))?;
             }
@@ -48,7 +49,7 @@ fn print_health(health: &HookHealth, output: &mut Output<'_>) -> io::Result<()> 
     let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
     output.line(&format!("{state}{since}{why}"))?;
     if let Some(last) = last_error {
-        output.line(&format!("last error {}: {}", last.at, words(&last.ended)))?;
+        output.line(&format!("last error {}: {}", last.at, plain(&words(&last.ended))))?;
     }
     let rejected: u64 = counts.rejected.values().sum();
     output.line(&format!(
@@ -69,7 +70,7 @@ fn errors(errors: &[LogEntry], output: &mut Output<'_>) -> io::Result<()> {
         let status = entry.response.as_ref().map(|response| response.status.to_string());
         let said = entry.error.clone().or_else(|| entry.response.as_ref().map(|response| response.body.clone()));
         let (id, at) = (Some(entry.id.clone()), Some(entry.request.at.clone()));
-        [id, entry.event.name.clone(), at, status, said.map(|said| cell(&said))]
+        [id, entry.event.name.as_deref().map(cell), at, status, said.map(|said| cell(&said))]
     };
     output.list(["DELIVERY", "EVENT", "AT", "STATUS", "ERROR"], errors, row)
 }
@@ -80,7 +81,7 @@ pub(super) fn deliveries(page: &DeliveryPage, output: &mut Output<'_>) -> io::Re
             let state = line.reason.as_ref().map_or_else(|| line.state.clone(), |reason| format!("{} ({reason})", line.state));
             let (id, at) = (Some(line.id.clone()), Some(line.published_at.clone()));
             let (attempts, last) = (Some(line.attempt_count.to_string()), line.last.as_ref().map(|last| cell(&words(last))));
-            [id, line.event.clone(), line.device_id.clone(), at, Some(state), attempts, last]
+            [id, line.event.as_deref().map(cell), line.device_id.clone(), at, Some(state), attempts, last]
         };
         output.list(["DELIVERY", "EVENT", "DEVICE", "ACCEPTED", "STATE", "ATTEMPTS", "LAST"], &page.deliveries, row)?;
         match &page.cursor {
@@ -93,10 +94,10 @@ pub(super) fn deliveries(page: &DeliveryPage, output: &mut Output<'_>) -> io::Re
 pub(super) fn delivery(delivery: &DeliveryView, output: &mut Output<'_>) -> io::Result<()> {
     output.whole(delivery, |output| {
         let DeliveryView { line, data, attempts } = delivery;
-        let event = line.event.as_deref().unwrap_or("unknown");
+        let event = cell(line.event.as_deref().unwrap_or("unknown"));
         output.line(&format!("{} {} of event {event}, accepted {}", line.id, line.state, line.published_at))?;
         output.line(&format!("webhook-id {}", line.webhook_id.as_deref().unwrap_or("unknown")))?;
-        output.line(&format!("data {data}"))?;
+        output.line(&format!("data {}", plain(&data.to_string())))?;
         let row = |attempt: &AttemptView| {
             let number = Some(attempt.number.to_string());
             let (at, took) = (Some(attempt.at.clone()), Some(format!("{} ms", attempt.took_ms)));
@@ -129,10 +130,14 @@ fn words(ended: &Ended) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
-/// A text of others as it may stand in a table: short, on one line, and without what moves a terminal's cursor.
+/// A text of others on one line, without what moves a terminal's cursor.
+pub(super) fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+/// The same as it may stand in a table: short.
 fn cell(text: &str) -> String {
-    let plain = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut cell: String = plain.take(CELL_LEN_MAX + 1).collect();
+    let mut cell: String = plain(text.trim()).chars().take(CELL_LEN_MAX + 1).collect();
     if cell.chars().count() > CELL_LEN_MAX {
         cell.pop();
         cell.push('…');
