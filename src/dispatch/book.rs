@@ -24,23 +24,10 @@ pub(super) struct Listed {
     pub(super) tenant: TenantId,
     /// When its owner changed it last.
     pub(super) updated_at: UnixMillis,
-    /// What its templates name that has to be asked for.
-    pub(super) wants: Wants,
     /// Whether what is answered is published.
     pub(super) publishes: bool,
     /// It is this server's own, whose receiver is in this process.
     pub(super) is_own: bool,
-}
-
-/// What of a device is asked for only if a template names it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Wants {
-    /// Its product, or else its kind of hardware.
-    pub(super) product: bool,
-    /// The version of its product's firmware.
-    pub(super) version: bool,
-    /// Whoever has claimed it.
-    pub(super) user: bool,
 }
 
 /// The hooks.
@@ -63,16 +50,6 @@ impl Listed {
             is_disabled: self.hook.is_disabled,
             revision: self.updated_at.0,
         }
-    }
-}
-
-impl Wants {
-    /// What a definition names, as it is stored. Naming something where it is not filled in costs a question.
-    pub(super) fn of(definition: &str) -> Self {
-        // A section or another delimiter may name the whole event, in which both stand.
-        let whole = ["PARTICLE_EVENT_JSON", "PARTICLE_EVENT_BASE64"].iter().any(|name| definition.contains(name));
-        let names = |name| whole || definition.contains(name);
-        Self { product: names("PRODUCT_ID"), version: names("PRODUCT_VERSION"), user: names("PRODUCT_USER_ID") }
     }
 }
 
@@ -129,8 +106,8 @@ mod tests {
     fn listed(id: u8, audience: Audience, event: &str) -> Listed {
         let definition = Map::from_iter([("event".into(), json!(event)), ("url".into(), json!("https://example.com"))]);
         let hook = Arc::new(Hook::parse(HookId([id; 12]), audience, &definition).unwrap());
-        let (updated_at, wants) = (UnixMillis(0), Wants::default());
-        Listed { hook, name: "a hook".into(), keys: None, tenant: TenantId(0), updated_at, wants, publishes: true, is_own: false }
+        let updated_at = UnixMillis(0);
+        Listed { hook, name: "a hook".into(), keys: None, tenant: TenantId(0), updated_at, publishes: true, is_own: false }
     }
 
     fn event(name: &str, product: Option<ProductId>) -> Event {
@@ -160,12 +137,5 @@ mod tests {
         assert!(book.may_want(Whose { owner: OwnerId(1), product: None }));
         assert!(!book.may_want(Whose { owner: OwnerId(5), product: Some(ProductId(7)) }), "the product's only hook is gone");
         assert_eq!(book.all().count(), 2);
-    }
-
-    #[test]
-    fn what_has_to_be_asked_for_is_seen_in_the_definition() {
-        assert_eq!(Wants::of(r#"{"json":{"v":"{{{PRODUCT_VERSION}}}"}}"#), Wants { version: true, ..Wants::default() });
-        assert_eq!(Wants::of(r#"{"body":"{{{PARTICLE_EVENT_JSON}}}"}"#), Wants { product: true, version: true, user: true });
-        assert_eq!(Wants::of("{}"), Wants::default());
     }
 }

@@ -154,12 +154,12 @@ impl Couriers {
         let Source::Device(id) = event.source else { return EventFacts::default() };
         let Some(device) = self.registry.devices().find(id) else { return EventFacts::default() };
         let known = event.product.map(|product| product.0).or(device.platform_id().map(u32::from));
-        let asks = listed.wants.product && known.is_none() || listed.wants.version && event.product.is_some();
+        let asks = listed.hook.names.product && known.is_none() || listed.hook.names.version && event.product.is_some();
         let presence = if asks { self.presence(id).await } else { None }.unwrap_or_default();
         EventFacts {
             product: known.or(presence.platform_id.map(u32::from)),
             product_version: presence.firmware_version.filter(|_| event.product.is_some()),
-            product_user: device.owner().filter(|_| listed.wants.user),
+            product_user: device.owner().filter(|_| listed.hook.names.user),
         }
     }
 

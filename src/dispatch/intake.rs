@@ -188,7 +188,7 @@ mod tests {
     use webhooks::dispatcher::TenantId;
     use webhooks::hook::Hook;
 
-    use super::super::book::{Listed, Wants};
+    use super::super::book::Listed;
     use super::*;
     use crate::journal::test_records::event_of;
     use crate::journal::{Journal, Options};
@@ -232,7 +232,6 @@ mod tests {
             keys: None,
             tenant: TenantId(0),
             updated_at: UnixMillis(0),
-            wants: Wants::default(),
             publishes: true,
             is_own: false,
         });

@@ -14,7 +14,7 @@ use webhooks::dispatcher::TenantId;
 use webhooks::hook::{Hook, HookId, Signature};
 use webhooks::sign::{Scheme, SigningKey};
 
-use super::book::{Listed, Wants};
+use super::book::Listed;
 use super::message::{Message, Taken};
 use crate::api::gateway::Audience;
 use crate::dates;
@@ -167,7 +167,6 @@ impl Keeper {
             keys,
             tenant: self.tenant(stored.realm),
             updated_at: stored.updated_at,
-            wants: Wants::of(&stored.text.definition),
             publishes: true,
             is_own: false,
         })

@@ -33,7 +33,7 @@ use webhooks::sign::{Scheme, SigningKey, SigningKeys};
 
 use self::ledger::{Ledger, Message};
 use self::receiver::Judge;
-use super::book::{Listed, Wants};
+use super::book::Listed;
 use crate::clock::Clock;
 use crate::entropy::SystemEntropy;
 use crate::metrics::{SyntheticFailure, SyntheticMetrics};
@@ -99,7 +99,6 @@ impl Synthetic {
             keys: Some(Arc::new(SigningKeys::new(key))),
             tenant: TenantId(OWNER.0),
             updated_at: clock.now().unix,
-            wants: Wants::default(),
             publishes: false,
             is_own: true,
         };

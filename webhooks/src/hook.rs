@@ -3,6 +3,7 @@
 mod definition;
 mod error;
 mod fields;
+mod names;
 mod reader;
 mod secrets;
 
@@ -22,6 +23,7 @@ use crate::template::Template;
 pub use definition::{BODIES, DEVICE_FIELDS};
 pub use error::{HookError, Problem};
 pub use fields::{FIELDS_MAX, Fields, JsonTemplate, Shape};
+pub use names::Names;
 pub use secrets::{MASK, each_secret, mask, unmask};
 
 /// Most bytes of all templates of a hook together.
@@ -74,6 +76,8 @@ pub struct Hook {
     pub signature: Signature,
     /// Where its owner is told that it fails.
     pub notify_url: Option<Url>,
+    /// What its templates name.
+    pub names: Names,
 }
 
 /// What the body of a request is made of. Requests that have none take a form into their query.

@@ -86,7 +86,7 @@ impl Outgoing {
     /// # Errors
     /// A template was not filled in, or what came out cannot be sent.
     pub fn new(hook: &Hook, event: &Event, facts: &EventFacts) -> Result<Self, RequestError> {
-        let view = variables(event, facts);
+        let view = variables(event, facts, hook.names);
         let mut filling = Filling { hook, view, defaults: variables::defaults(event), budget: budget() };
         let mut url = filling.address()?;
         let credentials = headers::take_credentials(&mut url);

@@ -79,7 +79,7 @@ pub fn answered(hook: &Hook, event: &Event, facts: &EventFacts, answer: &Answer)
     };
     let made = &made[..made.len().min(ANSWER_LEN_MAX)];
     let content_format = if hook.answers.is_binary { format_of(answer.content_type) } else { format::TEXT };
-    let topic = topic(hook.answers.topic.as_ref(), event, facts).unwrap_or_else(|| usual_topic(hook, event));
+    let topic = topic(hook.answers.topic.as_ref(), hook, event, facts).unwrap_or_else(|| usual_topic(hook, event));
     let pieces: Vec<_> = made.chunks(if hook.answers.is_whole { ANSWER_LEN_MAX } else { PIECE_LEN }).collect();
     let number_len = pieces.len().saturating_sub(1).to_string().len();
     let numbered = pieces.into_iter().enumerate();
@@ -103,7 +103,7 @@ pub fn sleeping(hook: &Hook, event: &Event, facts: &EventFacts) -> Published {
 }
 
 fn error_event(hook: &Hook, event: &Event, facts: &EventFacts, text: &str) -> Published {
-    let topic = topic(hook.answers.error_topic.as_ref(), event, facts).unwrap_or_else(|| format!("hook-error/{}", event.name));
+    let topic = topic(hook.answers.error_topic.as_ref(), hook, event, facts).unwrap_or_else(|| format!("hook-error/{}", event.name));
     Published::text(named(&topic, "0", 1), text)
 }
 
@@ -122,9 +122,9 @@ fn format_of(content_type: Option<&str>) -> u16 {
 }
 
 /// The name that a hook gives, if it can be one.
-fn topic(template: Option<&Template>, event: &Event, facts: &EventFacts) -> Option<String> {
+fn topic(template: Option<&Template>, hook: &Hook, event: &Event, facts: &EventFacts) -> Option<String> {
     let mut budget = Budget { bytes: ANSWER_LEN_MAX, steps: STEPS_MAX };
-    let topic = template?.render_within(&variables(event, facts), &mut budget).ok()?;
+    let topic = template?.render_within(&variables(event, facts, hook.names), &mut budget).ok()?;
     (!topic.is_empty() && !is_system_name(&topic)).then_some(topic)
 }
 

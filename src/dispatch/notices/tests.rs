@@ -19,7 +19,6 @@ use webhooks::guard::{Guard, GuardConfig};
 use webhooks::hook::HookId;
 use webhooks::sign::{Scheme, Signed, SigningKey, SigningKeys, verify};
 
-use super::super::book::Wants;
 use super::*;
 use crate::config::{self, MailSecurity};
 use crate::deliveries::LastFailure;
@@ -145,7 +144,6 @@ fn subject(audience: Audience, url: &str, notify: Option<String>) -> Subject {
         keys: Some(Arc::new(SigningKeys::new(SigningKey::generate(Scheme::Hmac).unwrap()))),
         tenant: TenantId(1),
         updated_at: UnixMillis(0),
-        wants: Wants::default(),
         publishes: true,
         is_own: false,
     };

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use url::Url;
 
 use super::reader::Reader;
-use super::{Answers, Auth, Body, Hook, HookError, HookId, Ordering, Problem, Signature, TIMEOUT_DEFAULT, TIMEOUT_S};
+use super::{Answers, Auth, Body, Hook, HookError, HookId, Names, Ordering, Problem, Signature, TIMEOUT_DEFAULT, TIMEOUT_S};
 use crate::request::URL_LEN_MAX;
 use crate::template::Template;
 
@@ -43,6 +43,7 @@ pub(super) fn read(id: HookId, audience: Audience, definition: &Map<String, Json
         timeout: reader.timeout()?,
         signature: reader.signature()?,
         notify_url: reader.notify_url()?,
+        names: Names::of(definition),
     })
 }
 

@@ -60,6 +60,7 @@ fn what_is_not_said_is_as_particle_has_it() {
         timeout: Duration::from_secs(20),
         signature: Signature::Ed25519,
         notify_url: None,
+        names: Names::default(),
     };
     assert_eq!(hook, usual);
     let nothing = json!({
