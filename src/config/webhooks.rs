@@ -13,7 +13,7 @@ use super::file::WebhooksSection;
 
 /// What may be configured, in each key's unit.
 const AT_ONCE: RangeInclusive<i64> = 8..=8_192;
-const PENDING_HOURS: RangeInclusive<i64> = 1..=720;
+const PENDING_HOURS: RangeInclusive<i64> = 1..=72;
 const KEEP_DAYS: RangeInclusive<i64> = 1..=90;
 const HOUR_MS: u64 = 3_600_000;
 
