@@ -8,8 +8,8 @@
 //!            registry (keeper of the book)                            API ──► desk ──► worker
 //! ```
 //!
-//! One thread, the [`worker`], decides: it alone writes the database, asks the dispatcher, and knows the book. What takes time, which is every request, is
-//! done by [`courier`]s on threads of their own. Nothing that serves devices waits for any of them; a database that hangs or a registry that is gone
+//! One thread, the `worker`, decides: it alone writes the database, asks the dispatcher, and knows the book. What takes time, which is every request, is
+//! done by `courier`s on threads of their own. Nothing that serves devices waits for any of them; a database that hangs or a registry that is gone
 //! leaves events in the journal.
 //!
 //! # Invariants
