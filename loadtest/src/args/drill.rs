@@ -332,7 +332,7 @@ pub struct WebhooksArguments {
     /// How many devices each account has.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub devices: u32,
-    /// Seconds from one publish of a device to the next. Those of the account that floods publish fifty times as often.
+    /// Seconds from one publish of a device to the next. The account that floods has ten times as many devices, which publish five times as often.
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
     pub every: f64,
     /// Decides keys and moments.

@@ -20,8 +20,11 @@ use super::super::bystanders::RUN;
 
 /// Destinations whose receivers are well, beside that of the tenant that floods.
 pub(super) const WELL: usize = 13;
-/// One device of the tenant that floods publishes as often as so many others.
-pub(super) const FLOOD_TIMES: u32 = 50;
+/// The tenant that floods has so many times as many devices as any other.
+pub(super) const FLOOD_DEVICES: u32 = 10;
+/// And each of them publishes so many times as often: as fast as firmware lets it. A device that is much faster has more open when the server is killed twice
+/// within seconds than the journal remembers of one session, and what it repeats then is taken for new.
+pub(super) const FLOOD_TIMES: u32 = 5;
 /// How late the slow receiver is, and how long its hook waits.
 const SLOW: Duration = Duration::from_secs(29);
 const SLOW_TIMEOUT_S: u64 = 30;
@@ -160,9 +163,11 @@ impl Cast {
     pub(super) fn new(server: &Server, (authority, identity): (Authority, Identity), devices_each: u32, seed: u64) -> Result<Self> {
         let roles = [Role::Well; WELL].into_iter().chain(Role::SICK).chain([Role::Flooded]);
         let mut cast = Self { tenants: Vec::new(), receivers: Receivers::start()?, authority, identity, keys: Vec::new() };
-        let all = DeviceKeys::derive(devices_each * u32::try_from(roles.clone().count())?, 0, seed)?;
-        for ((number, role), keys) in roles.enumerate().zip(all.udp.chunks(devices_each as usize)) {
-            cast.join(server, number, role, DeviceKeys { udp: keys.to_vec(), tcp: Vec::new() })?;
+        let devices = |role| if role == Role::Flooded { devices_each * FLOOD_DEVICES } else { devices_each };
+        let mut keys = DeviceKeys::derive(roles.clone().map(devices).sum(), 0, seed)?.udp;
+        for (number, role) in roles.enumerate() {
+            let rest = keys.split_off(devices(role) as usize);
+            cast.join(server, number, role, DeviceKeys { udp: std::mem::replace(&mut keys, rest), tcp: Vec::new() })?;
         }
         Ok(cast)
     }

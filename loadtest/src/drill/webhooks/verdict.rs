@@ -48,7 +48,7 @@ pub(super) fn conclude(drill: &WebhooksDrill, server: &Server, cast: &Cast, stor
     let verdict = judge(&ledgers, RUN, server.cli().accepted_events()?)?;
     let accepted = Accepted::read(server.cli().accepted_events()?)?;
     let served = served(cast, story, &accepted);
-    let devices = u64::from(drill.devices_each) * cast.tenants.len() as u64;
+    let devices = cast.tenants.iter().map(|tenant| tenant.devices.len() as u64).sum();
     let mut checks = vec![
         Check::equal("devices_connected", devices, story.connected),
         Check::equal("acknowledged_events_lost", 0, verdict.lost),
