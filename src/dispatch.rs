@@ -33,10 +33,3 @@ mod worker;
 pub use desk::{Desk, DeskError, HookStatus, Tested};
 pub use intake::SINK;
 pub use launch::Dispatch;
-
-use ::webhooks::delivery::Outcome;
-
-/// Whether the receiver took it.
-fn is_success(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Answered { status, .. } if (200..300).contains(status))
-}

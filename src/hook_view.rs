@@ -3,21 +3,21 @@
 //! They are made of what the registry, the database of deliveries and the desk say. Nothing is decided here, and nothing shown is a secret but what the
 //! receiver itself answered.
 
-mod definition;
 mod delivery;
 mod health;
 mod log;
 mod page;
 mod replay;
 mod signing;
+mod warnings;
 
-pub use definition::{hook_of, warnings_of};
 pub use delivery::{AttemptView, DeliveryLine, DeliveryView, Ended, delivery};
 pub use health::{HookCounts, HookHealth, Outcomes, health_of, outcomes, state_of};
 pub use log::{LogEntry, LogEvent, LogRequest, LogResponse, Recent, recent};
 pub use page::{DeliveryPage, DeliveryQuery, PER_PAGE_MAX, page};
 pub use replay::{ReplayCount, ReplayFields, ReplayView, count, replay};
 pub use signing::{PreviousKey, SigningView, scheme_of, signing};
+pub use warnings::warnings_of;
 
 use firmware_protocol::time::UnixMillis;
 use router::event::Position;

@@ -52,10 +52,7 @@ impl Place {
 
     /// Who hears what happens there.
     pub(super) fn audience(&self) -> Audience {
-        match self {
-            Self::Own(user) => Audience::Owner(*user),
-            Self::Product(product) => Audience::Product(product.id),
-        }
+        self.realm().audience()
     }
 
     /// The account among whose things it is.

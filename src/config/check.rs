@@ -66,7 +66,7 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
         },
         secrets: Secrets { keys: master_key_file(file.secrets.master_key_file) },
         journal: Journal { keep_for_s: file.journal.keep_for_s, keep_bytes: file.journal.keep_bytes },
-        webhooks: webhooks::check(file.webhooks, |key, text| problems.add(key, text)),
+        webhooks: webhooks::check(&mut problems, file.webhooks),
         history: History { age: DAY * days(&mut problems, file.history.days), bytes: file.history.bytes },
         watchdog: Watchdog { cure: word(&mut problems, "watchdog.cure", &file.watchdog.cure, &CURES) },
         log: Log {
@@ -84,10 +84,10 @@ pub(super) fn check(file: File) -> Result<Config, ConfigError> {
 
 /// What has been found wrong so far.
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn add(&mut self, key: &str, text: impl Display) {
+    pub(super) fn add(&mut self, key: &str, text: impl Display) {
         self.0.push(Problem { key: key.to_owned(), text: text.to_string() });
     }
 
@@ -118,7 +118,7 @@ fn address(problems: &mut Problems, key: &str, text: &str) -> SocketAddr {
     })
 }
 
-fn number(problems: &mut Problems, key: &str, value: i64, range: RangeInclusive<i64>) -> u64 {
+pub(super) fn number(problems: &mut Problems, key: &str, value: i64, range: RangeInclusive<i64>) -> u64 {
     if !range.contains(&value) {
         problems.add(key, format_args!("{value} is not a number from {} to {}", range.start(), range.end()));
     }

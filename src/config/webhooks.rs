@@ -9,6 +9,7 @@ use std::str::FromStr;
 use webhooks::guard::{Allowed, Network};
 
 use super::Limit;
+use super::check::{Problems, number};
 use super::file::WebhooksSection;
 
 /// What may be configured, in each key's unit.
@@ -51,23 +52,17 @@ pub struct Certificates {
     pub pem: Vec<u8>,
 }
 
-/// What was typed, checked. `add` takes each problem with its key.
-pub(super) fn check(section: WebhooksSection, mut add: impl FnMut(&str, String)) -> Webhooks {
-    let mut number = |key: &str, value: i64, range: RangeInclusive<i64>| {
-        if !range.contains(&value) {
-            add(key, format!("{value} is not a number from {} to {}", range.start(), range.end()));
-        }
-        u64::try_from(value).unwrap_or(1)
-    };
-    let at_once = u32::try_from(number("webhooks.at_once", section.at_once, AT_ONCE)).unwrap_or(1);
-    let pending_ms = number("webhooks.pending_hours", section.pending_hours, PENDING_HOURS).saturating_mul(HOUR_MS);
-    let keep_ms = number("webhooks.keep_days", section.keep_days, KEEP_DAYS).saturating_mul(24 * HOUR_MS);
+/// What was typed, checked.
+pub(super) fn check(problems: &mut Problems, section: WebhooksSection) -> Webhooks {
+    let at_once = u32::try_from(number(problems, "webhooks.at_once", section.at_once, AT_ONCE)).unwrap_or(1);
+    let pending_ms = number(problems, "webhooks.pending_hours", section.pending_hours, PENDING_HOURS).saturating_mul(HOUR_MS);
+    let keep_ms = number(problems, "webhooks.keep_days", section.keep_days, KEEP_DAYS).saturating_mul(24 * HOUR_MS);
     Webhooks {
-        allow: each(&section.allow, |text, error| add("webhooks.allow", format!("{text:?} {error}"))),
-        deny: each(&section.deny, |text, error| add("webhooks.deny", format!("{text:?} {error}"))),
-        ports: section.ports.iter().filter_map(|text| ports(text, &mut add)).collect(),
+        allow: each(problems, "webhooks.allow", &section.allow),
+        deny: each(problems, "webhooks.deny", &section.deny),
+        ports: section.ports.iter().filter_map(|text| ports(problems, text)).collect(),
         plain_http: section.plain_http,
-        certificates: certificates(&section.certificates, &mut add),
+        certificates: certificates(problems, &section.certificates),
         at_once,
         pending_ms,
         pending_bytes: section.pending_bytes,
@@ -76,24 +71,25 @@ pub(super) fn check(section: WebhooksSection, mut add: impl FnMut(&str, String))
     }
 }
 
-fn each<T: FromStr<Err: Display>>(texts: &[String], mut refuse: impl FnMut(&str, T::Err)) -> Vec<T> {
-    texts.iter().filter_map(|text| text.parse().map_err(|error| refuse(text, error)).ok()).collect()
+fn each<T: FromStr<Err: Display>>(problems: &mut Problems, key: &str, texts: &[String]) -> Vec<T> {
+    let mut read = |text: &String| text.parse().map_err(|error| problems.add(key, format_args!("{text:?} {error}"))).ok();
+    texts.iter().filter_map(&mut read).collect()
 }
 
-fn ports(text: &str, add: &mut impl FnMut(&str, String)) -> Option<RangeInclusive<u16>> {
+fn ports(problems: &mut Problems, text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let range = first.trim().parse::<u16>().ok().zip(last.trim().parse::<u16>().ok()).filter(|(first, last)| 0 < *first && first <= last);
     if range.is_none() {
-        add("webhooks.ports", format!("{text:?} is neither a port nor a range such as 1024-65535"));
+        problems.add("webhooks.ports", format_args!("{text:?} is neither a port nor a range such as 1024-65535"));
     }
     range.map(|(first, last)| first..=last)
 }
 
-fn certificates(path: &str, add: &mut impl FnMut(&str, String)) -> Option<Certificates> {
+fn certificates(problems: &mut Problems, path: &str) -> Option<Certificates> {
     if path.is_empty() {
         return None;
     }
-    let read = fs::read(path).map_err(|error| add("webhooks.certificates", format!("{path:?} cannot be read: {error}")));
+    let read = fs::read(path).map_err(|error| problems.add("webhooks.certificates", format_args!("{path:?} cannot be read: {error}")));
     read.ok().map(|pem| Certificates { path: PathBuf::from(path), pem })
 }
 

@@ -8,7 +8,6 @@ use firmware_protocol::id::{OwnerId, ProductId};
 use firmware_protocol::session::publish::TTL_DEFAULT_S;
 use router::content;
 use router::event::{NewEvent, Source};
-use serde_json::{Map, Value as Json};
 use tokio::time::timeout;
 use webhooks::hook::HookId;
 
@@ -20,7 +19,7 @@ use crate::deliveries::{DeliveriesError, Reader};
 use crate::dispatch::Desk;
 use crate::entropy::SystemEntropy;
 use crate::hook_view::{self, DeliveryQuery, HookHealth, ReplayFields};
-use crate::store::registry::{HookText, StoredHook};
+use crate::store::registry::StoredHook;
 use crate::store::{Realm, Registry};
 
 /// How long the desk may take for an answer from memory.
@@ -109,7 +108,7 @@ fn line(hook: &StoredHook, emails: &HashMap<OwnerId, String>) -> HookLine {
         target: target(&hook.text.url),
         state: (!hook.text.enabled).then(|| "disabled".to_owned()),
         pending: None,
-        warnings: hook_view::warnings_of(&hook_view::hook_of(hook)),
+        warnings: hook_view::warnings_of(&hook.read()),
     }
 }
 
@@ -124,7 +123,7 @@ fn target(url: &str) -> Option<String> {
 async fn show(registry: &Registry, desk: Option<Desk>, id: &str) -> Result<HookReport, Refusal> {
     let hook = stored(registry, id).await?;
     let keys = registry.signing_keys(hook.realm, hook.id).await.map_err(words)?;
-    let parsed = hook_view::hook_of(&hook).ok();
+    let parsed = hook.read().ok();
     let signing = parsed.map(|parsed| hook_view::signing(parsed.signature, keys.as_ref(), dates::now()));
     let health = health(desk.as_ref(), &hook).await;
     let id = hook.id;
@@ -150,10 +149,8 @@ async fn health(desk: Option<&Desk>, hook: &StoredHook) -> Option<HookHealth> {
 }
 
 async fn enable(registry: &Registry, desk: Option<Desk>, id: &str, enabled: bool) -> Result<(), Refusal> {
-    let StoredHook { id, realm, text, .. } = stored(registry, id).await?;
-    let mut definition: Map<String, Json> = serde_json::from_str(&text.definition).map_err(|_| "its definition cannot be read")?;
-    definition.insert("disabled".to_owned(), (!enabled).into());
-    let text = HookText { enabled, definition: Json::Object(definition).to_string(), ..text };
+    let StoredHook { id, realm, mut text, .. } = stored(registry, id).await?;
+    text.set_enabled(enabled).map_err(|_| "its definition cannot be read")?;
     registry.replace_hook(realm, id, text).await.map_err(words)?;
     if let Some(desk) = desk {
         // One that cannot be told now goes by it later.
@@ -191,7 +188,7 @@ async fn test(registry: &Registry, desk: Option<Desk>, id: &str, data: Option<St
     if data.as_ref().is_some_and(|data| data.len() > DATA_LEN_MAX) {
         return Err(format!("the data of an event has at most {DATA_LEN_MAX} bytes"));
     }
-    let hook = hook_view::hook_of(&stored)?;
+    let hook = stored.read()?;
     let (owner, product) = match stored.realm {
         Realm::User(user) => (user, None),
         Realm::Product(product) => (registry.products().find(product).ok_or("its product is gone")?.owner, Some(product)),

@@ -86,13 +86,17 @@ impl Couriers {
     pub(super) async fn carry(self, order: Order) {
         let mut report = Report::new(&self, &order);
         let facts = self.facts(&order.listed, &order.event).await;
-        let carried = self.send(&order, &facts).await;
+        let carried = self.send(&order, &facts, &report.request).await;
         report.took = report.begun.elapsed();
-        let published =
-            if order.listed.publishes && order.job.is_none() { self.publish(events_of(&order, &facts, &carried)).await } else { Ok(()) };
+        let outcome = outcome_of(&carried.result);
+        let published = if order.listed.publishes && order.job.is_none() {
+            self.publish(events_of(&order, &facts, &carried, &outcome)).await
+        } else {
+            Ok(())
+        };
         report.outcome = match (&carried.result, published) {
             (Ok(_), Err(error)) => failed(Phase::Body, format!("what was answered could not be published: {error}")),
-            (result, _) => outcome_of(result),
+            _ => outcome,
         };
         if let Ok(answer) = carried.result {
             report.answer = kept(answer.body);
@@ -104,7 +108,7 @@ impl Couriers {
         let (began, facts) = (Instant::now(), self.facts(&listed, &event).await);
         let delivery = DeliveryId { hook: listed.hook.id, position: router::event::Position(0) };
         let order = Order { delivery, attempt: 1, job: None, listed, event: Arc::new(event) };
-        let carried = self.send(&order, &facts).await;
+        let carried = self.send(&order, &facts, &message_id(order.event.id, delivery.hook)).await;
         let took_ms = millis(began.elapsed());
         match carried.result {
             Ok(answer) => {
@@ -121,16 +125,17 @@ impl Couriers {
         }
     }
 
-    async fn send(&self, order: &Order, facts: &EventFacts) -> Carried {
+    /// Sends a request under the name `id`.
+    async fn send(&self, order: &Order, facts: &EventFacts, id: &str) -> Carried {
         let Order { listed, event, .. } = order;
         let mut request = match Outgoing::new(&listed.hook, event, facts) {
             Ok(request) => request,
             Err(error) => return Carried { result: Err(error.into()), host: String::new() },
         };
         let host = request.url.host_str().unwrap_or_default().to_owned();
-        let (id, replay) = (message_id(event.id, listed.hook.id), order.job.map(|job| job.0.to_string()));
+        let replay = order.job.map(|job| job.0.to_string());
         let timestamp_s = self.clock.now().unix.0 / 1_000;
-        let envelope = Envelope { id: &id, timestamp_s, attempt: order.attempt.into(), replay: replay.as_deref() };
+        let envelope = Envelope { id, timestamp_s, attempt: order.attempt.into(), replay: replay.as_deref() };
         if let Err(error) = envelope.write(&mut request.headers, &request.body, listed.keys.as_deref()) {
             return Carried { result: Err(failed(Phase::Render, error.to_string())), host };
         }
@@ -151,6 +156,9 @@ impl Couriers {
 
     /// What the event does not say of the device that published it.
     async fn facts(&self, listed: &Listed, event: &Event) -> EventFacts {
+        if !listed.hook.names.any {
+            return EventFacts::default();
+        }
         let Source::Device(id) = event.source else { return EventFacts::default() };
         let Some(device) = self.registry.devices().find(id) else { return EventFacts::default() };
         let known = event.product.map(|product| product.0).or(device.platform_id().map(u32::from));
@@ -197,6 +205,8 @@ impl Couriers {
 struct Report<'a> {
     couriers: &'a Couriers,
     order: &'a Order,
+    /// The name of the message.
+    request: String,
     began_at: UnixMillis,
     begun: Instant,
     took: Duration,
@@ -209,6 +219,7 @@ impl<'a> Report<'a> {
         Self {
             couriers,
             order,
+            request: message_id(order.event.id, order.delivery.hook),
             began_at: couriers.clock.now().unix,
             begun: Instant::now(),
             took: Duration::ZERO,
@@ -226,7 +237,7 @@ impl Drop for Report<'_> {
             job: *job,
             began_at: self.began_at,
             took: self.took,
-            request: message_id(event.id, delivery.hook),
+            request: std::mem::take(&mut self.request),
             published_at: event.published_at,
             outcome: self.outcome.clone(),
             answer: std::mem::take(&mut self.answer),
@@ -237,19 +248,18 @@ impl Drop for Report<'_> {
 }
 
 /// What is published of an attempt.
-fn events_of(order: &Order, facts: &EventFacts, carried: &Carried) -> Vec<NewEvent> {
+fn events_of(order: &Order, facts: &EventFacts, carried: &Carried, outcome: &Outcome) -> Vec<NewEvent> {
     let Order { listed, event, .. } = order;
     let mut published: Vec<Published> = Vec::new();
-    let outcome = outcome_of(&carried.result);
-    if !matches!(&outcome, Outcome::Failed { phase, .. } if *phase < Phase::Wait) {
+    if !matches!(outcome, Outcome::Failed { phase, .. } if *phase < Phase::Wait) {
         published.push(response::sent(event));
     }
     match &carried.result {
-        Ok(answer) if (200..300).contains(&answer.status) => {
+        Ok(answer) if outcome.is_success() => {
             let answer = response::Answer { content_type: answer.content_type.as_deref(), body: &answer.body };
             published.extend(response::answered(&listed.hook, event, facts, &answer));
         }
-        _ => published.push(response::failed(&listed.hook, event, facts, &carried.host, &outcome)),
+        _ => published.push(response::failed(&listed.hook, event, facts, &carried.host, outcome)),
     }
     published.into_iter().map(|published| published.because_of(event)).collect()
 }

@@ -7,16 +7,14 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use firmware_protocol::time::UnixMillis;
-use serde_json::Map;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use webhooks::dispatcher::TenantId;
-use webhooks::hook::{Hook, HookId, Signature};
+use webhooks::hook::{HookId, Signature};
 use webhooks::sign::{Scheme, SigningKey};
 
 use super::book::Listed;
 use super::message::{Message, Taken};
-use crate::api::gateway::Audience;
 use crate::dates;
 use crate::store::registry::{self, StoredHook};
 use crate::store::{Realm, Registry, RegistryError};
@@ -151,11 +149,9 @@ impl Keeper {
 
     /// A hook as it stands in the book. One that is to be signed and has no key of that kind gets one.
     async fn list(&self, stored: &StoredHook, keys: Option<registry::SigningKeys>) -> Result<Listed, RegistryError> {
-        const UNREADABLE: RegistryError = RegistryError::Damaged("the definition of a hook");
-        let definition: Map<_, _> = serde_json::from_str(&stored.text.definition).map_err(|_| UNREADABLE)?;
-        let hook = Hook::parse(stored.id, audience(stored.realm), &definition).map_err(|error| {
+        let hook = stored.read().map_err(|error| {
             tracing::error!(hook = %stored.id, %error, "the definition of a hook cannot be carried out");
-            UNREADABLE
+            RegistryError::Damaged("the definition of a hook")
         })?;
         let keys = match scheme(hook.signature) {
             Some(scheme) => Some(Arc::new(self.keys(stored, scheme, keys).await?)),
@@ -226,14 +222,6 @@ impl Keeper {
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::warn!(%error, "hooks cannot be read; those that are known go on as they are");
         }
-    }
-}
-
-/// Who hears what a hook of this realm is for.
-fn audience(realm: Realm) -> Audience {
-    match realm {
-        Realm::User(owner) => Audience::Owner(owner),
-        Realm::Product(product) => Audience::Product(product),
     }
 }
 

@@ -113,7 +113,7 @@ pub(super) struct Worker<'a> {
     records: Vec<(DeliveryId, Recorded)>,
     replayed: Vec<(JobId, DeliveryId, Recorded)>,
     /// The attempt whose end the dispatcher is being told.
-    ended: Option<(DeliveryId, Option<JobId>, Attempt)>,
+    ended: Option<(DeliveryId, Attempt)>,
     /// Attempts that begin when everything is stored.
     orders: Vec<Order>,
     in_flight: usize,
@@ -320,14 +320,14 @@ impl<'a> Worker<'a> {
         let Ended { delivery, job, began_at, took, request, published_at, outcome, answer } = ended;
         self.outfit.metrics.ended(&outcome, took);
         self.note(delivery.hook, &outcome);
-        if job.is_none() && super::is_success(&outcome) {
+        if job.is_none() && outcome.is_success() {
             let age = self.outfit.clock.now().unix.0.saturating_sub(published_at.0);
             self.outfit.metrics.delivered(Duration::from_millis(age));
         }
         let took_ms = super::courier::millis(took);
         // Its number is known where it is stored.
         let attempt = Attempt { number: 0, began_at, took_ms, request, outcome: outcome.clone(), answer };
-        self.ended = Some((delivery, job, attempt));
+        self.ended = Some((delivery, attempt));
         self.tell(Input::Ended { delivery, outcome: &outcome, took })?;
         self.ended = None;
         Ok(())

@@ -112,13 +112,6 @@ impl From<&Outcome> for Ended {
     }
 }
 
-impl Ended {
-    /// Whether the receiver took it.
-    pub fn is_success(&self) -> bool {
-        self.status.is_some_and(|status| (200..300).contains(&status))
-    }
-}
-
 impl From<&Listed> for DeliveryLine {
     fn from(Listed { id, delivery, event }: &Listed) -> Self {
         Self::new(*id, delivery, event.as_deref())

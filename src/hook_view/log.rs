@@ -7,10 +7,10 @@ use router::event::Position;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::ToSchema;
-use webhooks::delivery::{DeliveryId, Outcome};
+use webhooks::delivery::DeliveryId;
 use webhooks::hook::HookId;
 
-use super::delivery::{AttemptView, DeliveryLine, Ended};
+use super::delivery::{AttemptView, DeliveryLine};
 use crate::deliveries::{DeliveriesError, Filter, Listed, Reader, Which};
 
 /// Entries of each list.
@@ -101,7 +101,7 @@ pub fn recent(reader: &Reader, hook: HookId) -> Result<Recent, DeliveriesError> 
 }
 
 fn has_failed(listed: &Listed) -> bool {
-    listed.delivery.last.as_ref().is_some_and(|last: &Outcome| !Ended::from(last).is_success())
+    listed.delivery.last.as_ref().is_some_and(|last| !last.is_success())
 }
 
 /// An entry; none if the delivery or its attempts have just gone.

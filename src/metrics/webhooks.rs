@@ -21,8 +21,6 @@ const DELIVERY_BUCKETS: [f64; 14] = [0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.
 const STATES: [State; 5] = [State::Healthy, State::Degraded, State::Failing, State::Open, State::Disabled];
 /// How an attempt ends to which somebody answered.
 const ANSWERS: [&str; 4] = ["success", "redirect", "client_error", "server_error"];
-/// How far one comes otherwise.
-const PHASES: [Phase; 8] = [Phase::Render, Phase::Guard, Phase::Dns, Phase::Connect, Phase::Tls, Phase::Write, Phase::Wait, Phase::Body];
 /// What the client does, by name.
 const CLIENT: [&str; 5] = ["opened", "reused", "repeated", "refused", "evicted"];
 
@@ -144,7 +142,7 @@ impl Metrics {
 
     fn attempts(&self) -> IntCounterVec {
         let attempts = self.counters_of("holdfast_webhook_attempts_total", "Attempts, by how they ended.", "outcome", &ANSWERS);
-        PHASES.iter().for_each(|phase| drop(attempts.with_label_values(&[phase.to_string()])));
+        Phase::ALL.iter().for_each(|phase| drop(attempts.with_label_values(&[phase.to_string()])));
         attempts
     }
 

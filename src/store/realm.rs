@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use firmware_protocol::id::{OwnerId, ProductId};
+use router::event::Audience;
 use thiserror::Error;
 
 /// An account or a product. Whatever is looked for is looked for within one.
@@ -13,6 +14,16 @@ pub enum Realm {
     User(OwnerId),
     /// What belongs to a product.
     Product(ProductId),
+}
+
+impl Realm {
+    /// Who hears what happens there.
+    pub fn audience(self) -> Audience {
+        match self {
+            Self::User(user) => Audience::Owner(user),
+            Self::Product(product) => Audience::Product(product),
+        }
+    }
 }
 
 /// A text names no realm.

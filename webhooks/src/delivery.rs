@@ -55,6 +55,13 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Whether the receiver took it.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Answered { status, .. } if (200..300).contains(status))
+    }
+}
+
 impl Phase {
     /// All of them, in order.
     pub const ALL: [Self; 8] = [Self::Render, Self::Guard, Self::Dns, Self::Connect, Self::Tls, Self::Write, Self::Wait, Self::Body];

@@ -36,7 +36,7 @@ pub(in crate::api) struct Outlook {
 
 /// Adds all of it.
 pub(super) async fn add(context: &Context, stored: &StoredHook, to: &mut Json) {
-    let hook = hook_view::hook_of(stored);
+    let hook = stored.read();
     let keys = context.registry().signing_keys(stored.realm, stored.id);
     let (health, recent, keys) = tokio::join!(health(context, stored), recent(context, stored), keys);
     let created_at = Iso(stored.created_at).to_string();
@@ -59,7 +59,7 @@ pub(super) async fn add_to_list(context: &Context, hooks: &[StoredHook], objects
     let standings = read(context, soon(), move |reader| ids.into_iter().map(|id| reader.standing(id)).collect::<Result<Vec<_>, _>>()).await;
     let mut standings = standings.unwrap_or_default().into_iter();
     for (hook, object) in hooks.iter().zip(objects) {
-        object["warnings"] = hook_view::warnings_of(&hook_view::hook_of(hook)).into();
+        object["warnings"] = hook_view::warnings_of(&hook.read()).into();
         if let Some(standing) = standings.next() {
             object["state"] = hook_view::state_of(hook.text.enabled, &standing.unwrap_or_default()).into();
         }

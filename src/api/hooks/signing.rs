@@ -86,7 +86,7 @@ pub(in crate::api) async fn rotate(
 }
 
 fn signature(stored: &StoredHook) -> Result<Signature, ApiError> {
-    let hook = hook_view::hook_of(stored).map_err(|error| ApiError::bad_request(&error))?;
+    let hook = stored.read().map_err(|error| ApiError::bad_request(&error))?;
     Ok(hook.signature)
 }
 

@@ -26,7 +26,6 @@ use crate::api::{Context, content, fields};
 use crate::dates;
 use crate::dispatch::{DeskError, Tested};
 use crate::entropy::SystemEntropy;
-use crate::hook_view;
 use crate::store::Device;
 use crate::store::registry::StoredHook;
 
@@ -75,7 +74,7 @@ pub(in crate::api) async fn test(
     let stored = stored(&context, &call, &hook).await?;
     let event = event(&context, &call, &stored)?;
     let (desk, place) = (desk(&context)?.clone(), trial_place(&context)?);
-    let hook = match hook_view::hook_of(&stored) {
+    let hook = match stored.read() {
         Ok(hook) => hook,
         Err(error) => return Ok(TestAnswer::without(error)),
     };

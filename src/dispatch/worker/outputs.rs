@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use router::event::Position;
 use webhooks::delivery::{DeliveryId, Outcome, Phase};
-use webhooks::dispatcher::messages::{Dead, DisableWhy, Notice};
+use webhooks::dispatcher::messages::{Dead, DisableWhy};
 use webhooks::dispatcher::{Entry, Input, JobId, Lane, Output, Source, Step};
 use webhooks::hook::HookId;
 
 use super::{DispatchError, Worker};
 use crate::deliveries::{self, JobState, LastFailure, RETRIES_START, Reason, Recorded, Standing, Then};
 use crate::dispatch::courier::Order;
-use crate::dispatch::is_success;
 use crate::dispatch::keeper::Errand;
 
 /// How often a replay looks on for more before others have their turn.
@@ -29,17 +28,12 @@ impl Worker<'_> {
 
     /// Stores what came of attempts and how hooks are, and then lets others begin.
     pub(super) fn settle(&mut self) -> Result<(), DispatchError> {
-        loop {
-            self.store()?;
-            let orders = std::mem::take(&mut self.orders);
-            if orders.is_empty() {
-                return Ok(());
-            }
-            self.in_flight += orders.len();
-            for order in orders {
-                self.outfit.runtime.spawn(self.outfit.couriers.clone().carry(order));
-            }
+        self.store()?;
+        self.in_flight += self.orders.len();
+        for order in self.orders.drain(..) {
+            self.outfit.runtime.spawn(self.outfit.couriers.clone().carry(order));
         }
+        Ok(())
     }
 
     fn store(&mut self) -> Result<(), DispatchError> {
@@ -70,7 +64,7 @@ impl Worker<'_> {
                 self.standings.entry(hook).or_default().follow(now, &health);
                 self.changed.insert(hook);
             }
-            Output::Notice { hook, notice } => self.notice(hook, notice),
+            Output::Notice { hook, notice } => self.tell_owner(hook, notice),
             Output::Disable { hook, why } => {
                 self.standings.entry(hook).or_default().why = Some(words(why).to_owned());
                 self.changed.insert(hook);
@@ -104,13 +98,12 @@ impl Worker<'_> {
 
     fn load(&mut self, hook: HookId, source: Source, max: usize) -> Result<(), DispatchError> {
         self.store()?;
-        let loaded = match source {
-            Source::Queue { after } => Some(self.reader.load(hook, after, max)?),
-            Source::Lane { lane, after, through } => Some(self.reader.load_lane(hook, lane, (after, through), max)?),
-            Source::Retries { after } => Some(self.reader.retries(hook, after.max(RETRIES_START), max)?),
+        let (entries, more) = match source {
+            Source::Queue { after } => self.reader.load(hook, after, max)?,
+            Source::Lane { lane, after, through } => self.reader.load_lane(hook, lane, (after, through), max)?,
+            Source::Retries { after } => self.reader.retries(hook, after.max(RETRIES_START), max)?,
             Source::Replay { job, after } => return self.load_replay(hook, source, (job, after), max),
         };
-        let (entries, more) = loaded.unwrap_or_default();
         let entries: Vec<Entry> = entries.iter().map(entry).collect();
         self.dispatcher.handle(self.outfit.clock.now(), Input::Loaded { hook, source, entries: &entries, more });
         Ok(())
@@ -136,8 +129,7 @@ impl Worker<'_> {
     }
 
     fn record(&mut self, delivery: DeliveryId, job: Option<JobId>, step: Step) {
-        let is_its = |ended: &mut (DeliveryId, Option<JobId>, deliveries::Attempt)| ended.0 == delivery;
-        let attempt = self.ended.take_if(is_its).map(|(_, _, attempt)| attempt);
+        let attempt = self.ended.take_if(|(its, _)| *its == delivery).map(|(_, attempt)| attempt);
         let is_gone = attempt.as_ref().is_some_and(|attempt| matches!(attempt.outcome, Outcome::Answered { status: 410, .. }));
         let Some(then) = then(step, is_gone) else { return };
         let recorded = Recorded { attempt, then };
@@ -151,7 +143,7 @@ impl Worker<'_> {
     pub(super) fn note(&mut self, hook: HookId, outcome: &Outcome) {
         let Some(standing) = self.standings.get_mut(&hook) else { return };
         let at_ms = self.outfit.clock.now().unix.0;
-        if is_success(outcome) {
+        if outcome.is_success() {
             standing.delivered_at_ms = Some(at_ms);
             return;
         }
@@ -171,10 +163,6 @@ impl Worker<'_> {
         let standing = self.reader.standing(hook)?.unwrap_or_default();
         self.standings.insert(hook, standing.clone());
         Ok(standing)
-    }
-
-    fn notice(&self, hook: HookId, notice: Notice) {
-        self.tell_owner(hook, notice);
     }
 }
 

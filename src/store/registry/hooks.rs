@@ -7,6 +7,7 @@ use std::fmt;
 use firmware_protocol::time::UnixMillis;
 use serde_json::{Map, Value as Json};
 use sqlx::{FromRow, SqliteConnection};
+use webhooks::hook::Hook;
 
 use super::audit::Act;
 use super::users::{to_i64, to_u64};
@@ -42,6 +43,17 @@ pub struct StoredHook {
     pub updated_at: UnixMillis,
 }
 
+impl StoredHook {
+    /// The hook as it is carried out.
+    ///
+    /// # Errors
+    /// It cannot be: why, in words for its owner.
+    pub fn read(&self) -> Result<Hook, String> {
+        let definition = serde_json::from_str(&self.text.definition).map_err(|_| "the definition is no JSON object".to_owned())?;
+        Hook::parse(self.id, self.realm.audience(), &definition).map_err(|error| error.to_string())
+    }
+}
+
 /// What a hook says.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HookText {
@@ -55,6 +67,20 @@ pub struct HookText {
     pub enabled: bool,
     /// All of it, as a JSON object.
     pub definition: String,
+}
+
+impl HookText {
+    /// Has it do something, or nothing.
+    ///
+    /// # Errors
+    /// Its definition is no JSON object.
+    pub fn set_enabled(&mut self, enabled: bool) -> Result<(), RegistryError> {
+        let mut definition: Map<String, Json> =
+            serde_json::from_str(&self.definition).map_err(|_| RegistryError::Damaged("the definition of a hook"))?;
+        definition.insert("disabled".into(), (!enabled).into());
+        (self.enabled, self.definition) = (enabled, Json::Object(definition).to_string());
+        Ok(())
+    }
 }
 
 /// Definitions and addresses hold secrets.
@@ -137,10 +163,7 @@ impl Registry {
             let mut transaction = registry.begin().await?;
             let row: Option<Row> = sqlx::query_as(select!("WHERE id = $1")).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
             let mut hook = row.map(|row| registry.opened(row)).transpose()?.ok_or(RegistryError::NoSuch("hook"))?;
-            let mut definition: Map<String, Json> =
-                serde_json::from_str(&hook.text.definition).map_err(|_| RegistryError::Damaged("the definition of a hook"))?;
-            definition.insert("disabled".into(), true.into());
-            hook.text.definition = Json::Object(definition).to_string();
+            hook.text.set_enabled(false)?;
             let row = id.to_string();
             let sealed = Sealed::of(&registry.master().keys(), &row, &hook.text.url, &hook.text.definition)?;
             let update = sqlx::query("UPDATE hooks SET enabled = 0, definition = $1 WHERE id = $2").bind(&sealed.definition).bind(&row);

@@ -1,23 +1,6 @@
-//! What is read from the definition of a hook: the hook as it is carried out, and what its owner should know about it.
+//! What the owner of a hook should know about what it says.
 
-use router::event::Audience;
 use webhooks::hook::{Hook, Signature};
-
-use crate::store::Realm;
-use crate::store::registry::StoredHook;
-
-/// The hook that is stored, or why it cannot be carried out.
-///
-/// # Errors
-/// Its definition is none, in words for its owner.
-pub fn hook_of(stored: &StoredHook) -> Result<Hook, String> {
-    let audience = match stored.realm {
-        Realm::User(user) => Audience::Owner(user),
-        Realm::Product(product) => Audience::Product(product),
-    };
-    let definition = serde_json::from_str(&stored.text.definition).map_err(|_| "the definition is no JSON object".to_owned())?;
-    Hook::parse(stored.id, audience, &definition).map_err(|error| error.to_string())
-}
 
 /// What its owner should know of a hook, in sentences.
 pub fn warnings_of(hook: &Result<Hook, String>) -> Vec<String> {
@@ -41,8 +24,11 @@ mod tests {
     use serde_json::{Value as Json, json};
     use webhooks::hook::HookId;
 
+    use router::event::Audience;
+
     use super::*;
-    use crate::store::registry::HookText;
+    use crate::store::Realm;
+    use crate::store::registry::{HookText, StoredHook};
 
     fn stored(definition: &Json) -> StoredHook {
         let text = HookText { event: "e".into(), name: "n".into(), url: "u".into(), enabled: true, definition: definition.to_string() };
@@ -52,7 +38,7 @@ mod tests {
 
     #[test]
     fn an_owner_is_warned_of_what_a_hook_leaves_open() {
-        let warnings = |definition: Json| warnings_of(&hook_of(&stored(&definition)));
+        let warnings = |definition: Json| warnings_of(&stored(&definition).read());
         assert!(warnings(json!({ "event": "e", "url": "https://example.com" })).is_empty());
         let open = json!({ "event": "e", "url": "HTTP://example.com", "rejectUnauthorized": false, "signature": "none" });
         let words = ["TLS certificates are not verified", "Requests are not encrypted", "Requests are not signed"];
@@ -63,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_stored_hook_is_its_owners() {
-        let hook = hook_of(&stored(&json!({ "event": "e", "url": "https://example.com" })));
+        let hook = stored(&json!({ "event": "e", "url": "https://example.com" })).read();
         assert_eq!(hook.map(|hook| (hook.id, hook.audience)), Ok((HookId([1; 12]), Audience::Owner(OwnerId(3)))));
     }
 }
